@@ -1,0 +1,1 @@
+//! Sound on this host. Knows neither the bus nor tokio.

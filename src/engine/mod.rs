@@ -1,0 +1,204 @@
+//! What does the work behind a role: speech to text, text to speech, chat.
+//!
+//! Each kind is a trait and a table from an engine's name to its builder. Adding an engine is a file and a row.
+//! Engines know nothing of the bus: a role converts between wire messages and these types.
+
+use std::ops::ControlFlow;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use tokio_util::sync::CancellationToken;
+
+/// The sample rate of everything a [`Recognizer`] hears, in Hz.
+pub const RECOGNIZER_RATE_HZ: u32 = 16_000;
+
+/// Why an engine did not do what was asked. The kind tells whether asking again, or elsewhere, can help.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EngineError {
+    /// Something must be installed, fetched or compiled in first; the text says what. Elsewhere it may work.
+    #[error("{0}")]
+    Missing(String),
+    /// The input itself can't be handled; no retry can help.
+    #[error("{0}")]
+    Invalid(String),
+    /// The engine's backend is down, slow or busy; a retry, here or elsewhere, can help.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The engine broke while working; elsewhere it may work.
+    #[error("{0}")]
+    Failed(String),
+    /// The caller gave up or the deadline passed.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// Options of one transcription.
+#[derive(Debug, Clone, Default)]
+pub struct TranscribeOptions {
+    /// BCP 47 primary language, such as `en`; `None` lets the model decide.
+    pub language: Option<String>,
+    /// Words that are likely to occur, such as names; steers spelling.
+    pub prompt: Option<String>,
+}
+
+/// A stretch of a transcription.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TranscribedSegment {
+    /// Start from the beginning of the clip, in ms.
+    pub start_ms: u64,
+    /// End from the beginning of the clip, in ms.
+    pub end_ms: u64,
+    /// What was said in it.
+    pub text: String,
+}
+
+/// What was said.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Transcription {
+    /// The whole text, trimmed; empty when nothing was said.
+    pub text: String,
+    /// The language that was heard or asked for, if the model tells.
+    pub language: Option<String>,
+    /// The text in stretches.
+    pub segments: Vec<TranscribedSegment>,
+}
+
+/// Speech to text.
+pub trait Recognizer: Send + Sync {
+    /// The model's name, as in the catalogue.
+    fn model(&self) -> &str;
+    /// Languages it understands (BCP 47 primary tags); empty means any.
+    fn languages(&self) -> Vec<String>;
+    /// Transcribes `samples` (mono, [`RECOGNIZER_RATE_HZ`], −1…1). Blocks; looks at `cancel` while it works.
+    ///
+    /// # Errors
+    /// [`EngineError::Invalid`] for no samples, [`EngineError::Cancelled`] when `cancel` fired, else [`EngineError::Failed`].
+    fn transcribe(
+        &self,
+        samples: &[f32],
+        options: &TranscribeOptions,
+        cancel: &CancellationToken,
+    ) -> Result<Transcription, EngineError>;
+}
+
+/// Options of one synthesis.
+#[derive(Debug, Clone)]
+pub struct SpeakOptions {
+    /// 1.0 is the voice's own pace, 2.0 twice as fast; 0.5 to 2.0.
+    pub speed: f32,
+}
+
+impl Default for SpeakOptions {
+    fn default() -> Self {
+        Self { speed: 1.0 }
+    }
+}
+
+/// Text to speech.
+pub trait Synthesizer: Send + Sync {
+    /// The voice's name, as in the catalogue.
+    fn voice(&self) -> &str;
+    /// The language it speaks (BCP 47, such as `en-US`).
+    fn language(&self) -> &str;
+    /// The sample rate of what it gives, in Hz.
+    fn rate_hz(&self) -> u32;
+    /// Speaks `text` (a sentence or a few), giving mono samples to `chunk` as they are made. `chunk` stops it by
+    /// returning [`ControlFlow::Break`]. Blocks.
+    ///
+    /// # Errors
+    /// [`EngineError::Cancelled`] when `chunk` broke off, [`EngineError::Missing`] when the phonemizer is not
+    /// installed, else [`EngineError::Failed`]. Text with nothing to pronounce is no error: it gives no samples.
+    fn speak(
+        &self,
+        text: &str,
+        options: &SpeakOptions,
+        chunk: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
+    ) -> Result<(), EngineError>;
+}
+
+/// Who says a [`ChatMessage`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChatRole {
+    /// Instructions.
+    System,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// One message of a chat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChatMessage {
+    /// Who says it.
+    pub role: ChatRole,
+    /// What is said.
+    pub content: String,
+}
+
+/// What a chat model is asked.
+#[derive(Debug, Clone, Default)]
+pub struct ChatRequest {
+    /// The model; `None` takes the provider's default.
+    pub model: Option<String>,
+    /// The conversation so far, oldest first.
+    pub messages: Vec<ChatMessage>,
+    /// Sampling temperature; `None` takes the model's own.
+    pub temperature: Option<f32>,
+    /// The most tokens to write; `None` takes the model's own limit.
+    pub max_tokens: Option<u32>,
+    /// A JSON Schema that the answer must satisfy.
+    pub format: Option<serde_json::Value>,
+}
+
+/// A piece of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChatDelta {
+    /// More text.
+    Text(String),
+    /// The end: always the last item of a stream that did not fail.
+    Done(ChatEnd),
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ChatEnd {
+    /// The model that answered.
+    pub model: String,
+    /// Why it stopped: `stop`, `length`, …
+    pub finish: String,
+    /// Tokens read, if told.
+    pub prompt_tokens: Option<u32>,
+    /// Tokens written, if told.
+    pub completion_tokens: Option<u32>,
+}
+
+/// A stream of an answer's pieces. Dropping it stops the model.
+pub type ChatStream = BoxStream<'static, Result<ChatDelta, EngineError>>;
+
+/// A model that answers in text.
+#[async_trait]
+pub trait ChatModel: Send + Sync {
+    /// The provider's name (`ollama`, `llama.cpp`, `openai`), as replies and metadata show it.
+    fn provider(&self) -> &str;
+    /// The model used when a request names none.
+    fn default_model(&self) -> &str;
+    /// Whether requests leave the local network.
+    fn is_cloud(&self) -> bool;
+    /// The models on offer, by name.
+    ///
+    /// # Errors
+    /// [`EngineError::Unavailable`] when the provider does not answer in time.
+    async fn models(&self) -> Result<Vec<String>, EngineError>;
+    /// Loads the default model, so that the first question does not wait for it.
+    ///
+    /// # Errors
+    /// As [`ChatModel::chat`].
+    async fn warm(&self) -> Result<(), EngineError>;
+    /// Starts an answer.
+    ///
+    /// # Errors
+    /// [`EngineError::Missing`] for an unknown model (naming those on offer), [`EngineError::Unavailable`] when the
+    /// provider is down, [`EngineError::Failed`] for an answer that makes no sense. The stream gives the same errors.
+    async fn chat(&self, request: ChatRequest) -> Result<ChatStream, EngineError>;
+}

@@ -1,0 +1,3 @@
+//! The command `sidetone`.
+
+fn main() {}
