@@ -1,0 +1,417 @@
+//! Joins the real-time side and the rest: two bounded rings and a handful of atomics.
+//!
+//! ```text
+//!   JACK in  ─▶ RtSide::process ─▶ capture ring  ─▶ Capture::read_into
+//!   JACK out ◀─ RtSide::process ◀─ playback ring ◀─ Playback::write
+//! ```
+//!
+//! [`RtSide::process`] is all that the JACK callback does. It does not allocate, lock, log or call the system, and its
+//! loops are bounded by the period and by the rings' sizes; `tests/realtime.rs` proves the first and the last by an
+//! allocator that aborts and by seccomp. It can wake nobody: the other side polls.
+//!
+//! When a ring is full: captured frames are dropped and counted ([`Capture::dropped_frames`]); [`Playback::write`] takes
+//! fewer frames than it was offered, which is the backpressure.
+//!
+//! # Flushing
+//!
+//! Frames are numbered from 0 as they are written. A flush says 'nothing below this number may sound', the number
+//! being what has been written by then. The next period fades out over at most [`FADE_MS`] and discards everything
+//! below it at once; frames written after the flush are played from the period after. So a flush can be asked for from any
+//! thread, more than once, and never takes what comes after it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use rtrb::{Consumer, Producer, RingBuffer};
+
+/// How long the fade at a flush lasts at most, in ms.
+pub const FADE_MS: u32 = 5;
+
+/// What both sides see. Counters are in frames and only grow.
+#[derive(Debug)]
+struct Shared {
+    /// Frames that went into the capture ring.
+    captured: AtomicU64,
+    /// Captured frames that found the ring full.
+    dropped: AtomicU64,
+    /// Frames that the playback ring took, raised before they are visible to the real-time side.
+    written: AtomicU64,
+    /// Frames that JACK was given.
+    played: AtomicU64,
+    /// Frames that a flush discarded.
+    flushed: AtomicU64,
+    /// Frames numbered below this must not sound.
+    flush_below: AtomicU64,
+    /// Whether more is to come, so that an empty ring is a fault.
+    more: AtomicBool,
+    /// Times that the ring ran dry while more was to come.
+    underruns: AtomicU64,
+    /// Gain of playback, as the bits of an f32.
+    gain: AtomicU32,
+    /// Highest captured and played level since last taken, as the bits of a non-negative f32.
+    peak_in: AtomicU32,
+    peak_out: AtomicU32,
+}
+
+/// The half that belongs to the JACK callback.
+#[derive(Debug)]
+pub struct RtSide {
+    capture: Producer<f32>,
+    playback: Consumer<f32>,
+    shared: Arc<Shared>,
+    /// Frames taken from the playback ring, played or discarded: the number of the ring's first frame.
+    consumed: u64,
+    /// The gain at the end of the last period; a new one is reached by a ramp over the period.
+    gain: f32,
+    /// Whether the last frame given to JACK came from the ring, so that stopping now would click.
+    sounding: bool,
+    /// Length of the fade at a flush, in frames.
+    fade_frames: usize,
+}
+
+/// The captured audio.
+#[derive(Debug)]
+pub struct Capture {
+    ring: Consumer<f32>,
+    shared: Arc<Shared>,
+}
+
+/// The audio to be played.
+#[derive(Debug)]
+pub struct Playback {
+    ring: Producer<f32>,
+    shared: Arc<Shared>,
+}
+
+/// A handle on the playback for other threads: flush, gain, counters.
+#[derive(Debug, Clone)]
+pub struct PlaybackControl {
+    shared: Arc<Shared>,
+}
+
+/// Makes the two rings, of `capture_frames` and `playback_frames` frames (at least 1 each), and the three that share them.
+///
+/// `rate_hz` is the rate of both; it sets the length of the fade.
+#[must_use]
+pub fn voice_rings(capture_frames: usize, playback_frames: usize, rate_hz: u32) -> (RtSide, Capture, Playback) {
+    let (capture_in, capture_out) = touched_ring(capture_frames.max(1));
+    let (playback_in, playback_out) = touched_ring(playback_frames.max(1));
+    let shared = Arc::new(Shared {
+        captured: AtomicU64::new(0),
+        dropped: AtomicU64::new(0),
+        written: AtomicU64::new(0),
+        played: AtomicU64::new(0),
+        flushed: AtomicU64::new(0),
+        flush_below: AtomicU64::new(0),
+        more: AtomicBool::new(false),
+        underruns: AtomicU64::new(0),
+        gain: AtomicU32::new(1.0_f32.to_bits()),
+        peak_in: AtomicU32::new(0),
+        peak_out: AtomicU32::new(0),
+    });
+    let rt = RtSide {
+        capture: capture_in,
+        playback: playback_out,
+        shared: Arc::clone(&shared),
+        consumed: 0,
+        gain: 1.0,
+        sounding: false,
+        fade_frames: (rate_hz * FADE_MS / 1000).max(1) as usize,
+    };
+    let capture = Capture { ring: capture_out, shared: Arc::clone(&shared) };
+    (rt, capture, Playback { ring: playback_in, shared })
+}
+
+/// A ring whose pages have been written once, so that the real-time side does not fault them in.
+fn touched_ring(frames: usize) -> (Producer<f32>, Consumer<f32>) {
+    let (mut producer, mut consumer) = RingBuffer::new(frames);
+    if let Ok(chunk) = producer.write_chunk_uninit(frames) {
+        chunk.fill_from_iter(std::iter::repeat_n(0.0, frames));
+    }
+    if let Ok(chunk) = consumer.read_chunk(frames) {
+        chunk.commit_all();
+    }
+    (producer, consumer)
+}
+
+impl RtSide {
+    /// One period: `input` goes into the capture ring, `output` is filled from the playback ring.
+    ///
+    /// This is the whole of the JACK callback. Keep it free of allocation, locks, logs, system calls and unbounded
+    /// loops: it has a fraction of a period (2.7 ms for 128 frames at 48 kHz), and whatever blocks here is heard.
+    pub fn process(&mut self, input: &[f32], output: &mut [f32]) {
+        self.take_in(input);
+        self.give_out(output);
+    }
+
+    fn take_in(&mut self, input: &[f32]) {
+        let (taken, left) = self.capture.push_partial_slice(input);
+        self.shared.captured.fetch_add(taken.len() as u64, Ordering::Release);
+        if !left.is_empty() {
+            self.shared.dropped.fetch_add(left.len() as u64, Ordering::Relaxed);
+        }
+        raise_peak(&self.shared.peak_in, input);
+    }
+
+    fn give_out(&mut self, output: &mut [f32]) {
+        let flush_below = self.shared.flush_below.load(Ordering::Acquire);
+        let flushing = flush_below > self.consumed;
+        let filled = if flushing {
+            self.fade_and_discard(flush_below, output)
+        } else {
+            let (filled, _) = self.playback.pop_partial_slice(output);
+            filled.len()
+        };
+        self.consumed += filled as u64;
+        let (heard, silent) = output.split_at_mut(filled);
+        silent.fill(0.0);
+        self.apply_gain(heard);
+        raise_peak(&self.shared.peak_out, heard);
+        self.shared.played.fetch_add(filled as u64, Ordering::Release);
+
+        let ran_dry = !flushing && !silent.is_empty() && (self.sounding || filled > 0);
+        if ran_dry && self.shared.more.load(Ordering::Relaxed) {
+            self.shared.underruns.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sounding = !flushing && filled > 0 && silent.is_empty();
+    }
+
+    /// Fades out what is next in the ring, if something sounds, and discards the rest up to `flush_below`.
+    /// Returns how many frames of `output` it filled.
+    fn fade_and_discard(&mut self, flush_below: u64, output: &mut [f32]) -> usize {
+        let doomed = usize::try_from(flush_below - self.consumed).unwrap_or(usize::MAX);
+        let wanted = if self.sounding { self.fade_frames.min(output.len()).min(doomed) } else { 0 };
+        let faded = match output.get_mut(..wanted) {
+            Some(head) => {
+                let (filled, _) = self.playback.pop_partial_slice(head);
+                let len = filled.len();
+                for (index, sample) in filled.iter_mut().enumerate() {
+                    *sample *= 1.0 - (index + 1) as f32 / len as f32;
+                }
+                len
+            }
+            None => 0,
+        };
+        // What was announced but is not in the ring yet is discarded in the next period: `consumed` still says so.
+        let discard = (doomed - faded).min(self.playback.slots());
+        if let Ok(chunk) = self.playback.read_chunk(discard) {
+            chunk.commit_all();
+            self.consumed += discard as u64;
+            self.shared.flushed.fetch_add(discard as u64, Ordering::Release);
+        }
+        faded
+    }
+
+    fn apply_gain(&mut self, heard: &mut [f32]) {
+        let target = f32::from_bits(self.shared.gain.load(Ordering::Relaxed));
+        if target == self.gain {
+            if target != 1.0 {
+                heard.iter_mut().for_each(|sample| *sample *= target);
+            }
+            return;
+        }
+        let step = (target - self.gain) / heard.len().max(1) as f32;
+        for sample in heard.iter_mut() {
+            self.gain += step;
+            *sample *= self.gain;
+        }
+        self.gain = target;
+    }
+}
+
+/// Raises `peak` to the highest absolute value in `samples`. The bits of non-negative floats are ordered as they are.
+fn raise_peak(peak: &AtomicU32, samples: &[f32]) {
+    let highest = samples.iter().fold(0.0_f32, |highest, sample| highest.max(sample.abs()));
+    if highest > 0.0 {
+        peak.fetch_max(highest.to_bits(), Ordering::Relaxed);
+    }
+}
+
+fn take_peak(peak: &AtomicU32) -> f32 {
+    f32::from_bits(peak.swap(0, Ordering::Relaxed))
+}
+
+impl Capture {
+    /// Appends everything that was captured since the last call to `out`; returns how many frames. Samples that are not
+    /// numbers become 0: a broken client upstream must not poison filters and models.
+    pub fn read_into(&mut self, out: &mut Vec<f32>) -> usize {
+        let frames = self.ring.slots();
+        match self.ring.read_chunk(frames) {
+            Ok(chunk) => {
+                out.extend(chunk.into_iter().map(finite));
+                frames
+            }
+            Err(_) => 0,
+        }
+    }
+
+    /// Frames that wait to be read.
+    #[must_use]
+    pub fn queued_frames(&self) -> usize {
+        self.ring.slots()
+    }
+
+    /// Frames that went into the ring since it was made.
+    #[must_use]
+    pub fn captured_frames(&self) -> u64 {
+        self.shared.captured.load(Ordering::Acquire)
+    }
+
+    /// Frames that were lost because nobody read in time.
+    #[must_use]
+    pub fn dropped_frames(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Whether the JACK client is gone: nothing more will come.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.ring.is_abandoned()
+    }
+
+    /// The highest absolute sample captured since the last call (1.0 is full scale).
+    #[must_use]
+    pub fn take_peak(&self) -> f32 {
+        take_peak(&self.shared.peak_in)
+    }
+}
+
+impl Playback {
+    /// Queues as much of `samples` as there is room for and returns how many frames that is; offer the rest again later.
+    /// Samples that are not numbers become 0. Says at the same time that more is to come, see [`Playback::end`].
+    pub fn write(&mut self, samples: &[f32]) -> usize {
+        let frames = samples.len().min(self.ring.slots());
+        let Some(samples) = samples.get(..frames).filter(|samples| !samples.is_empty()) else { return 0 };
+        // Raised first, so that a flush asked for after this write covers it whatever the other threads have seen.
+        self.shared.written.fetch_add(frames as u64, Ordering::AcqRel);
+        self.shared.more.store(true, Ordering::Relaxed);
+        match self.ring.write_chunk_uninit(frames) {
+            Ok(chunk) => chunk.fill_from_iter(samples.iter().copied().map(finite)),
+            Err(_) => 0,
+        }
+    }
+
+    /// Says that what was written is all for now, so that the empty ring that follows is no underrun.
+    pub fn end(&self) {
+        self.shared.more.store(false, Ordering::Relaxed);
+    }
+
+    /// Silences what is queued within a period, see [`PlaybackControl::flush`].
+    pub fn flush(&self) {
+        flush(&self.shared);
+    }
+
+    /// Frames that there is room for.
+    #[must_use]
+    pub fn free_frames(&self) -> usize {
+        self.ring.slots()
+    }
+
+    /// Whether the JACK client is gone: nothing more will be played.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.ring.is_abandoned()
+    }
+
+    /// A handle for other threads.
+    #[must_use]
+    pub fn control(&self) -> PlaybackControl {
+        PlaybackControl { shared: Arc::clone(&self.shared) }
+    }
+
+    /// See [`PlaybackControl::written_frames`].
+    #[must_use]
+    pub fn written_frames(&self) -> u64 {
+        self.shared.written.load(Ordering::Acquire)
+    }
+
+    /// See [`PlaybackControl::played_frames`].
+    #[must_use]
+    pub fn played_frames(&self) -> u64 {
+        self.shared.played.load(Ordering::Acquire)
+    }
+
+    /// See [`PlaybackControl::queued_frames`].
+    #[must_use]
+    pub fn queued_frames(&self) -> u64 {
+        queued(&self.shared)
+    }
+
+    /// See [`PlaybackControl::is_drained`].
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        queued(&self.shared) == 0
+    }
+}
+
+impl PlaybackControl {
+    /// Silences everything that was written so far: the next period fades out over at most [`FADE_MS`] and the rest is
+    /// discarded. Returns at once; [`PlaybackControl::is_drained`] tells when it has happened.
+    pub fn flush(&self) {
+        flush(&self.shared);
+    }
+
+    /// Sets the gain of playback (1.0 is unchanged, 0.0 is silence); it is reached by a ramp over one period.
+    /// A gain that is not a finite number is taken as 1.0.
+    pub fn set_gain(&self, gain: f32) {
+        let gain = if gain.is_finite() { gain } else { 1.0 };
+        self.shared.gain.store(gain.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Frames that were queued since the rings were made.
+    #[must_use]
+    pub fn written_frames(&self) -> u64 {
+        self.shared.written.load(Ordering::Acquire)
+    }
+
+    /// Frames that JACK was given. They are heard later by the port's playback latency.
+    #[must_use]
+    pub fn played_frames(&self) -> u64 {
+        self.shared.played.load(Ordering::Acquire)
+    }
+
+    /// Frames that were discarded by flushes.
+    #[must_use]
+    pub fn flushed_frames(&self) -> u64 {
+        self.shared.flushed.load(Ordering::Acquire)
+    }
+
+    /// Frames that wait to be played.
+    #[must_use]
+    pub fn queued_frames(&self) -> u64 {
+        queued(&self.shared)
+    }
+
+    /// Whether every frame that was written has been given to JACK or flushed.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        queued(&self.shared) == 0
+    }
+
+    /// Times that the queue ran dry while more was to come: audible gaps.
+    #[must_use]
+    pub fn underruns(&self) -> u64 {
+        self.shared.underruns.load(Ordering::Relaxed)
+    }
+
+    /// The highest absolute sample played since the last call (1.0 is full scale).
+    #[must_use]
+    pub fn take_peak(&self) -> f32 {
+        take_peak(&self.shared.peak_out)
+    }
+}
+
+fn flush(shared: &Shared) {
+    shared.flush_below.fetch_max(shared.written.load(Ordering::Acquire), Ordering::AcqRel);
+    shared.more.store(false, Ordering::Relaxed);
+}
+
+fn queued(shared: &Shared) -> u64 {
+    // Read in this order, so that the difference is never below 0: consumed frames were written before.
+    let consumed = shared.played.load(Ordering::Acquire) + shared.flushed.load(Ordering::Acquire);
+    shared.written.load(Ordering::Acquire).saturating_sub(consumed)
+}
+
+fn finite(sample: f32) -> f32 {
+    if sample.is_finite() { sample } else { 0.0 }
+}

@@ -1,0 +1,4 @@
+//! The integration tests: one binary, real servers.
+
+mod jack;
+mod support;

@@ -1,0 +1,175 @@
+//! A real JACK server on the dummy driver, and a client that plays and records beside the one under test.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use jack::{AudioIn, AudioOut, Client, ClientOptions, Control, Port, ProcessScope};
+use sidetone::audio::{Capture, Playback, RtSide, voice_rings};
+
+/// How long a test waits for something that must happen.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// libjack serves one server a process, so the tests that use one take turns.
+static TURN: Mutex<()> = Mutex::new(());
+static NAMES: AtomicU32 = AtomicU32::new(0);
+
+/// Whether `jackd` is installed. Without it a JACK test says that it is skipped; in CI that is a failure.
+pub fn available() -> bool {
+    let found = Command::new("jackd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    assert!(found || std::env::var_os("CI").is_none(), "jackd is not installed: apt install jackd2");
+    if !found {
+        eprintln!("skipped: jackd is not installed (apt install jackd2)");
+    }
+    found
+}
+
+/// A running server. Dropping it kills it and waits until the process is gone.
+pub struct JackServer {
+    name: String,
+    child: Child,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl JackServer {
+    /// Starts a server under a name that no other test process uses.
+    pub fn start(rate_hz: u32, period: u32) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = format!("sidetone-it-{}-{}", std::process::id(), NAMES.fetch_add(1, Ordering::Relaxed));
+        let child = spawn(&name, rate_hz, period);
+        Self { name, child, _turn: turn }
+    }
+
+    /// Its name, as `-n` took it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Kills it as a crash would (SIGKILL), and waits for the process: its name is free only then.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it anew under the same name, after [`JackServer::kill`].
+    pub fn restart(&mut self, rate_hz: u32, period: u32) {
+        self.child = spawn(&self.name, rate_hz, period);
+    }
+}
+
+impl Drop for JackServer {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(name: &str, rate_hz: u32, period: u32) -> Child {
+    let child = Command::new("jackd")
+        .args(["-n", name, "-R", "-P", "60", "-d", "dummy"])
+        .args(["-r", &rate_hz.to_string(), "-p", &period.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let ready = Command::new("jack_wait")
+        .args(["-s", name, "-w", "-t", "15"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(ready.success(), "jackd {name} does not come up");
+    child
+}
+
+/// Waits for `probe` to give something, looking every few milliseconds.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+struct PeerProcess {
+    input: Port<AudioIn>,
+    output: Port<AudioOut>,
+    rt: RtSide,
+}
+
+impl jack::ProcessHandler for PeerProcess {
+    fn process(&mut self, _: &Client, scope: &ProcessScope) -> Control {
+        self.rt.process(self.input.as_slice(scope), self.output.as_mut_slice(scope));
+        Control::Continue
+    }
+}
+
+/// Another program on the graph: ports `ear` (records) and `mouth` (plays).
+pub struct Peer {
+    _client: jack::AsyncClient<(), PeerProcess>,
+    /// What `ear` heard.
+    pub ear: Capture,
+    /// What `mouth` says.
+    pub mouth: Playback,
+}
+
+impl Peer {
+    /// Opens client `name` on `server`.
+    pub fn open(server: &JackServer, name: &str) -> Self {
+        let client = open_on(server.name(), name);
+        let input = client.register_port("ear", AudioIn::default()).unwrap();
+        let output = client.register_port("mouth", AudioOut::default()).unwrap();
+        let rate_hz = client.sample_rate();
+        let (rt, ear, mouth) = voice_rings(rate_hz as usize * 4, rate_hz as usize * 4, rate_hz);
+        let client = client.activate_async((), PeerProcess { input, output, rt }).unwrap();
+        Self { _client: client, ear, mouth }
+    }
+
+    /// Connects port `source` to port `sink`, both by full name.
+    pub fn connect(&self, source: &str, sink: &str) {
+        self._client.as_client().connect_ports_by_name(source, sink).unwrap();
+    }
+
+    /// What port `port` is connected to.
+    pub fn connections(&self, port: &str) -> Vec<String> {
+        self._client.as_client().port_by_name(port).map(|port| port.get_connections()).unwrap_or_default()
+    }
+
+    /// Takes a connection away.
+    pub fn disconnect(&self, source: &str, sink: &str) {
+        self._client.as_client().disconnect_ports_by_name(source, sink).unwrap();
+    }
+
+    /// Asks the server for another period.
+    pub fn set_period(&self, frames: u32) {
+        self._client.as_client().set_buffer_size(frames).unwrap();
+    }
+}
+
+fn open_on(server: &str, name: &str) -> Client {
+    use std::ffi::{CString, c_char, c_uint};
+    type Open = unsafe extern "C" fn(*const c_char, c_uint, *mut c_uint, ...) -> *mut jack::jack_sys::jack_client_t;
+    let options = ClientOptions::NO_START_SERVER | ClientOptions::USE_EXACT_NAME | ClientOptions::SERVER_NAME;
+    let (c_name, c_server) = (CString::new(name).unwrap(), CString::new(server).unwrap());
+    let mut status = 0;
+    // SAFETY: the type is that of jack/jack.h; the strings outlive the call.
+    unsafe {
+        let open = jack::jack_sys::library().unwrap().get::<Open>(b"jack_client_open\0").unwrap();
+        let raw = open(c_name.as_ptr(), options.bits(), &raw mut status, c_server.as_ptr());
+        assert!(!raw.is_null(), "peer {name} can't open: status {status:#x}");
+        Client::from_raw(raw)
+    }
+}
+
+/// Waits for the next event, which must come.
+#[track_caller]
+pub fn next<T>(events: &mpsc::Receiver<T>) -> T {
+    events.recv_timeout(PATIENCE).unwrap()
+}
