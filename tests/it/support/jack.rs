@@ -132,11 +132,6 @@ impl Peer {
         Self { _client: client, ear, mouth }
     }
 
-    /// Connects port `source` to port `sink`, both by full name.
-    pub fn connect(&self, source: &str, sink: &str) {
-        self._client.as_client().connect_ports_by_name(source, sink).unwrap();
-    }
-
     /// What port `port` is connected to.
     pub fn connections(&self, port: &str) -> Vec<String> {
         self._client.as_client().port_by_name(port).map(|port| port.get_connections()).unwrap_or_default()

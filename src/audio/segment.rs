@@ -1,0 +1,585 @@
+//! Cuts a stream into utterances: where speech starts and ends, from a VAD's opinion of each frame.
+//!
+//! ```text
+//!            speech for start_ms, or force_start
+//!   idle ──────────────────────────────────────▶ running ── end_silence_ms without speech, max_ms, force_end ──▶ idle
+//!                                                       └── cancel ──▶ idle
+//! ```
+//!
+//! Pure: time is counted in samples, there is no clock. Memory is bounded by `pre_roll_ms + start_ms` while idle and by
+//! `max_ms` while a segment runs. Segments never overlap, and no sample of speech is lost between two of them: what a
+//! segment does not keep is the pre-roll of the next. (Only a rest of speech shorter than `start_ms`, or than a frame, right
+//! after a cut at `max_ms` may start no segment of its own.)
+
+use std::collections::VecDeque;
+
+/// When a segment starts and ends.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SegmentSettings {
+    /// Sample rate of the frames, in Hz.
+    pub rate_hz: u32,
+    /// Audio from before the speech that a segment starts with, in ms, so that no first syllable is lost.
+    pub pre_roll_ms: u32,
+    /// Speech that it takes to start a segment, in ms, so that a click does not.
+    pub start_ms: u32,
+    /// Silence that ends a segment, in ms.
+    pub end_silence_ms: u32,
+    /// How much of that silence the segment keeps, in ms: recognizers want some.
+    pub keep_silence_ms: u32,
+    /// The longest segment, pre-roll included, in ms.
+    pub max_ms: u32,
+    /// How long a segment that was started by hand waits for speech, in ms.
+    pub no_speech_ms: u32,
+    /// From this probability up a frame is speech.
+    pub on: f32,
+    /// Speech stays speech down to this probability.
+    pub off: f32,
+}
+
+impl Default for SegmentSettings {
+    fn default() -> Self {
+        Self {
+            rate_hz: 16_000,
+            pre_roll_ms: 300,
+            start_ms: 80,
+            end_silence_ms: 500,
+            keep_silence_ms: 200,
+            max_ms: 30_000,
+            no_speech_ms: 5_000,
+            on: 0.5,
+            off: 0.35,
+        }
+    }
+}
+
+/// Settings that contradict each other.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum SegmentError {
+    /// The longest segment has no room for what starts it.
+    #[error(
+        "max_ms ({max_ms}) must be more than pre_roll_ms and start_ms together ({least_ms}); raise it or lower those"
+    )]
+    TooShort {
+        /// The longest segment.
+        max_ms: u32,
+        /// Pre-roll and start together.
+        least_ms: u64,
+    },
+    /// The thresholds are not in order.
+    #[error("the thresholds must be 0 < off <= on <= 1, and are off {off}, on {on}")]
+    Thresholds {
+        /// The upper threshold.
+        on: f32,
+        /// The lower threshold.
+        off: f32,
+    },
+    /// A rate of 0 Hz.
+    #[error("rate_hz must not be 0; the VADs take 16000")]
+    Rate,
+}
+
+/// Why a segment ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// Nobody spoke for `end_silence_ms`, or, after [`Segmenter::force_start`], for `no_speech_ms` at all.
+    Silence,
+    /// It reached `max_ms`. Speech that goes on is in the next segment.
+    MaxLength,
+    /// [`Segmenter::force_end`].
+    Forced,
+}
+
+/// What a frame led to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SegmentEvent {
+    /// A segment runs; [`Segmenter::current`] has its audio so far.
+    Started,
+    /// It is over.
+    Ended(Segment),
+}
+
+/// A piece of the stream with speech in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segment {
+    /// The audio, pre-roll first.
+    pub samples: Vec<f32>,
+    /// Number of its first sample, counted from the beginning of the stream.
+    pub start_sample: u64,
+    /// How many of `samples` came before the end of the last frame of speech; 0 without speech.
+    pub speech_end: usize,
+    /// Speech in it, in ms.
+    pub speech_ms: u32,
+    /// Why it ended.
+    pub reason: EndReason,
+}
+
+/// Finds the segments of one stream.
+#[derive(Debug)]
+pub struct Segmenter {
+    sizes: Sizes,
+    on: f32,
+    off: f32,
+    /// Samples pushed so far.
+    position: u64,
+    state: State,
+}
+
+/// The settings in samples.
+#[derive(Debug)]
+struct Sizes {
+    rate_hz: u32,
+    pre_roll: usize,
+    start: usize,
+    end_silence: usize,
+    keep_silence: usize,
+    max: usize,
+    no_speech: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle {
+        /// The newest samples: the pre-roll, and the speech so far that may become a segment.
+        history: VecDeque<f32>,
+        /// Samples since speech was first heard; 0 in silence.
+        run: usize,
+    },
+    Running(Running),
+}
+
+#[derive(Debug)]
+struct Running {
+    samples: Vec<f32>,
+    start_sample: u64,
+    speech: usize,
+    speech_end: usize,
+    silence: usize,
+    voiced: bool,
+    /// Only [`Segmenter::force_end`] and the maximum end it.
+    held: bool,
+}
+
+impl Segmenter {
+    /// Starts at the beginning of a stream.
+    ///
+    /// # Errors
+    /// [`SegmentError`] when the settings contradict each other.
+    pub fn new(settings: &SegmentSettings) -> Result<Self, SegmentError> {
+        let &SegmentSettings { rate_hz, on, off, max_ms, .. } = settings;
+        if rate_hz == 0 {
+            return Err(SegmentError::Rate);
+        }
+        if !(off > 0.0 && off <= on && on <= 1.0) {
+            return Err(SegmentError::Thresholds { on, off });
+        }
+        let least_ms = u64::from(settings.pre_roll_ms) + u64::from(settings.start_ms);
+        if u64::from(max_ms) <= least_ms {
+            return Err(SegmentError::TooShort { max_ms, least_ms });
+        }
+        let samples = |ms: u32| (u64::from(ms) * u64::from(rate_hz) / 1000) as usize;
+        let sizes = Sizes {
+            rate_hz,
+            pre_roll: samples(settings.pre_roll_ms),
+            start: samples(settings.start_ms).max(1),
+            end_silence: samples(settings.end_silence_ms).max(1),
+            keep_silence: samples(settings.keep_silence_ms),
+            max: samples(max_ms).max(1),
+            no_speech: samples(settings.no_speech_ms).max(1),
+        };
+        Ok(Self { sizes, on, off, position: 0, state: State::idle() })
+    }
+
+    /// Takes the next frame, of any length, and the probability that it is speech. An `Ended` may be followed by a
+    /// segment that goes on without a gap.
+    pub fn push(&mut self, frame: &[f32], speech: f32) -> Option<SegmentEvent> {
+        self.position += frame.len() as u64;
+        match &mut self.state {
+            State::Idle { history, run } => {
+                let voiced = if *run > 0 { speech >= self.off } else { speech >= self.on };
+                *run = if voiced { *run + frame.len() } else { 0 };
+                history.extend(frame);
+                if *run >= self.sizes.start {
+                    let run = *run;
+                    self.start(run, run, false);
+                    // One frame may be longer than the longest segment.
+                    return self.cut_at_max().or(Some(SegmentEvent::Started));
+                }
+                let surplus = history.len().saturating_sub(self.sizes.pre_roll + *run);
+                history.drain(..surplus);
+                None
+            }
+            State::Running(running) => {
+                running.samples.extend_from_slice(frame);
+                running.voiced = if running.voiced { speech >= self.off } else { speech >= self.on };
+                if running.voiced {
+                    running.speech += frame.len();
+                    running.speech_end = running.samples.len();
+                    running.silence = 0;
+                } else {
+                    running.silence += frame.len();
+                }
+                let patience = if running.speech > 0 { self.sizes.end_silence } else { self.sizes.no_speech };
+                let over = !running.held && running.silence >= patience;
+                self.cut_at_max().or_else(|| if over { self.finish(EndReason::Silence) } else { None })
+            }
+        }
+    }
+
+    /// Starts a segment now, with the pre-roll, whether or not anybody speaks. If `held` (push to talk) silence does not
+    /// end it. A segment that runs already goes on, and is held if `held`: then this gives `None`.
+    pub fn force_start(&mut self, held: bool) -> Option<SegmentEvent> {
+        match &mut self.state {
+            State::Running(running) => {
+                running.held |= held;
+                None
+            }
+            State::Idle { run, .. } => {
+                let run = *run;
+                self.start(run, run, held);
+                Some(SegmentEvent::Started)
+            }
+        }
+    }
+
+    /// Ends the running segment now; `None` when none runs.
+    pub fn force_end(&mut self) -> Option<SegmentEvent> {
+        self.finish(EndReason::Forced)
+    }
+
+    /// Forgets the running segment and the pre-roll.
+    pub fn cancel(&mut self) {
+        self.state = State::idle();
+    }
+
+    /// The audio of the running segment so far, pre-roll first.
+    #[must_use]
+    pub fn current(&self) -> Option<&[f32]> {
+        match &self.state {
+            State::Running(running) => Some(&running.samples),
+            State::Idle { .. } => None,
+        }
+    }
+
+    /// Speech in the running segment so far, in ms; 0 when none runs.
+    #[must_use]
+    pub fn speech_ms(&self) -> u32 {
+        match &self.state {
+            State::Running(running) => self.sizes.ms(running.speech),
+            State::Idle { .. } => 0,
+        }
+    }
+
+    /// Silence since the last speech of the running segment, in ms; 0 when none runs.
+    #[must_use]
+    pub fn silence_ms(&self) -> u32 {
+        match &self.state {
+            State::Running(running) => self.sizes.ms(running.silence),
+            State::Idle { .. } => 0,
+        }
+    }
+
+    /// Samples pushed since the beginning of the stream.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Turns the history into a running segment, the last `speech` samples of it being speech.
+    fn start(&mut self, run: usize, speech: usize, held: bool) {
+        let State::Idle { history, .. } = &mut self.state else { return };
+        let surplus = history.len().saturating_sub(self.sizes.pre_roll + run);
+        let samples: Vec<f32> = history.drain(surplus..).collect();
+        self.state = State::Running(Running {
+            start_sample: self.position - samples.len() as u64,
+            speech,
+            speech_end: if speech > 0 { samples.len() } else { 0 },
+            silence: 0,
+            voiced: speech > 0,
+            held,
+            samples,
+        });
+    }
+
+    /// Ends the running segment if it is too long; what is beyond the maximum stays for the next.
+    fn cut_at_max(&mut self) -> Option<SegmentEvent> {
+        let State::Running(running) = &mut self.state else { return None };
+        if running.samples.len() < self.sizes.max {
+            return None;
+        }
+        let rest = running.samples.split_off(self.sizes.max);
+        let beyond = running.speech_end.saturating_sub(self.sizes.max);
+        running.speech_end -= beyond;
+        running.speech -= beyond.min(running.speech);
+        let run = if running.voiced { rest.len() } else { 0 };
+        let mut running = self.take_running()?;
+        running.silence = 0;
+        self.state = State::Idle { history: rest.into(), run };
+        Some(self.ended(running, EndReason::MaxLength))
+    }
+
+    fn finish(&mut self, reason: EndReason) -> Option<SegmentEvent> {
+        let mut running = self.take_running()?;
+        let keep = running.samples.len() - running.silence.saturating_sub(self.sizes.keep_silence);
+        let mut history: VecDeque<f32> = running.samples.split_off(keep).into();
+        history.drain(..history.len().saturating_sub(self.sizes.pre_roll));
+        self.state = State::Idle { history, run: 0 };
+        Some(self.ended(running, reason))
+    }
+
+    fn take_running(&mut self) -> Option<Running> {
+        match std::mem::replace(&mut self.state, State::idle()) {
+            State::Running(running) => Some(running),
+            idle @ State::Idle { .. } => {
+                self.state = idle;
+                None
+            }
+        }
+    }
+
+    fn ended(&self, running: Running, reason: EndReason) -> SegmentEvent {
+        SegmentEvent::Ended(Segment {
+            speech_ms: self.sizes.ms(running.speech),
+            speech_end: running.speech_end,
+            start_sample: running.start_sample,
+            samples: running.samples,
+            reason,
+        })
+    }
+}
+
+impl State {
+    fn idle() -> Self {
+        Self::Idle { history: VecDeque::new(), run: 0 }
+    }
+}
+
+impl Sizes {
+    fn ms(&self, samples: usize) -> u32 {
+        u32::try_from(samples as u64 * 1000 / u64::from(self.rate_hz)).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// 1 sample a ms, so that sizes read as ms.
+    fn settings() -> SegmentSettings {
+        SegmentSettings {
+            rate_hz: 1000,
+            pre_roll_ms: 30,
+            start_ms: 20,
+            end_silence_ms: 50,
+            keep_silence_ms: 20,
+            max_ms: 400,
+            no_speech_ms: 100,
+            ..SegmentSettings::default()
+        }
+    }
+
+    /// A stream whose samples are their own numbers.
+    struct Stream {
+        segmenter: Segmenter,
+        events: Vec<SegmentEvent>,
+    }
+
+    impl Stream {
+        fn new() -> Self {
+            Self { segmenter: Segmenter::new(&settings()).unwrap(), events: Vec::new() }
+        }
+
+        fn push(&mut self, ms: usize, speech: f32) {
+            let start = self.segmenter.position();
+            let frame: Vec<f32> = (0..ms).map(|n| (start + n as u64) as f32).collect();
+            self.events.extend(self.segmenter.push(&frame, speech));
+        }
+
+        fn push_in_frames(&mut self, ms: usize, speech: f32) {
+            for _ in 0..ms / 10 {
+                self.push(10, speech);
+            }
+        }
+
+        fn segments(self) -> Vec<Segment> {
+            self.events
+                .into_iter()
+                .filter_map(|event| if let SegmentEvent::Ended(segment) = event { Some(segment) } else { None })
+                .collect()
+        }
+    }
+
+    fn range(segment: &Segment) -> std::ops::Range<u64> {
+        segment.start_sample..segment.start_sample + segment.samples.len() as u64
+    }
+
+    #[test]
+    fn an_utterance_has_its_pre_roll_and_loses_most_of_its_silence() {
+        let mut stream = Stream::new();
+        stream.push_in_frames(100, 0.0);
+        stream.push_in_frames(200, 0.9);
+        assert_eq!(stream.segmenter.speech_ms(), 200);
+        assert_eq!(stream.segmenter.current().unwrap().len(), 230);
+        stream.push_in_frames(100, 0.0);
+        assert_eq!(stream.segmenter.current(), None);
+        let segment = stream.segments().pop().unwrap();
+        assert_eq!(range(&segment), 70..320);
+        assert_eq!(segment.samples.first(), Some(&70.0));
+        assert_eq!((segment.speech_end, segment.speech_ms, segment.reason), (230, 200, EndReason::Silence));
+    }
+
+    #[test]
+    fn a_click_starts_nothing() {
+        let mut stream = Stream::new();
+        for _ in 0..50 {
+            stream.push(10, 0.9);
+            stream.push(10, 0.1);
+        }
+        assert_eq!(stream.events, []);
+    }
+
+    #[test]
+    fn speech_stays_speech_between_the_thresholds() {
+        let mut stream = Stream::new();
+        stream.push_in_frames(100, 0.4);
+        assert_eq!(stream.events, []);
+        stream.push_in_frames(20, 0.6);
+        stream.push_in_frames(100, 0.4);
+        assert_eq!(stream.events, [SegmentEvent::Started]);
+        assert_eq!(stream.segmenter.speech_ms(), 120);
+        assert_eq!(stream.segmenter.silence_ms(), 0);
+    }
+
+    #[test]
+    fn a_pause_shorter_than_the_limit_joins() {
+        let mut stream = Stream::new();
+        stream.push_in_frames(100, 0.9);
+        stream.push_in_frames(40, 0.0);
+        stream.push_in_frames(100, 0.9);
+        stream.push_in_frames(50, 0.0);
+        let segments = stream.segments();
+        assert_eq!(segments.iter().map(range).collect::<Vec<_>>(), [0..260]);
+    }
+
+    #[test]
+    fn speech_without_end_is_cut_and_goes_on() {
+        let mut stream = Stream::new();
+        stream.push_in_frames(1000, 0.9);
+        stream.push_in_frames(100, 0.0);
+        let segments = stream.segments();
+        assert_eq!(segments.iter().map(range).collect::<Vec<_>>(), [0..400, 400..800, 800..1020]);
+        assert_eq!(segments.iter().map(|segment| segment.speech_ms).sum::<u32>(), 1000);
+    }
+
+    #[test]
+    fn push_to_talk_starts_at_once_and_only_letting_go_ends_it() {
+        let mut stream = Stream::new();
+        stream.push_in_frames(100, 0.0);
+        assert_eq!(stream.segmenter.force_start(true), Some(SegmentEvent::Started));
+        assert_eq!(stream.segmenter.force_start(true), None);
+        stream.push_in_frames(200, 0.0);
+        assert_eq!(stream.events, []);
+        let Some(SegmentEvent::Ended(segment)) = stream.segmenter.force_end() else { panic!("nothing ended") };
+        assert_eq!((segment.reason, segment.speech_ms, segment.speech_end), (EndReason::Forced, 0, 0));
+        assert_eq!(range(&segment), 70..120);
+        assert_eq!(stream.segmenter.force_end(), None);
+    }
+
+    #[test]
+    fn started_by_hand_and_not_held_it_waits_for_speech_but_not_for_ever() {
+        let mut stream = Stream::new();
+        stream.segmenter.force_start(false);
+        stream.push_in_frames(90, 0.0);
+        assert_eq!(stream.events, []);
+        stream.push(10, 0.0);
+        let segment = stream.segments().pop().unwrap();
+        assert_eq!((segment.reason, segment.speech_ms), (EndReason::Silence, 0));
+    }
+
+    #[test]
+    fn what_was_cancelled_does_not_come_back() {
+        let mut stream = Stream::new();
+        stream.push_in_frames(100, 0.9);
+        stream.segmenter.cancel();
+        assert_eq!(stream.segmenter.current(), None);
+        stream.push_in_frames(100, 0.9);
+        stream.push_in_frames(100, 0.0);
+        assert_eq!(stream.segments().iter().map(range).collect::<Vec<_>>(), [100..220]);
+    }
+
+    #[test]
+    fn settings_without_sense_are_refused() {
+        let refused = |change: fn(&mut SegmentSettings)| {
+            let mut settings = settings();
+            change(&mut settings);
+            Segmenter::new(&settings).unwrap_err()
+        };
+        assert_eq!(refused(|s| s.max_ms = 50), SegmentError::TooShort { max_ms: 50, least_ms: 50 });
+        assert_eq!(refused(|s| s.rate_hz = 0), SegmentError::Rate);
+        assert!(matches!(refused(|s| s.off = 0.6), SegmentError::Thresholds { .. }));
+        assert!(matches!(refused(|s| s.on = f32::NAN), SegmentError::Thresholds { .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_no_speech_is_lost_and_nothing_overlaps(
+            frames in prop::collection::vec((1_usize..60, prop::sample::select(vec![0.0_f32, 0.4, 0.9])), 1..200)
+        ) {
+            let settings = settings();
+            let mut stream = Stream::new();
+            // The stretches in which speech lasted long enough to count, by the definition of the thresholds.
+            let (mut speech, mut run_start, mut voiced) = (Vec::new(), 0, false);
+            for &(ms, probability) in &frames {
+                let start = stream.segmenter.position();
+                let now = if voiced { probability >= settings.off } else { probability >= settings.on };
+                if now && !voiced {
+                    run_start = start;
+                }
+                voiced = now;
+                if voiced && start + ms as u64 - run_start >= u64::from(settings.start_ms) {
+                    speech.push(run_start..start + ms as u64);
+                }
+                stream.push(ms, probability);
+                prop_assert!(stream.segmenter.current().is_none_or(|samples| samples.len() < 400));
+            }
+            stream.push(1000, 0.0);
+            let segments = stream.segments();
+            let mut end = 0;
+            for segment in &segments {
+                let range = range(segment);
+                prop_assert!(range.start >= end, "overlap");
+                end = range.end;
+                prop_assert!(segment.samples.len() <= 400);
+                prop_assert!(segment.speech_end <= segment.samples.len());
+                // A stretch of the stream, unchanged.
+                prop_assert!(segment.samples.iter().zip(range).all(|(&sample, number)| sample == number as f32));
+            }
+            for run in &speech {
+                for sample in run.clone() {
+                    let kept = segments.iter().any(|segment| range(segment).contains(&sample));
+                    let rest_of_cut = segments.iter().any(|segment| {
+                        let cut = range(segment).end;
+                        segment.reason == EndReason::MaxLength && cut <= sample && run.end < cut + 60
+                    });
+                    prop_assert!(kept || rest_of_cut, "sample {} of speech {:?} is lost", sample, run);
+                }
+            }
+            if speech.is_empty() {
+                prop_assert!(segments.is_empty());
+            }
+        }
+
+        #[test]
+        fn the_pre_roll_is_there(silence in 0_usize..100, speech in 2_usize..20) {
+            let mut stream = Stream::new();
+            stream.push(silence, 0.0);
+            stream.push_in_frames(speech * 10, 0.9);
+            stream.push_in_frames(60, 0.0);
+            let segments = stream.segments();
+            prop_assert_eq!(segments.len(), 1);
+            prop_assert_eq!(segments[0].start_sample, silence.saturating_sub(30) as u64);
+            prop_assert_eq!(segments[0].speech_ms as usize, speech * 10);
+        }
+    }
+}
