@@ -8,8 +8,8 @@
 //!
 //! Pure: time is counted in samples, there is no clock. Memory is bounded by `pre_roll_ms + start_ms` while idle and by
 //! `max_ms` while a segment runs. Segments never overlap, and no sample of speech is lost between two of them: what a
-//! segment does not keep is the pre-roll of the next. (Only a rest of speech shorter than `start_ms`, or than a frame, right
-//! after a cut at `max_ms` may start no segment of its own.)
+//! segment does not keep is the pre-roll of the next. (Only a rest of speech shorter than `start_ms`, right after a cut at
+//! `max_ms`, may start no segment of its own.)
 
 use std::collections::VecDeque;
 
@@ -143,6 +143,8 @@ enum State {
         history: VecDeque<f32>,
         /// Samples since speech was first heard; 0 in silence.
         run: usize,
+        /// Whether the last frame was speech.
+        voiced: bool,
     },
     Running(Running),
 }
@@ -189,18 +191,18 @@ impl Segmenter {
         Ok(Self { sizes, on, off, position: 0, state: State::idle() })
     }
 
-    /// Takes the next frame, of any length, and the probability that it is speech. An `Ended` may be followed by a
-    /// segment that goes on without a gap.
+    /// Takes the next frame, of any length, and the probability that it is speech. After a frame longer than
+    /// `start_ms`, an `Ended` by length may leave the next segment running already, without its own `Started`.
     pub fn push(&mut self, frame: &[f32], speech: f32) -> Option<SegmentEvent> {
         self.position += frame.len() as u64;
         match &mut self.state {
-            State::Idle { history, run } => {
-                let voiced = if *run > 0 { speech >= self.off } else { speech >= self.on };
-                *run = if voiced { *run + frame.len() } else { 0 };
+            State::Idle { history, run, voiced } => {
+                *voiced = if *voiced { speech >= self.off } else { speech >= self.on };
+                *run = if *voiced { *run + frame.len() } else { 0 };
                 history.extend(frame);
                 if *run >= self.sizes.start {
                     let run = *run;
-                    self.start(run, run, false);
+                    self.start(run, false);
                     // One frame may be longer than the longest segment.
                     return self.cut_at_max().or(Some(SegmentEvent::Started));
                 }
@@ -235,7 +237,7 @@ impl Segmenter {
             }
             State::Idle { run, .. } => {
                 let run = *run;
-                self.start(run, run, held);
+                self.start(run, held);
                 Some(SegmentEvent::Started)
             }
         }
@@ -285,9 +287,9 @@ impl Segmenter {
     }
 
     /// Turns the history into a running segment, the last `speech` samples of it being speech.
-    fn start(&mut self, run: usize, speech: usize, held: bool) {
+    fn start(&mut self, speech: usize, held: bool) {
         let State::Idle { history, .. } = &mut self.state else { return };
-        let surplus = history.len().saturating_sub(self.sizes.pre_roll + run);
+        let surplus = history.len().saturating_sub(self.sizes.pre_roll + speech);
         let samples: Vec<f32> = history.drain(surplus..).collect();
         self.state = State::Running(Running {
             start_sample: self.position - samples.len() as u64,
@@ -311,9 +313,11 @@ impl Segmenter {
         running.speech_end -= beyond;
         running.speech -= beyond.min(running.speech);
         let run = if running.voiced { rest.len() } else { 0 };
-        let mut running = self.take_running()?;
-        running.silence = 0;
-        self.state = State::Idle { history: rest.into(), run };
+        let running = self.take_running()?;
+        self.state = State::Idle { history: rest.into(), run, voiced: running.voiced };
+        if run >= self.sizes.start {
+            self.start(run, false);
+        }
         Some(self.ended(running, EndReason::MaxLength))
     }
 
@@ -322,7 +326,7 @@ impl Segmenter {
         let keep = running.samples.len() - running.silence.saturating_sub(self.sizes.keep_silence);
         let mut history: VecDeque<f32> = running.samples.split_off(keep).into();
         history.drain(..history.len().saturating_sub(self.sizes.pre_roll));
-        self.state = State::Idle { history, run: 0 };
+        self.state = State::Idle { history, run: 0, voiced: false };
         Some(self.ended(running, reason))
     }
 
@@ -349,7 +353,7 @@ impl Segmenter {
 
 impl State {
     fn idle() -> Self {
-        Self::Idle { history: VecDeque::new(), run: 0 }
+        Self::Idle { history: VecDeque::new(), run: 0, voiced: false }
     }
 }
 
@@ -560,7 +564,7 @@ mod tests {
                     let kept = segments.iter().any(|segment| range(segment).contains(&sample));
                     let rest_of_cut = segments.iter().any(|segment| {
                         let cut = range(segment).end;
-                        segment.reason == EndReason::MaxLength && cut <= sample && run.end < cut + 60
+                        segment.reason == EndReason::MaxLength && cut <= sample && run.end < cut + 20
                     });
                     prop_assert!(kept || rest_of_cut, "sample {} of speech {:?} is lost", sample, run);
                 }
