@@ -11,6 +11,7 @@
 
 pub mod jack;
 pub mod patch;
+pub mod resample;
 pub mod ring;
 pub mod segment;
 pub mod supervise;
@@ -18,6 +19,7 @@ pub mod wake;
 
 pub use jack::{JackClient, JackError, JackSettings};
 pub use patch::{Patch, PatternError};
+pub use resample::{ResampleError, Resampler, resample};
 pub use ring::{Capture, Playback, PlaybackControl, RtSide, voice_rings};
 pub use segment::{EndReason, Segment, SegmentError, SegmentEvent, SegmentSettings, Segmenter};
 pub use supervise::{AudioEvent, JackStatus, JackSupervisor};
