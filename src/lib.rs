@@ -5,3 +5,4 @@ pub mod engine;
 pub mod home;
 pub mod models;
 pub mod process;
+pub mod secret;
