@@ -5,3 +5,5 @@ pub mod engine;
 pub mod home;
 pub mod models;
 pub mod process;
+pub mod role;
+pub mod text;
