@@ -1,8 +1,11 @@
 //! Sidetone: one voice and agent system out of a handful of Linux hosts.
 
 pub mod audio;
+pub mod bus;
+pub mod config;
 pub mod engine;
 pub mod home;
 pub mod models;
 pub mod process;
-pub mod secret;
+pub mod role;
+pub mod text;
