@@ -57,7 +57,7 @@ def read_ctranslate2(path: Path) -> dict:
 
         version, spec = number("I"), text()
         if version != 6 or spec != "WhisperSpec":
-            raise ValueError(f"{path} holds a {spec} of binary version {version}; only a WhisperSpec of version 6 is known")
+            raise ValueError(f"{path} holds the model {spec!r} of binary version {version}; only a WhisperSpec of version 6 is known")
         number("I")  # the revision of the specification
         variables = {}
         for _ in range(number("I")):
