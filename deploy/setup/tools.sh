@@ -10,14 +10,15 @@ setup_tools() {
     go_tool nats "github.com/nats-io/natscli/nats@$nats_version" "a minute or two"
 
     # Ollama's module lacks headers that its repository vendors: these two are packages, the third is ours.
-    local ollama="github.com/ollama/ollama@$ollama_version" flags="-O3 -I$root/deploy/setup/include -I/usr/include/stb"
+    local ollama="github.com/ollama/ollama@$ollama_version" flags=-O3
     tool_is_built ollama "$ollama" && return 0
     require_packages \
         "nlohmann-json3-dev|test -f /usr/include/nlohmann/json.hpp|to build Ollama" \
         "libstb-dev|test -f /usr/include/stb/stb_image.h|to build Ollama"
     # Built for the oldest processor, ggml is six times slower.
     if grep -qw avx2 /proc/cpuinfo && grep -qw fma /proc/cpuinfo; then flags+=" -march=x86-64-v3"; fi
-    CGO_CFLAGS=$flags CGO_CXXFLAGS=$flags go_tool ollama "$ollama" "about ten minutes, once"
+    # Go's cache knows a build by its flags: our path goes to the compiler by another way, so that all checkouts share it.
+    CPATH=$root/deploy/setup/include CGO_CFLAGS=$flags CGO_CXXFLAGS=$flags go_tool ollama "$ollama" "about ten minutes, once"
 }
 
 go_is_new_enough() {
