@@ -2,10 +2,12 @@
 
 pub mod audio;
 pub mod bus;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod home;
 pub mod models;
 pub mod process;
 pub mod role;
+pub mod secret;
 pub mod text;

@@ -1,0 +1,3 @@
+//! The subcommands, a file each, named as the subcommand.
+
+pub mod models;
