@@ -177,7 +177,9 @@ impl SentenceSplitter {
                 _ if c.is_whitespace() => Step::On(self.state),
                 _ if c.is_lowercase() || ",;:)]}.!?%".contains(c) => Step::On(State::Inside),
                 _ if after == After::NotDigit && c.is_numeric() => Step::On(State::Inside),
-                _ if after == After::Starter && c.is_uppercase() => Step::On(State::Word { end, from: self.held.len() }),
+                _ if after == After::Starter && c.is_uppercase() => {
+                    Step::On(State::Word { end, from: self.held.len() })
+                }
                 _ if matches!(after, After::Starter | After::Never) => Step::On(State::Inside),
                 _ => Step::Cut(end),
             },
@@ -317,7 +319,7 @@ impl SentenceSplitter {
             return at;
         }
         let graphemes = self.held.grapheme_indices(true).map(|(at, _)| at);
-        graphemes.filter(|at| *at > 0 && *at <= limit).last().unwrap_or(limit)
+        graphemes.filter(|at| *at > 0 && *at <= limit).next_back().unwrap_or(limit)
     }
 }
 

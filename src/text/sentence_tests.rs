@@ -101,7 +101,8 @@ fn a_sentence_is_given_as_soon_as_it_is_sure() {
 fn a_long_first_sentence_is_cut_at_a_clause() {
     let settings = SplitSettings { first_max_chars: 40, max_chars: 80 };
     let long = "Yes, although it rained for a while, we went on to the old harbour and looked at the ships there";
-    let pieces = split_with(settings, &[long, " until the evening. And here, although it is long, nothing is cut off."]);
+    let pieces =
+        split_with(settings, &[long, " until the evening. And here, although it is long, nothing is cut off."]);
     assert_eq!(pieces[0], "Yes, although it rained for a while,");
     assert_eq!(pieces[1], "we went on to the old harbour and looked at the ships there until the evening.");
     assert_eq!(pieces[2], "And here, although it is long, nothing is cut off.");
@@ -132,9 +133,57 @@ fn what_never_ends_is_cut_between_words() {
 
 fn messy() -> impl Strategy<Value = String> {
     let bits = prop::sample::select(vec![
-        "Hello", "world", "the", "It", " ", " ", " ", "\n", "\n\n", ".", ".", "!", "?", "...", "…", ",", ", ", ": ", "—", " - ",
-        "Mr.", "e.g.", "U.S.", "J.", "No.", "3", "3.14", "1. ", "- ", "*", "**", "_", "`", "```", "~~~", "```\n", "\"", "”", "(",
-        ")", "。", "？", "你好", "😊", "👨‍👩‍👧", "é", "e\u{301}", "https://a.b/c?d", "\r\n", "\t", "\u{a0}",
+        "Hello",
+        "world",
+        "the",
+        "It",
+        " ",
+        " ",
+        " ",
+        "\n",
+        "\n\n",
+        ".",
+        ".",
+        "!",
+        "?",
+        "...",
+        "…",
+        ",",
+        ", ",
+        ": ",
+        "—",
+        " - ",
+        "Mr.",
+        "e.g.",
+        "U.S.",
+        "J.",
+        "No.",
+        "3",
+        "3.14",
+        "1. ",
+        "- ",
+        "*",
+        "**",
+        "_",
+        "`",
+        "```",
+        "~~~",
+        "```\n",
+        "\"",
+        "”",
+        "(",
+        ")",
+        "。",
+        "？",
+        "你好",
+        "😊",
+        "👨‍👩‍👧",
+        "é",
+        "e\u{301}",
+        "https://a.b/c?d",
+        "\r\n",
+        "\t",
+        "\u{a0}",
     ]);
     prop::collection::vec(bits, 0..60).prop_map(|bits| bits.concat())
 }

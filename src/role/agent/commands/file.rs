@@ -146,8 +146,10 @@ struct File {
 pub(super) fn load(source: &CommandSource) -> Result<Vec<Loaded>, CommandError> {
     let mut out = Vec::new();
     for (name, text) in source.files()? {
-        let file: File = toml::from_str(&text)
-            .map_err(|error| CommandError::File { file: name.clone(), problem: error.to_string().trim_end().to_owned() })?;
+        let file: File = toml::from_str(&text).map_err(|error| CommandError::File {
+            file: name.clone(),
+            problem: error.to_string().trim_end().to_owned(),
+        })?;
         for value in file.command {
             let line = text.get(..value.span().start).map_or(1, |before| before.matches('\n').count() + 1);
             out.push(check(&name, line, value.into_inner())?);
@@ -171,7 +173,9 @@ fn check(file: &str, line: usize, value: toml::Value) -> Result<Loaded, CommandE
         return Err(place.error("name", "is no name; use a-z, 0-9, `_` and `-`"));
     }
     if command.patterns.is_empty() && command.aliases.is_empty() {
-        return Err(place.error("patterns", "there are none, and no aliases; write at least one that a person would say"));
+        return Err(
+            place.error("patterns", "there are none, and no aliases; write at least one that a person would say")
+        );
     }
     let mut variants = Vec::new();
     for (index, text) in command.patterns.iter().enumerate() {
@@ -183,7 +187,8 @@ fn check(file: &str, line: usize, value: toml::Value) -> Result<Loaded, CommandE
     for (index, text) in command.aliases.iter().enumerate() {
         let key = format!("aliases[{}]", index + 1);
         if text.contains(['<', '>', '[', ']', '(', ')', '|']) {
-            return Err(place.error(key, format!("`{text}` is a pattern; an alias is a plain phrase, so move it to `patterns`")));
+            return Err(place
+                .error(key, format!("`{text}` is a pattern; an alias is a plain phrase, so move it to `patterns`")));
         }
         for variant in parse(&place, &key, text)? {
             variants.push((key.clone(), text.clone(), variant));
@@ -205,7 +210,8 @@ fn check_action(place: &Place, action: &Action, variants: &[(String, String, Var
     for (from, text, variant) in variants {
         let slots: BTreeSet<&str> = variant.slots().collect();
         if let Some(clash) = slots.iter().find(|slot| own.contains(slot)) {
-            let problem = format!("`{text}`: the action `{}` fills in {{{clash}}} itself; rename the slot", action.name());
+            let problem =
+                format!("`{text}`: the action `{}` fills in {{{clash}}} itself; rename the slot", action.name());
             return Err(place.error(from, problem));
         }
         if let Some(missing) = template.names().find(|name| !slots.contains(name) && !own.contains(name)) {
