@@ -34,6 +34,7 @@ fn sentences_end_where_a_reader_says_so() {
         "Well… she said nothing.",
         "He said \"Stop.\"| Then he left.| (She stayed.)| “Why?”| Nobody knew.",
         "\"Really?\" he asked.| \"Yes!\" she said.",
+        "\"Never down.\" — so says Dr. Jones.",
         "What?!| No!!!| Wow.",
         "Open config.toml or https://example.com/a.b?c=d.| Then run a.out.| Node.js is fine.",
         "Mail me at a.b@example.com.| Thanks.",
@@ -120,6 +121,8 @@ fn what_never_ends_is_cut_between_words() {
     let words = "word ".repeat(50);
     let pieces = split_with(settings, &[&words]);
     assert!(pieces.iter().all(|piece| piece.chars().count() <= 40 && piece.ends_with("word")), "{pieces:?}");
+    let tight = SplitSettings { first_max_chars: 1, max_chars: 1 };
+    assert_eq!(split_with(tight, &["a—b"]), ["a", "—", "b"]);
     let family = "👨‍👩‍👧".repeat(30);
     let pieces = split_with(settings, &[&family]);
     assert!(pieces.iter().all(|piece| piece.chars().count() % 5 == 0), "no emoji is torn: {pieces:?}");

@@ -261,11 +261,9 @@ fn without_stray_marks(text: &str) -> String {
 fn without_emoji(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for grapheme in text.graphemes(true) {
-        let first = grapheme.chars().next().unwrap_or(' ');
-        if grapheme.len() > 1 && first.is_ascii_graphic() && grapheme.contains(['\u{fe0f}', '\u{20e3}']) {
-            out.push(first);
-        } else if !is_emoji(first) && !grapheme.contains('\u{fe0f}') {
-            out.push_str(grapheme);
+        // A family or a flag is one grapheme of several characters: its first tells.
+        if !grapheme.starts_with(is_emoji) {
+            out.extend(grapheme.chars().filter(|c| !is_emoji(*c) && !matches!(c, '\u{fe0f}' | '\u{20e3}')));
         }
     }
     out
@@ -340,6 +338,7 @@ mod tests {
             ("Is `", "Is"),
             ("", ""),
             ("😊", ""),
+            ("𑼂🎞a🏻", "𑼂a"),
             ("  \n ", ""),
             ("你好。", "你好。"),
         ] {
