@@ -164,9 +164,10 @@ fn check(file: &str, line: usize, value: toml::Value) -> Result<Loaded, CommandE
     let action = value.get("action").cloned();
     // The action alone first, as an error in a tagged table does not say which table it was in.
     if let Some(action) = action {
-        action.try_into::<Action>().map_err(|error| place.error("action", error.message()))?;
+        action.try_into::<Action>().map_err(|error| place.error("action", one_line(&error)))?;
     }
-    let command: Command = value.try_into().map_err(|error| place.error("its keys", error.message()))?;
+    let command: Command =
+        value.try_into().map_err(|error: toml::de::Error| place.error("its keys", one_line(&error)))?;
     let named = !command.name.is_empty()
         && command.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c));
     if !named {
@@ -198,6 +199,11 @@ fn check(file: &str, line: usize, value: toml::Value) -> Result<Loaded, CommandE
     Ok(Loaded { command, place, variants })
 }
 
+/// What serde says, with the key it is about where it knows one.
+fn one_line(error: &toml::de::Error) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 fn parse(place: &Place, key: &str, text: &str) -> Result<Vec<Variant>, CommandError> {
     pattern::parse(text)
         .map_err(|error| place.error(key, format!("`{text}`, character {}: {}", error.at, error.problem)))
@@ -216,10 +222,10 @@ fn check_action(place: &Place, action: &Action, variants: &[(String, String, Var
         }
         if let Some(missing) = template.names().find(|name| !slots.contains(name) && !own.contains(name)) {
             let known: Vec<String> = own.iter().chain(&slots).map(|name| format!("{{{name}}}")).collect();
-            let known = if known.is_empty() { "no slots".to_owned() } else { format!("only {}", known.join(", ")) };
+            let instead = if known.is_empty() { String::new() } else { format!("use {}, or ", known.join(", ")) };
             let problem = format!(
-                "uses {{{missing}}}, but `{text}` ({from}) has {known}; use one of these or put <{missing}> where every way \
-                 to say it has it"
+                "uses {{{missing}}}, but `{text}` ({from}) has no such slot; {instead}put <{missing}> into every way to say \
+                 it, outside of [brackets]"
             );
             return Err(place.error(format!("action.{key}"), problem));
         }

@@ -39,6 +39,7 @@ fn the_builtin_commands_hear_what_people_say() {
     for (text, expected) in [
         ("What time is it?", Some("time")),
         ("what's the time", Some("time")),
+        ("Can you tell me what time is it?", Some("time")),
         ("What\u{2019}s the time, please?", Some("time")),
         ("Could you please tell me the time?", Some("time")),
         ("Can you tell me what time it is?", Some("time")),
@@ -167,12 +168,16 @@ fn mistakes_are_told_with_their_place() {
         ("[[command]", vec!["mine.toml", "line 1"]),
         ("[[comand]]\nname = 'x'", vec!["mine.toml", "comand", "[[command]]"]),
         (&command("paterns = ['a']\naction = { do = 'stop' }"), vec!["mine.toml:3", "`x`", "paterns", "patterns"]),
+        (
+            &command("patterns = ['a']\naction = { do = 'stop' }").replace("'query'", "'qury'"),
+            vec!["`qury`", "in `intent`", "`query`"],
+        ),
         (&command("patterns = ['a']"), vec!["mine.toml:3", "`x`", "action"]),
         (&command("patterns = ['a']\naction = { do = 'dance' }"), vec!["`x`, action", "dance", "`stop`"]),
         (&command("patterns = ['a']\naction = { do = 'say', txt = 'b' }"), vec!["`x`, action", "txt"]),
         (
             &command("patterns = ['a']\naction = { do = 'say', text = '{b}' }"),
-            vec!["action.text", "{b}", "`a`", "no slots"],
+            vec!["action.text", "{b}", "`a`", "no such slot"],
         ),
         (&command("patterns = ['a [<b>]']\naction = { do = 'say', text = '{b}' }"), vec!["action.text", "patterns[1]"]),
         (
