@@ -49,9 +49,13 @@ const STARTERS: &[&str] = &[
 pub(super) fn after_full_stop(before: &str, line_start: bool) -> After {
     let line_begin = before.rfind('\n').map_or(0, |at| at + 1);
     if line_begin > 0 || line_start {
-        let label = before[line_begin..].trim_start_matches(|c: char| c.is_whitespace() || "*_#>-+•(".contains(c));
-        let number = !label.is_empty() && label.len() <= 3 && label.bytes().all(|byte| byte.is_ascii_digit());
-        let letter = label.len() == 1 && label.bytes().all(|byte| byte.is_ascii_lowercase());
+        const MARKS: &str = "*_#>-+•(";
+        let line = before[line_begin..].trim_start_matches(|c: char| c.is_whitespace() || MARKS.contains(c));
+        let label = line.rsplit(|c: char| c.is_whitespace() || MARKS.contains(c)).next().unwrap_or_default();
+        // A model may count twice: `1. **1. Use a microphone**`.
+        let counts = line.chars().all(|c| c.is_ascii_digit() || c.is_whitespace() || c == '.' || MARKS.contains(c));
+        let number = counts && (1..=3).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_digit());
+        let letter = line.len() == 1 && line.bytes().all(|byte| byte.is_ascii_lowercase());
         if number || letter {
             return After::Never;
         }

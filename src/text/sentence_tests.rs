@@ -71,6 +71,7 @@ fn lines_and_lists_are_cut_and_wraps_are_not() {
     );
     assert_eq!(split("a. first\nb. second"), ["a. first\nb. second"]);
     assert_eq!(split("\n\n  \n"), Vec::<String>::new());
+    assert_eq!(split("1. **1. Use it:** Yes.\n2. Go"), ["1. **1. Use it:** Yes.", "2. Go"]);
     assert_eq!(split("It was 1999.\nThen"), ["It was 1999.", "Then"]);
 }
 
