@@ -18,27 +18,30 @@ pub(super) enum After {
 
 /// Titles and connectives: something always follows.
 const NEVER: &[&str] = &[
-    "mr", "mrs", "ms", "messrs", "mx", "dr", "prof", "gen", "col", "capt", "cmdr", "lt", "sgt", "rev", "hon", "gov", "sen",
-    "rep", "pres", "mme", "mlle", "e.g", "eg", "i.e", "ie", "vs", "cf", "viz", "approx", "z.b", "d.h", "bzw", "ca", "hr",
+    "mr", "mrs", "ms", "messrs", "mx", "dr", "prof", "gen", "col", "capt", "cmdr", "lt", "sgt", "rev", "hon", "gov",
+    "sen", "rep", "pres", "mme", "mlle", "e.g", "eg", "i.e", "ie", "vs", "cf", "viz", "approx", "z.b", "d.h", "bzw",
+    "ca", "hr",
 ];
 
 /// Words that are abbreviations only before a number.
 const BEFORE_NUMBER: &[&str] = &[
-    "no", "nos", "nr", "fig", "figs", "vol", "p", "pp", "ch", "sec", "art", "eq", "op", "ver", "v", "ref", "jan", "feb",
-    "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec",
+    "no", "nos", "nr", "fig", "figs", "vol", "p", "pp", "ch", "sec", "art", "eq", "op", "ver", "v", "ref", "jan",
+    "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec",
 ];
 
 /// Abbreviations that may end a sentence, and as often stand before a name.
-const MAY_END: &[&str] =
-    &["inc", "ltd", "co", "corp", "llc", "bros", "jr", "sr", "st", "mt", "ave", "blvd", "rd", "al", "ph.d", "dept", "est"];
+const MAY_END: &[&str] = &[
+    "inc", "ltd", "co", "corp", "llc", "bros", "jr", "sr", "st", "mt", "ave", "blvd", "rd", "al", "ph.d", "dept", "est",
+];
 
 /// Words that begin sentences, and rarely follow an abbreviation within one.
 const STARTERS: &[&str] = &[
-    "the", "a", "an", "i", "it", "he", "she", "we", "you", "they", "this", "that", "these", "those", "there", "here", "what",
-    "when", "where", "why", "how", "who", "which", "if", "in", "on", "at", "for", "from", "but", "and", "or", "so", "then",
-    "also", "however", "after", "before", "as", "by", "my", "your", "his", "her", "our", "their", "its", "let", "yes", "no",
-    "not", "now", "once", "while", "since", "with", "to", "some", "all", "many", "most", "both", "each", "do", "does", "did",
-    "is", "are", "was", "were", "can", "could", "would", "please", "although", "because", "today", "one", "another",
+    "the", "a", "an", "i", "it", "he", "she", "we", "you", "they", "this", "that", "these", "those", "there", "here",
+    "what", "when", "where", "why", "how", "who", "which", "if", "in", "on", "at", "for", "from", "but", "and", "or",
+    "so", "then", "also", "however", "after", "before", "as", "by", "my", "your", "his", "her", "our", "their", "its",
+    "let", "yes", "no", "not", "now", "once", "while", "since", "with", "to", "some", "all", "many", "most", "both",
+    "each", "do", "does", "did", "is", "are", "was", "were", "can", "could", "would", "please", "although", "because",
+    "today", "one", "another",
 ];
 
 /// Judges the full stop at the end of `before`, the text since the last cut without that stop. `line_start` says
@@ -46,9 +49,13 @@ const STARTERS: &[&str] = &[
 pub(super) fn after_full_stop(before: &str, line_start: bool) -> After {
     let line_begin = before.rfind('\n').map_or(0, |at| at + 1);
     if line_begin > 0 || line_start {
-        let label = before[line_begin..].trim_start_matches(|c: char| c.is_whitespace() || "*_#>-+•(".contains(c));
-        let number = !label.is_empty() && label.len() <= 3 && label.bytes().all(|byte| byte.is_ascii_digit());
-        let letter = label.len() == 1 && label.bytes().all(|byte| byte.is_ascii_lowercase());
+        const MARKS: &str = "*_#>-+•(";
+        let line = before[line_begin..].trim_start_matches(|c: char| c.is_whitespace() || MARKS.contains(c));
+        let label = line.rsplit(|c: char| c.is_whitespace() || MARKS.contains(c)).next().unwrap_or_default();
+        // A model may count twice: `1. **1. Use a microphone**`.
+        let counts = line.chars().all(|c| c.is_ascii_digit() || c.is_whitespace() || c == '.' || MARKS.contains(c));
+        let number = counts && (1..=3).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_digit());
+        let letter = line.len() == 1 && line.bytes().all(|byte| byte.is_ascii_lowercase());
         if number || letter {
             return After::Never;
         }

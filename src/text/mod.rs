@@ -6,7 +6,7 @@ pub mod sentence;
 pub mod speech;
 
 pub use sentence::{SentenceSplitter, SplitSettings};
-//pub use speech::{SpeechFilter, speakable};
+pub use speech::{SpeechFilter, speakable};
 
 /// The mark that opens a fenced block of code (CommonMark 0.31, section 4.5), if `line` begins with one. A line such
 /// as ```` ```code``` ```` opens none: what follows the opening backticks may not hold another.

@@ -175,9 +175,11 @@ impl SentenceSplitter {
             State::Gap { end, after } => match c {
                 '\n' => Step::Cut(end),
                 _ if c.is_whitespace() => Step::On(self.state),
-                _ if c.is_lowercase() || ",;:)]}.!?%".contains(c) => Step::On(State::Inside),
+                _ if c.is_lowercase() || ",;:)]}.!?%–—".contains(c) => Step::On(State::Inside),
                 _ if after == After::NotDigit && c.is_numeric() => Step::On(State::Inside),
-                _ if after == After::Starter && c.is_uppercase() => Step::On(State::Word { end, from: self.held.len() }),
+                _ if after == After::Starter && c.is_uppercase() => {
+                    Step::On(State::Word { end, from: self.held.len() })
+                }
                 _ if matches!(after, After::Starter | After::Never) => Step::On(State::Inside),
                 _ => Step::Cut(end),
             },
@@ -255,7 +257,8 @@ impl SentenceSplitter {
             if let Some(cut) = self.inside(c, before) {
                 return Some(cut);
             }
-            let first_over = self.first && self.chars > self.settings.first_max_chars;
+            let SplitSettings { first_max_chars, max_chars } = self.settings;
+            let first_over = self.first && (first_max_chars + 1..=max_chars).contains(&self.chars);
             if first_over && self.state == State::Inside && self.clause.is_some() {
                 return self.clause;
             }
@@ -316,8 +319,8 @@ impl SentenceSplitter {
         if let Some((at, _)) = self.held.char_indices().rfind(|(at, c)| *at > 0 && c.is_whitespace()) {
             return at;
         }
-        let graphemes = self.held.grapheme_indices(true).map(|(at, _)| at);
-        graphemes.filter(|at| *at > 0 && *at <= limit).last().unwrap_or(limit)
+        let mut graphemes = self.held.grapheme_indices(true).map(|(at, _)| at);
+        graphemes.rfind(|at| *at > 0 && *at <= limit).unwrap_or(limit)
     }
 }
 

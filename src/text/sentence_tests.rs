@@ -34,6 +34,7 @@ fn sentences_end_where_a_reader_says_so() {
         "Well… she said nothing.",
         "He said \"Stop.\"| Then he left.| (She stayed.)| “Why?”| Nobody knew.",
         "\"Really?\" he asked.| \"Yes!\" she said.",
+        "\"Never down.\" — so says Dr. Jones.",
         "What?!| No!!!| Wow.",
         "Open config.toml or https://example.com/a.b?c=d.| Then run a.out.| Node.js is fine.",
         "Mail me at a.b@example.com.| Thanks.",
@@ -70,6 +71,7 @@ fn lines_and_lists_are_cut_and_wraps_are_not() {
     );
     assert_eq!(split("a. first\nb. second"), ["a. first\nb. second"]);
     assert_eq!(split("\n\n  \n"), Vec::<String>::new());
+    assert_eq!(split("1. **1. Use it:** Yes.\n2. Go"), ["1. **1. Use it:** Yes.", "2. Go"]);
     assert_eq!(split("It was 1999.\nThen"), ["It was 1999.", "Then"]);
 }
 
@@ -101,7 +103,8 @@ fn a_sentence_is_given_as_soon_as_it_is_sure() {
 fn a_long_first_sentence_is_cut_at_a_clause() {
     let settings = SplitSettings { first_max_chars: 40, max_chars: 80 };
     let long = "Yes, although it rained for a while, we went on to the old harbour and looked at the ships there";
-    let pieces = split_with(settings, &[long, " until the evening. And here, although it is long, nothing is cut off."]);
+    let pieces =
+        split_with(settings, &[long, " until the evening. And here, although it is long, nothing is cut off."]);
     assert_eq!(pieces[0], "Yes, although it rained for a while,");
     assert_eq!(pieces[1], "we went on to the old harbour and looked at the ships there until the evening.");
     assert_eq!(pieces[2], "And here, although it is long, nothing is cut off.");
@@ -119,6 +122,8 @@ fn what_never_ends_is_cut_between_words() {
     let words = "word ".repeat(50);
     let pieces = split_with(settings, &[&words]);
     assert!(pieces.iter().all(|piece| piece.chars().count() <= 40 && piece.ends_with("word")), "{pieces:?}");
+    let tight = SplitSettings { first_max_chars: 1, max_chars: 1 };
+    assert_eq!(split_with(tight, &["a—b"]), ["a", "—", "b"]);
     let family = "👨‍👩‍👧".repeat(30);
     let pieces = split_with(settings, &[&family]);
     assert!(pieces.iter().all(|piece| piece.chars().count() % 5 == 0), "no emoji is torn: {pieces:?}");
@@ -132,9 +137,57 @@ fn what_never_ends_is_cut_between_words() {
 
 fn messy() -> impl Strategy<Value = String> {
     let bits = prop::sample::select(vec![
-        "Hello", "world", "the", "It", " ", " ", " ", "\n", "\n\n", ".", ".", "!", "?", "...", "…", ",", ", ", ": ", "—", " - ",
-        "Mr.", "e.g.", "U.S.", "J.", "No.", "3", "3.14", "1. ", "- ", "*", "**", "_", "`", "```", "~~~", "```\n", "\"", "”", "(",
-        ")", "。", "？", "你好", "😊", "👨‍👩‍👧", "é", "e\u{301}", "https://a.b/c?d", "\r\n", "\t", "\u{a0}",
+        "Hello",
+        "world",
+        "the",
+        "It",
+        " ",
+        " ",
+        " ",
+        "\n",
+        "\n\n",
+        ".",
+        ".",
+        "!",
+        "?",
+        "...",
+        "…",
+        ",",
+        ", ",
+        ": ",
+        "—",
+        " - ",
+        "Mr.",
+        "e.g.",
+        "U.S.",
+        "J.",
+        "No.",
+        "3",
+        "3.14",
+        "1. ",
+        "- ",
+        "*",
+        "**",
+        "_",
+        "`",
+        "```",
+        "~~~",
+        "```\n",
+        "\"",
+        "”",
+        "(",
+        ")",
+        "。",
+        "？",
+        "你好",
+        "😊",
+        "👨‍👩‍👧",
+        "é",
+        "e\u{301}",
+        "https://a.b/c?d",
+        "\r\n",
+        "\t",
+        "\u{a0}",
     ]);
     prop::collection::vec(bits, 0..60).prop_map(|bits| bits.concat())
 }

@@ -37,10 +37,11 @@ impl Template {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Name(name) => out.push_str(values.get(name).ok_or_else(|| RenderError::NoSlot {
-                    template: self.source.clone(),
-                    slot: name.clone(),
-                })?),
+                Piece::Name(name) => out.push_str(
+                    values
+                        .get(name)
+                        .ok_or_else(|| RenderError::NoSlot { template: self.source.clone(), slot: name.clone() })?,
+                ),
             }
         }
         Ok(out)
@@ -63,9 +64,12 @@ impl TryFrom<String> for Template {
                         match chars.next() {
                             Some((_, '}')) => break,
                             Some((_, inner)) if inner != '{' => name.push(inner),
-                            _ => return Err(format!(
-                                "template `{source}`: the `{{` at character {} is never closed; write {{slot}}, or `{{{{` for a brace", at + 1
-                            )),
+                            _ => {
+                                return Err(format!(
+                                    "template `{source}`: the `{{` at character {} is never closed; write {{slot}}, or `{{{{` for a brace",
+                                    at + 1
+                                ));
+                            }
                         }
                     }
                     pieces.push(Piece::Text(std::mem::take(&mut text)));

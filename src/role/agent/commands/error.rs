@@ -14,7 +14,9 @@ pub enum CommandError {
         source: std::io::Error,
     },
     /// A file is no TOML, or holds something else than `[[command]]`.
-    #[error("commands: {file}: {problem}\na file of commands holds [[command]] tables; see config/commands for examples")]
+    #[error(
+        "commands: {file}: {problem}\na file of commands holds [[command]] tables; see config/commands for examples"
+    )]
     File {
         /// The file.
         file: String,

@@ -146,8 +146,10 @@ struct File {
 pub(super) fn load(source: &CommandSource) -> Result<Vec<Loaded>, CommandError> {
     let mut out = Vec::new();
     for (name, text) in source.files()? {
-        let file: File = toml::from_str(&text)
-            .map_err(|error| CommandError::File { file: name.clone(), problem: error.to_string().trim_end().to_owned() })?;
+        let file: File = toml::from_str(&text).map_err(|error| CommandError::File {
+            file: name.clone(),
+            problem: error.to_string().trim_end().to_owned(),
+        })?;
         for value in file.command {
             let line = text.get(..value.span().start).map_or(1, |before| before.matches('\n').count() + 1);
             out.push(check(&name, line, value.into_inner())?);
@@ -162,16 +164,19 @@ fn check(file: &str, line: usize, value: toml::Value) -> Result<Loaded, CommandE
     let action = value.get("action").cloned();
     // The action alone first, as an error in a tagged table does not say which table it was in.
     if let Some(action) = action {
-        action.try_into::<Action>().map_err(|error| place.error("action", error.message()))?;
+        action.try_into::<Action>().map_err(|error| place.error("action", one_line(&error)))?;
     }
-    let command: Command = value.try_into().map_err(|error| place.error("its keys", error.message()))?;
+    let command: Command =
+        value.try_into().map_err(|error: toml::de::Error| place.error("its keys", one_line(&error)))?;
     let named = !command.name.is_empty()
         && command.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c));
     if !named {
         return Err(place.error("name", "is no name; use a-z, 0-9, `_` and `-`"));
     }
     if command.patterns.is_empty() && command.aliases.is_empty() {
-        return Err(place.error("patterns", "there are none, and no aliases; write at least one that a person would say"));
+        return Err(
+            place.error("patterns", "there are none, and no aliases; write at least one that a person would say")
+        );
     }
     let mut variants = Vec::new();
     for (index, text) in command.patterns.iter().enumerate() {
@@ -183,7 +188,8 @@ fn check(file: &str, line: usize, value: toml::Value) -> Result<Loaded, CommandE
     for (index, text) in command.aliases.iter().enumerate() {
         let key = format!("aliases[{}]", index + 1);
         if text.contains(['<', '>', '[', ']', '(', ')', '|']) {
-            return Err(place.error(key, format!("`{text}` is a pattern; an alias is a plain phrase, so move it to `patterns`")));
+            return Err(place
+                .error(key, format!("`{text}` is a pattern; an alias is a plain phrase, so move it to `patterns`")));
         }
         for variant in parse(&place, &key, text)? {
             variants.push((key.clone(), text.clone(), variant));
@@ -191,6 +197,11 @@ fn check(file: &str, line: usize, value: toml::Value) -> Result<Loaded, CommandE
     }
     check_action(&place, &command.action, &variants)?;
     Ok(Loaded { command, place, variants })
+}
+
+/// What serde says, with the key it is about where it knows one.
+fn one_line(error: &toml::de::Error) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn parse(place: &Place, key: &str, text: &str) -> Result<Vec<Variant>, CommandError> {
@@ -205,15 +216,16 @@ fn check_action(place: &Place, action: &Action, variants: &[(String, String, Var
     for (from, text, variant) in variants {
         let slots: BTreeSet<&str> = variant.slots().collect();
         if let Some(clash) = slots.iter().find(|slot| own.contains(slot)) {
-            let problem = format!("`{text}`: the action `{}` fills in {{{clash}}} itself; rename the slot", action.name());
+            let problem =
+                format!("`{text}`: the action `{}` fills in {{{clash}}} itself; rename the slot", action.name());
             return Err(place.error(from, problem));
         }
         if let Some(missing) = template.names().find(|name| !slots.contains(name) && !own.contains(name)) {
             let known: Vec<String> = own.iter().chain(&slots).map(|name| format!("{{{name}}}")).collect();
-            let known = if known.is_empty() { "no slots".to_owned() } else { format!("only {}", known.join(", ")) };
+            let instead = if known.is_empty() { String::new() } else { format!("use {}, or ", known.join(", ")) };
             let problem = format!(
-                "uses {{{missing}}}, but `{text}` ({from}) has {known}; use one of these or put <{missing}> where every way \
-                 to say it has it"
+                "uses {{{missing}}}, but `{text}` ({from}) has no such slot; {instead}put <{missing}> into every way to say \
+                 it, outside of [brackets]"
             );
             return Err(place.error(format!("action.{key}"), problem));
         }

@@ -218,7 +218,7 @@ impl CommandSet {
 
     /// The way to say the command that gets furthest: a whole match, else most parts matched, of the fewest.
     fn closest(&self, text: &str, tokens: &[Token], command: usize) -> Option<(&Entry, Fit)> {
-        let mut best: Option<(&Entry, Fit, (bool, Specificity, usize, Reverse<usize>))> = None;
+        let mut best: Option<(&Entry, Fit, Rank)> = None;
         for heard in stretches(text, tokens) {
             for entry in self.entries.iter().filter(|entry| entry.command == command) {
                 let fit = entry.variant.fit(heard);
@@ -236,6 +236,9 @@ impl CommandSet {
         best.map(|(entry, fit, _)| (entry, fit))
     }
 }
+
+/// How close a fit is: whole or not, how specific, how many parts matched, of how few.
+type Rank = (bool, Specificity, usize, Reverse<usize>);
 
 /// The best match so far.
 struct Found {

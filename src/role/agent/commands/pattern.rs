@@ -72,11 +72,8 @@ impl Variant {
     /// How many words are literal, and how many slots are typed.
     pub(super) fn weight(&self) -> (usize, usize) {
         let literal = self.parts.iter().filter(|part| matches!(part, Part::Word(_))).count();
-        let typed = self
-            .parts
-            .iter()
-            .filter(|part| matches!(part, Part::Slot(_, SlotKind::Word | SlotKind::Number)))
-            .count();
+        let typed =
+            self.parts.iter().filter(|part| matches!(part, Part::Slot(_, SlotKind::Word | SlotKind::Number))).count();
         (literal, typed)
     }
 }
@@ -197,7 +194,9 @@ fn number_at(heard: Heard<'_>, word: usize) -> Option<(String, usize)> {
         return None;
     }
     let before = &heard.text[..token.start];
-    let minus = before.strip_suffix(['-', '\u{2212}']).is_some_and(|rest| rest.is_empty() || rest.ends_with(char::is_whitespace));
+    let minus = before
+        .strip_suffix(['-', '\u{2212}'])
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with(char::is_whitespace));
     let plain = token.norm.replace(',', "");
     Some((if minus { format!("-{plain}") } else { plain }, word + 1))
 }
@@ -325,14 +324,17 @@ impl Parser<'_> {
             let before = self.at;
             let rows = self.sequence(close)?;
             if self.at == before || self.chars[before..self.at].iter().all(|c| c.is_whitespace()) {
-                let what = if close.is_some() { "is an empty choice; write words in it, or use [ ] for what may be left out" } else {
+                let what = if close.is_some() {
+                    "is an empty choice; write words in it, or use [ ] for what may be left out"
+                } else {
                     "is empty; write the words that a person would say"
                 };
                 return self.error(before, what);
             }
             all.extend(rows);
             if all.len() > VARIANTS_MAX {
-                return self.error(start, format!("has more than {VARIANTS_MAX} variants; split it into several patterns"));
+                return self
+                    .error(start, format!("has more than {VARIANTS_MAX} variants; split it into several patterns"));
             }
             match self.chars.get(self.at) {
                 Some('|') => self.at += 1,
@@ -364,7 +366,8 @@ impl Parser<'_> {
                 }
             };
             if rows.len() * more.len() > VARIANTS_MAX {
-                return self.error(at, format!("makes more than {VARIANTS_MAX} variants; split it into several patterns"));
+                return self
+                    .error(at, format!("makes more than {VARIANTS_MAX} variants; split it into several patterns"));
             }
             rows = rows.iter().flat_map(|row| more.iter().map(move |tail| [row.as_slice(), tail].concat())).collect();
         }
@@ -400,7 +403,10 @@ impl Parser<'_> {
             "text" => SlotKind::Text,
             "word" => SlotKind::Word,
             "number" => SlotKind::Number,
-            other => return self.error(at, format!("<{name}:{other}> is of no known kind; there are text, word and number")),
+            other => {
+                return self
+                    .error(at, format!("<{name}:{other}> is of no known kind; there are text, word and number"));
+            }
         };
         let named = name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');

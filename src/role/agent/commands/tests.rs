@@ -39,6 +39,7 @@ fn the_builtin_commands_hear_what_people_say() {
     for (text, expected) in [
         ("What time is it?", Some("time")),
         ("what's the time", Some("time")),
+        ("Can you tell me what time is it?", Some("time")),
         ("What\u{2019}s the time, please?", Some("time")),
         ("Could you please tell me the time?", Some("time")),
         ("Can you tell me what time it is?", Some("time")),
@@ -116,8 +117,8 @@ fn slots_end_where_the_pattern_goes_on() {
 
 #[test]
 fn the_most_specific_match_wins_then_the_first() {
-    let set =
-        patterns(&["play <x>", "play <n:number>", "play <x> loud", "can you <x>", "<x> it", "it (is|was) <y>"]).unwrap();
+    let set = patterns(&["play <x>", "play <n:number>", "play <x> loud", "can you <x>", "<x> it", "it (is|was) <y>"])
+        .unwrap();
     assert_eq!(name(&set, "play five").unwrap(), "c1", "a typed slot is closer than text");
     assert_eq!(name(&set, "play five loud").unwrap(), "c2", "more literal words");
     assert_eq!(name(&set, "please play five loud").unwrap(), "c2");
@@ -160,19 +161,33 @@ fn an_utterance_of_any_length_is_dealt_with() {
 
 #[test]
 fn mistakes_are_told_with_their_place() {
-    let command = |body: &str| format!("# a comment\n\n[[command]]\nname = 'x'\ndescription = ''\nintent = 'query'\n{body}\n");
+    let command =
+        |body: &str| format!("# a comment\n\n[[command]]\nname = 'x'\ndescription = ''\nintent = 'query'\n{body}\n");
     let say = "action = { do = 'say', text = 'hi' }";
     for (text, expected) in [
         ("[[command]", vec!["mine.toml", "line 1"]),
         ("[[comand]]\nname = 'x'", vec!["mine.toml", "comand", "[[command]]"]),
         (&command("paterns = ['a']\naction = { do = 'stop' }"), vec!["mine.toml:3", "`x`", "paterns", "patterns"]),
+        (
+            &command("patterns = ['a']\naction = { do = 'stop' }").replace("'query'", "'qury'"),
+            vec!["`qury`", "in `intent`", "`query`"],
+        ),
         (&command("patterns = ['a']"), vec!["mine.toml:3", "`x`", "action"]),
         (&command("patterns = ['a']\naction = { do = 'dance' }"), vec!["`x`, action", "dance", "`stop`"]),
         (&command("patterns = ['a']\naction = { do = 'say', txt = 'b' }"), vec!["`x`, action", "txt"]),
-        (&command("patterns = ['a']\naction = { do = 'say', text = '{b}' }"), vec!["action.text", "{b}", "`a`", "no slots"]),
+        (
+            &command("patterns = ['a']\naction = { do = 'say', text = '{b}' }"),
+            vec!["action.text", "{b}", "`a`", "no such slot"],
+        ),
         (&command("patterns = ['a [<b>]']\naction = { do = 'say', text = '{b}' }"), vec!["action.text", "patterns[1]"]),
-        (&command("patterns = ['a <time>']\naction = { do = 'time', answer = '{time}' }"), vec!["patterns[1]", "{time}"]),
-        (&command("patterns = ['a']\naction = { do = 'time', format = '%&', answer = '{time}' }"), vec!["action", "`%&`"]),
+        (
+            &command("patterns = ['a <time>']\naction = { do = 'time', answer = '{time}' }"),
+            vec!["patterns[1]", "{time}"],
+        ),
+        (
+            &command("patterns = ['a']\naction = { do = 'time', format = '%&', answer = '{time}' }"),
+            vec!["action", "`%&`"],
+        ),
         (&command("patterns = ['a']\naction = { do = 'say', text = '{b' }"), vec!["action", "never closed"]),
         (&command(say), vec!["patterns", "at least one"]),
         (&command(&format!("patterns = ['ok', '']\n{say}")), vec!["patterns[2]", "is empty"]),
@@ -190,7 +205,10 @@ fn mistakes_are_told_with_their_place() {
         (&command(&format!("patterns = ['{}a']\n{say}", "(a|b) ".repeat(12))), vec!["more than 256"]),
         (&command(&format!("patterns = ['{}a']\n{say}", "(".repeat(5000))), vec!["deeper than 8"]),
         (&command(&format!("patterns = ['{}']\n{say}", "la ".repeat(65))), vec!["more than 64 words"]),
-        (&command(&format!("patterns = ['hi']\naliases = ['say <x>']\n{say}")), vec!["aliases[1]", "move it to `patterns`"]),
+        (
+            &command(&format!("patterns = ['hi']\naliases = ['say <x>']\n{say}")),
+            vec!["aliases[1]", "move it to `patterns`"],
+        ),
         (&command(&format!("patterns = ['say <x>', 'say <y>']\n{say}")), vec!["patterns[2]", "same words"]),
         (&command(&format!("name = 'y'\npatterns = ['a']\n{say}")), vec!["mine.toml", "duplicate key"]),
         (&command(&format!("patterns = ['a']\n{say}")).replace("'x'", "'X y'"), vec!["`X y`, name", "a-z"]),

@@ -73,7 +73,9 @@ fn fold_numbers(text: &str, tokens: Vec<Token>) -> Vec<Token> {
     let mut rest = tokens.as_slice();
     while let Some(first) = rest.first() {
         // Six words are the longest number understood: "nine hundred and ninety nine".
-        let joined = |pair: &&[Token]| text.get(pair[0].end..pair[1].start).unwrap_or_default().chars().all(|c| c.is_whitespace() || c == '-');
+        let joined = |pair: &&[Token]| {
+            text.get(pair[0].end..pair[1].start).unwrap_or_default().chars().all(|c| c.is_whitespace() || c == '-')
+        };
         let run = 1 + rest.windows(2).take(5).take_while(joined).count();
         let ahead: Vec<&str> = rest[..run].iter().map(|token| token.norm.as_str()).collect();
         let (norm, used) = number(&ahead).map_or_else(|| (first.norm.clone(), 1), |(n, used)| (n.to_string(), used));
@@ -165,9 +167,9 @@ pub(super) fn without_politeness(tokens: &[Token]) -> Vec<(usize, usize)> {
     while starts.len() <= POLITE_MAX {
         let start = starts[starts.len() - 1];
         let rest = &tokens[start..];
-        let phrase = POLITE_BEFORE
-            .iter()
-            .find(|phrase| rest.len() > phrase.len() && rest.iter().zip(**phrase).all(|(token, word)| spoken(token, word)));
+        let phrase = POLITE_BEFORE.iter().find(|phrase| {
+            rest.len() > phrase.len() && rest.iter().zip(**phrase).all(|(token, word)| spoken(token, word))
+        });
         let Some(phrase) = phrase else { break };
         starts.push(start + phrase.len());
     }
@@ -213,9 +215,9 @@ mod tests {
         let tens = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
         for (t, ten) in tens.iter().enumerate() {
             for (u, unit) in units.iter().enumerate() {
-                let expected = ((t + 2) * 10 + u).to_string();
-                assert_eq!(norms(&format!("{ten} {unit}")), [expected.clone()]);
-                assert_eq!(norms(&format!("{ten}-{unit}")), [expected]);
+                let expected = [((t + 2) * 10 + u).to_string()];
+                assert_eq!(norms(&format!("{ten} {unit}")), expected);
+                assert_eq!(norms(&format!("{ten}-{unit}")), expected);
             }
         }
         assert_eq!(norms("one hundred"), ["100"]);
