@@ -4,23 +4,30 @@
 //! | --- | --- |
 //! | [`ring`] | the real-time side: what the JACK callback does, and the rings that join it to the rest |
 //! | [`jack`], [`supervise`], [`patch`] | a listener's JACK client; what keeps it alive; which ports it is connected to |
-//! | [`clip`], [`resample`] | audio files and raw samples in and out; from one sample rate to another |
+//! | [`clip`], [`pcm`], [`resample`] | audio files; raw samples; from one sample rate to another |
 //! | [`vad`], [`segment`], [`wake`] | whether somebody speaks; where an utterance starts and ends; whether it was meant for us |
 //!
 //! Everywhere samples are mono `f32` with full scale at 1.0 unless a name says otherwise.
 
+pub mod clip;
 pub mod jack;
 pub mod patch;
+pub mod pcm;
 pub mod resample;
 pub mod ring;
 pub mod segment;
 pub mod supervise;
+pub mod vad;
 pub mod wake;
+mod wav_header;
 
+pub use clip::{CLIP_MAX_S, Clip, ClipError, ClipReader};
 pub use jack::{JackClient, JackError, JackSettings};
 pub use patch::{Patch, PatternError};
+pub use pcm::{PcmError, PcmFormat, mono_to_pcm, pcm_to_mono, wav_bytes};
 pub use resample::{ResampleError, Resampler, resample};
 pub use ring::{Capture, Playback, PlaybackControl, RtSide, voice_rings};
 pub use segment::{EndReason, Segment, SegmentError, SegmentEvent, SegmentSettings, Segmenter};
 pub use supervise::{AudioEvent, JackStatus, JackSupervisor};
+pub use vad::{VAD_RATE_HZ, VADS, Vad, VadError, build_vad};
 pub use wake::{WakeError, WakeMatch, WakePhrases};
