@@ -163,9 +163,9 @@ pub struct ListenerConfig {
     pub name: String,
     /// Its wake phrases, each with the spellings in which it is heard as well.
     pub wake: BTreeMap<String, Vec<String>>,
-    /// Regular expressions of the ports that `voice_in` is connected to.
+    /// Patterns (`*`, `?`, `[12]`) of the ports that `voice_in` is connected to.
     pub capture_from: Vec<String>,
-    /// Regular expressions of the ports that `voice_out` is connected to.
+    /// Patterns (`*`, `?`, `[12]`) of the ports that `voice_out` is connected to.
     pub playback_to: Vec<String>,
     /// The voice that it speaks with; empty: the default of whoever speaks.
     pub voice: String,
@@ -379,18 +379,30 @@ impl Config {
         let value = |key: &str, given: &dyn std::fmt::Debug, why: &str| {
             Err(ConfigError::Value { key: key.to_owned(), given: format!("{given:?}"), why: why.to_owned() })
         };
-        for (key, slots) in
-            [("stt.slots", self.stt.slots), ("tts.slots", self.tts.slots), ("llm.slots", self.llm.slots), ("agent.slots", self.agent.slots)]
-        {
+        for (key, slots) in [
+            ("stt.slots", self.stt.slots),
+            ("tts.slots", self.tts.slots),
+            ("llm.slots", self.llm.slots),
+            ("agent.slots", self.agent.slots),
+        ] {
             if slots == 0 {
-                return value(key, &slots, "a role needs at least 1 slot; leave the role out of node.roles to switch it off");
+                return value(
+                    key,
+                    &slots,
+                    "a role needs at least 1 slot; leave the role out of node.roles to switch it off",
+                );
             }
         }
         let mut names: Vec<&str> = Vec::new();
         for listener in &self.voice.listeners {
             let key = format!("voice.listeners.{}", listener.name);
-            if listener.name.is_empty() || listener.name.len() > 40 || listener.name.contains([':', '.', ' ', '*', '>']) {
-                return value("voice.listeners.name", &listener.name, "it names a JACK client and a subject: 1 to 40 bytes without spaces, ':', '.', '*', '>'");
+            if listener.name.is_empty() || listener.name.len() > 40 || listener.name.contains([':', '.', ' ', '*', '>'])
+            {
+                return value(
+                    "voice.listeners.name",
+                    &listener.name,
+                    "it names a JACK client and a subject: 1 to 40 bytes without spaces, ':', '.', '*', '>'",
+                );
             }
             if names.contains(&listener.name.as_str()) {
                 return value("voice.listeners.name", &listener.name, "two listeners can't share a name");
@@ -400,12 +412,20 @@ impl Config {
                 return value(&format!("{key}.mode"), &listener.mode, "it must be wake, open or push_to_talk");
             }
             if listener.mode == "wake" && listener.wake.is_empty() {
-                return value(&format!("{key}.wake"), &listener.wake, "mode wake needs a phrase, such as wake = { Computer = [] }");
+                return value(
+                    &format!("{key}.wake"),
+                    &listener.wake,
+                    "mode wake needs a phrase, such as wake = { Computer = [] }",
+                );
             }
         }
         // One utterance goes over the bus as 16-bit PCM at 16 kHz in one message of at most 1 MiB.
         if self.voice.max_utterance_ms > 32_000 {
-            return value("voice.max_utterance_ms", &self.voice.max_utterance_ms, "at most 32000: a longer one does not fit into a message");
+            return value(
+                "voice.max_utterance_ms",
+                &self.voice.max_utterance_ms,
+                "at most 32000: a longer one does not fit into a message",
+            );
         }
         if self.tts.voices.is_empty() {
             return value("tts.voices", &self.tts.voices, "name at least one voice; `sidetone models list` shows them");
@@ -483,7 +503,12 @@ mod tests {
         let file: Table = toml::from_str(DEFAULT_TOML).unwrap();
         let all = Table::try_from(Config::default()).unwrap();
         let keys = |table: &Table| -> Vec<String> {
-            table.iter().flat_map(|(k, v)| v.as_table().into_iter().flat_map(move |t| t.keys().map(move |x| format!("{k}.{x}")))).collect()
+            table
+                .iter()
+                .flat_map(|(k, v)| {
+                    v.as_table().into_iter().flat_map(move |t| t.keys().map(move |x| format!("{k}.{x}")))
+                })
+                .collect()
         };
         let (mut file, mut all) = (keys(&file), keys(&all));
         file.sort();
@@ -506,7 +531,10 @@ mod tests {
     fn mistakes_are_named_with_their_place() {
         let file = written("[stt]\n\nslot = 3\n");
         let error = Config::load(&[file.path().to_owned()], &[]).unwrap_err().to_string();
-        assert!(error.contains("line 3") && error.contains("unknown field `slot`") && error.contains("`slots`"), "{error}");
+        assert!(
+            error.contains("line 3") && error.contains("unknown field `slot`") && error.contains("`slots`"),
+            "{error}"
+        );
         let file = written("[voice]\nvad_on = \"high\"\n");
         let error = Config::load(&[file.path().to_owned()], &[]).unwrap_err().to_string();
         assert!(error.contains("vad_on") && error.contains("invalid type"), "{error}");

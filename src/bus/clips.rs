@@ -29,7 +29,7 @@ impl Bus {
     /// # Errors
     /// [`BusError::JetStream`] when the server has no JetStream or no room, or takes longer than a minute.
     pub async fn put_clip(&self, audio: &[u8]) -> Result<String, BusError> {
-        let name = ulid::Ulid::new().to_string();
+        let name = ulid::Ulid::generate().to_string();
         let put = async {
             let store = self.clips().await?;
             let mut reader = audio;

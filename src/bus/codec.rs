@@ -116,7 +116,10 @@ pub fn decode<M: Message>(content_type: &str, body: &Bytes) -> Result<M, Fault> 
     let Some(format) = Format::of(content_type) else {
         return Err(Fault::new(
             FaultCode::Unsupported,
-            format!("Content-Type {content_type:?} is not read as {}: send application/json or application/msgpack", M::SCHEMA),
+            format!(
+                "Content-Type {content_type:?} is not read as {}: send application/json or application/msgpack",
+                M::SCHEMA
+            ),
         ));
     };
     let result = match format {

@@ -36,9 +36,7 @@ pub async fn start(home: &Home, port: u16) -> Result<Supervised, BusError> {
     }
     let folder = home.state().join("nats");
     let config = folder.join("nats-server.conf");
-    tokio::fs::create_dir_all(&folder)
-        .await
-        .map_err(|e| failed(format!("can't make {}: {e}", folder.display())))?;
+    tokio::fs::create_dir_all(&folder).await.map_err(|e| failed(format!("can't make {}: {e}", folder.display())))?;
     tokio::fs::write(&config, render(port, &folder))
         .await
         .map_err(|e| failed(format!("can't write {}: {e}", config.display())))?;
@@ -49,8 +47,9 @@ pub async fn start(home: &Home, port: u16) -> Result<Supervised, BusError> {
         env: Vec::new(),
         ready: ReadyProbe::tcp(address),
         ready_timeout: READY_TIMEOUT,
-        install_hint: "install nats-server 2.12 or newer (`make setup` in a checkout does), or set bus.url to a server of yours"
-            .to_owned(),
+        install_hint:
+            "install nats-server 2.12 or newer (`make setup` in a checkout does), or set bus.url to a server of yours"
+                .to_owned(),
     };
     Supervised::start(spec).await.map_err(|e| failed(e.to_string()))
 }

@@ -89,7 +89,7 @@ impl Call {
 
 /// A W3C trace context whose trace id is the turn's id.
 fn traceparent(turn: Ulid) -> String {
-    let span = Ulid::new().0 & u128::from(u64::MAX) | 1;
+    let span = Ulid::generate().0 & u128::from(u64::MAX) | 1;
     format!("00-{:032x}-{span:016x}-01", turn.0)
 }
 
@@ -106,8 +106,7 @@ impl Bus {
     /// [`BusError::Connect`] if the server can't be reached now; the caller decides whether to try again.
     pub async fn connect(url: &str, node: &str) -> Result<Self, BusError> {
         let (control_name, audio_name) = (format!("sidetone {node}"), format!("sidetone {node} audio"));
-        let (control, audio) =
-            tokio::try_join!(Link::connect(url, &control_name), Link::connect(url, &audio_name))?;
+        let (control, audio) = tokio::try_join!(Link::connect(url, &control_name), Link::connect(url, &audio_name))?;
         let streams = stream::Workers::start(&control).await?;
         Ok(Self { inner: Arc::new(Inner { node: node.to_owned(), control, audio, streams }) })
     }
@@ -180,8 +179,7 @@ impl Bus {
     async fn raw(&self, subject: &str) -> Result<async_nats::Subscriber, BusError> {
         let link = &self.inner.control;
         link.check(subject)?;
-        let messages =
-            link.client.subscribe(subject.to_owned()).await.map_err(|e| BusError::client(subject, e))?;
+        let messages = link.client.subscribe(subject.to_owned()).await.map_err(|e| BusError::client(subject, e))?;
         link.ready().await?;
         Ok(messages)
     }
@@ -214,8 +212,7 @@ impl Bus {
         let mut headers = call.headers::<A>(id);
         headers.insert(header::CONTENT_TYPE, content_type);
         let mut guard = CancelOnDrop::new(self, A::VERB.capability, id);
-        let request =
-            async_nats::Request::new().payload(body).headers(headers).timeout(Some(call.deadline + GRACE));
+        let request = async_nats::Request::new().payload(body).headers(headers).timeout(Some(call.deadline + GRACE));
         let reply = tokio::select! {
             reply = link.client.send_request(subject.clone(), request) => reply,
             () = link.lost() => {
@@ -285,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_turn_travels_in_the_trace_context() {
-        let turn = Ulid::new();
+        let turn = Ulid::generate();
         assert_eq!(turn_of(&traceparent(turn)), Some(turn));
         assert_eq!(turn_of("00-00000000000000000000000000000000-0000000000000000-00"), None);
         assert_eq!(turn_of("nonsense"), None);

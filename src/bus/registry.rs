@@ -65,9 +65,10 @@ async fn store(bus: &Bus) -> Result<Store, BusError> {
         storage: StorageType::Memory,
         ..Config::default()
     };
-    jetstream.create_key_value(config).await.map_err(|e| {
-        BusError::jetstream(format!("the bucket {BUCKET}"), format!("{e}; start nats-server with -js"))
-    })
+    jetstream
+        .create_key_value(config)
+        .await
+        .map_err(|e| BusError::jetstream(format!("the bucket {BUCKET}"), format!("{e}; start nats-server with -js")))
 }
 
 fn failed(what: &str) -> impl Fn(&dyn std::fmt::Display) -> BusError {
@@ -165,7 +166,7 @@ pub async fn nodes(bus: &Bus) -> Result<Vec<NodeInfo>, BusError> {
         nodes.sort_by(|a, b| a.node.cmp(&b.node));
         Ok(nodes)
     };
-    tokio::time::timeout(READ_TIMEOUT, read).await.unwrap_or_else(|_| {
-        Err(failed("reading the hosts")(&format!("not done within {} s", READ_TIMEOUT.as_secs())))
-    })
+    tokio::time::timeout(READ_TIMEOUT, read)
+        .await
+        .unwrap_or_else(|_| Err(failed("reading the hosts")(&format!("not done within {} s", READ_TIMEOUT.as_secs()))))
 }

@@ -138,8 +138,7 @@ impl Bus {
             .start(name, env!("CARGO_PKG_VERSION"))
             .await
             .map_err(|e| BusError::client(format!("the service {name}"), e))?;
-        let server =
-            Server { bus: self.clone(), link, spec, service, shared, stop: CancellationToken::new() };
+        let server = Server { bus: self.clone(), link, spec, service, shared, stop: CancellationToken::new() };
         server.hear_cancels().await?;
         Ok(server)
     }
@@ -210,7 +209,12 @@ impl Server {
             .add(subject.clone())
             .await
             .map_err(|e| BusError::client(format!("the endpoint {name} on {subject}"), e))?;
-        let worker = Worker { bus: self.bus.clone(), link: self.link.clone(), spec: self.spec.clone(), shared: Arc::clone(&self.shared) };
+        let worker = Worker {
+            bus: self.bus.clone(),
+            link: self.link.clone(),
+            spec: self.spec.clone(),
+            shared: Arc::clone(&self.shared),
+        };
         let (handler, stop) = (handler.clone(), self.stop.clone());
         self.shared.tasks.spawn(async move {
             loop {
@@ -328,24 +332,22 @@ impl Worker {
             }
             Err(_) => {
                 let (slots, capability, node) = (self.spec.slots, self.spec.capability, self.bus.node());
-                let text = format!("all {slots} slots of {capability} on {node} are taken: try again, or ask another host");
+                let text =
+                    format!("all {slots} slots of {capability} on {node} are taken: try again, or ask another host");
                 Err(Fault::new(FaultCode::Busy, text))
             }
         };
         match &result {
             Ok(_) => tracing::debug!(ms = arrived.elapsed().as_millis(), "answered"),
-            Err(fault) => tracing::debug!(ms = arrived.elapsed().as_millis(), code = ?fault.code, %fault, "not answered"),
+            Err(fault) => {
+                tracing::debug!(ms = arrived.elapsed().as_millis(), code = ?fault.code, %fault, "not answered")
+            }
         }
         self.finish(request, result).await;
     }
 
     /// Runs the handler; gives the body and headers of the message that ends the request.
-    async fn run<A, F, R>(
-        &self,
-        request: &Request,
-        handler: F,
-        turn: Option<Ulid>,
-    ) -> Result<(Bytes, HeaderMap), Fault>
+    async fn run<A, F, R>(&self, request: &Request, handler: F, turn: Option<Ulid>) -> Result<(Bytes, HeaderMap), Fault>
     where
         A: Ask,
         F: Fn(Incoming<A>) -> R,
@@ -435,7 +437,7 @@ struct Running<'a> {
 
 impl<'a> Running<'a> {
     fn enter(shared: &'a Shared, id: &str, cancel: &CancellationToken) -> Self {
-        let id = if id.is_empty() { Ulid::new().to_string() } else { id.to_owned() };
+        let id = if id.is_empty() { Ulid::generate().to_string() } else { id.to_owned() };
         shared.running().insert(id.clone(), cancel.clone());
         Self { shared, id }
     }

@@ -107,9 +107,10 @@ async fn ensure(bus: &Bus) -> Result<Stream, BusError> {
         allow_direct: true,
         ..Config::default()
     };
-    context(bus).get_or_create_stream(config).await.map_err(|e| {
-        BusError::jetstream(format!("the stream {STREAM}"), format!("{e}; start nats-server with -js"))
-    })
+    context(bus)
+        .get_or_create_stream(config)
+        .await
+        .map_err(|e| BusError::jetstream(format!("the stream {STREAM}"), format!("{e}; start nats-server with -js")))
 }
 
 struct Writer {
@@ -186,7 +187,8 @@ impl Writer {
                 // After a lost acknowledgement the server says 'wrong sequence', not 'duplicate': the next attempt reads
                 // the last message and finds that it is this one. Or another host has written the session.
                 self.last.remove(&event.session);
-                let what = if error.kind() == PublishErrorKind::WrongLastSequence { "a fenced append" } else { "an append" };
+                let what =
+                    if error.kind() == PublishErrorKind::WrongLastSequence { "a fenced append" } else { "an append" };
                 Err(BusError::jetstream(format!("{what} to {STREAM}"), error))
             }
         }
@@ -243,9 +245,9 @@ pub async fn history(bus: &Bus, session: &str, limit: usize) -> Result<Vec<Sessi
         }
         Ok(Vec::from(events))
     };
-    tokio::time::timeout(HISTORY_TIMEOUT, read)
-        .await
-        .unwrap_or_else(|_| Err(BusError::jetstream(what.as_str(), format!("not done within {} s", HISTORY_TIMEOUT.as_secs()))))
+    tokio::time::timeout(HISTORY_TIMEOUT, read).await.unwrap_or_else(|_| {
+        Err(BusError::jetstream(what.as_str(), format!("not done within {} s", HISTORY_TIMEOUT.as_secs())))
+    })
 }
 
 /// How long reading a session may take.

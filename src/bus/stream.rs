@@ -42,7 +42,6 @@ const ACK_EVERY: u64 = 8;
 const STALL: Duration = Duration::from_secs(30);
 
 /// The caller's end of a stream.
-#[derive(Debug)]
 pub struct Stream<M> {
     bus: Bus,
     subject: String,
@@ -76,8 +75,7 @@ impl Bus {
         let mut headers = call.headers::<A>(&id);
         headers.insert(header::CREDIT, CREDIT.to_string());
         let lost = Box::pin(link.lost());
-        let messages =
-            link.client.subscribe(inbox.clone()).await.map_err(|e| BusError::client(subject.as_str(), e))?;
+        let messages = link.client.subscribe(inbox.clone()).await.map_err(|e| BusError::client(subject.as_str(), e))?;
         link.publish(subject.clone(), Some(inbox), headers, body).await?;
         Ok(Stream {
             guard: CancelOnDrop::new(self, A::VERB.capability, &id),
@@ -194,8 +192,7 @@ impl Workers {
     pub(super) async fn start(link: &Link) -> Result<Self, BusError> {
         let prefix = link.client.new_inbox();
         let subject = format!("{prefix}.*");
-        let mut messages =
-            link.client.subscribe(subject.clone()).await.map_err(|e| BusError::client(subject, e))?;
+        let mut messages = link.client.subscribe(subject.clone()).await.map_err(|e| BusError::client(subject, e))?;
         link.ready().await?;
         let flows = Arc::<Mutex<HashMap<u64, Arc<Flow>>>>::default();
         let heard = Arc::clone(&flows);

@@ -206,9 +206,7 @@ pub enum Parsed {
 pub fn parse(subject: &str) -> Option<Parsed> {
     let tokens: Vec<&str> = subject.split('.').collect();
     match tokens.as_slice() {
-        ["voice", node, listener, "state"] => {
-            Some(Parsed::VoiceState { node: name(node)?, listener: name(listener)? })
-        }
+        ["voice", node, listener, "state"] => Some(Parsed::VoiceState { node: name(node)?, listener: name(listener)? }),
         ["session", id, kind] => Some(Parsed::Session { id: name(id)?, kind: (*kind).to_owned() }),
         ["event", node, kind] => Some(Parsed::Event { node: name(node)?, kind: (*kind).to_owned() }),
         _ => None,

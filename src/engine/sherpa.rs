@@ -246,6 +246,9 @@ mod tests {
         // A graph of one byte and no metadata: Piper's own export.
         std::fs::write(dir.path().join("model.onnx"), [0x3a, 1, 0]).unwrap();
         let error = load_error(dir.path());
-        assert!(error.to_string().contains("was not converted for sherpa-onnx (its metadata lacks \"model_type\")"), "{error}");
+        assert!(
+            error.to_string().contains("was not converted for sherpa-onnx (its metadata lacks \"model_type\")"),
+            "{error}"
+        );
     }
 }

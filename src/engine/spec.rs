@@ -51,11 +51,7 @@ pub struct ChatTimeouts {
 
 impl Default for ChatTimeouts {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(2),
-            first_token: Duration::from_secs(60),
-            token: Duration::from_secs(15),
-        }
+        Self { connect: Duration::from_secs(2), first_token: Duration::from_secs(60), token: Duration::from_secs(15) }
     }
 }
 

@@ -115,7 +115,8 @@ impl Whisper {
         // whisper-rs panics over a NUL, and whisper.cpp takes a language's English name as well.
         let is_tag = primary.bytes().all(|byte| byte.is_ascii_lowercase());
         let known = whisper_rs::get_lang_id(if is_tag { &primary } else { "" }).and_then(whisper_rs::get_lang_str);
-        let unknown = || EngineError::Invalid(format!("{tag:?} is no language that Whisper knows; give a tag such as `en`"));
+        let unknown =
+            || EngineError::Invalid(format!("{tag:?} is no language that Whisper knows; give a tag such as `en`"));
         known.map(Some).ok_or_else(unknown)
     }
 

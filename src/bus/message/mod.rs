@@ -98,7 +98,8 @@ impl<'de> Deserialize<'de> for Blob {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
             let text = Cow::<'de, str>::deserialize(deserializer)?;
-            let bytes = BASE64_STANDARD.decode(text.as_bytes()).map_err(|e| D::Error::custom(format!("base64: {e}")))?;
+            let bytes =
+                BASE64_STANDARD.decode(text.as_bytes()).map_err(|e| D::Error::custom(format!("base64: {e}")))?;
             Ok(Self(bytes.into()))
         } else {
             Ok(Self(serde_bytes::ByteBuf::deserialize(deserializer)?.into_vec().into()))

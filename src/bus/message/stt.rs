@@ -43,9 +43,7 @@ impl Message for Request {
     }
 
     fn from_raw(content_type: &str, body: &Bytes) -> Option<Result<Self, Fault>> {
-        content_type
-            .starts_with("audio/")
-            .then(|| Ok(Self { file: Some(Blob(body.clone())), ..Self::default() }))
+        content_type.starts_with("audio/").then(|| Ok(Self { file: Some(Blob(body.clone())), ..Self::default() }))
     }
 }
 

@@ -64,7 +64,12 @@ impl Message for Speech {
     const SCHEMA: &'static str = "tts.speech/1";
 
     fn example() -> Self {
-        Self { wav: None, clip: Some("01KB3Z7D5YAZ9W1N4CV2T8Q6RE".to_owned()), audio_ms: 41_300, voice: "en_US-joe-medium".to_owned() }
+        Self {
+            wav: None,
+            clip: Some("01KB3Z7D5YAZ9W1N4CV2T8Q6RE".to_owned()),
+            audio_ms: 41_300,
+            voice: "en_US-joe-medium".to_owned(),
+        }
     }
 
     fn to_raw(&self) -> Option<Result<(&'static str, Bytes), Fault>> {
@@ -135,7 +140,12 @@ impl Message for Chunk {
     fn example() -> Self {
         Self {
             pcm: Pcm::mono_s16(&[0.0, 0.1, 0.2, 0.1], 22_050),
-            done: Some(Spoken { audio_ms: 1_840, engine_ms: 310, first_audio_ms: 190, voice: "en_US-joe-medium".to_owned() }),
+            done: Some(Spoken {
+                audio_ms: 1_840,
+                engine_ms: 310,
+                first_audio_ms: 190,
+                voice: "en_US-joe-medium".to_owned(),
+            }),
         }
     }
 }
