@@ -100,7 +100,7 @@ impl Clip {
             return Err(ClipError::TooLong);
         }
         let mut samples = Vec::new();
-        while let Some(block) = reader.next() {
+        for block in reader.by_ref() {
             samples.extend(block?);
             if samples.len() as u64 > limit {
                 return Err(ClipError::TooLong);

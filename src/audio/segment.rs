@@ -463,7 +463,7 @@ mod tests {
         stream.push_in_frames(100, 0.9);
         stream.push_in_frames(50, 0.0);
         let segments = stream.segments();
-        assert_eq!(segments.iter().map(range).collect::<Vec<_>>(), [0..260]);
+        assert!(segments.iter().map(range).eq(std::iter::once(0..260)), "{segments:?}");
     }
 
     #[test]
@@ -509,7 +509,8 @@ mod tests {
         assert_eq!(stream.segmenter.current(), None);
         stream.push_in_frames(100, 0.9);
         stream.push_in_frames(100, 0.0);
-        assert_eq!(stream.segments().iter().map(range).collect::<Vec<_>>(), [100..220]);
+        let segments = stream.segments();
+        assert!(segments.iter().map(range).eq(std::iter::once(100..220)), "{segments:?}");
     }
 
     #[test]
