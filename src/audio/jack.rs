@@ -112,7 +112,9 @@ pub enum JackError {
         current: String,
     },
     /// A client of the server that died, or one that closes, is not gone yet.
-    #[error("another JACK client of this process has not been closed yet; trying again shortly")]
+    #[error(
+        "another JACK client of this process has not been closed yet; if that lasts, libjack hangs: restart sidetone"
+    )]
     Closing,
     /// JACK refused for another reason.
     #[error("JACK server '{server}' refused client '{name}': {reason}; see the server's own log")]
