@@ -3,11 +3,45 @@
 //! Each kind is a trait and a table from an engine's name to its builder. Adding an engine is a file and a row.
 //! Engines know nothing of the bus: a role converts between wire messages and these types.
 
+mod auto;
+mod chat;
+#[cfg(feature = "sherpa")]
+mod clause;
+#[cfg(feature = "sherpa")]
+mod espeak;
+#[cfg(feature = "fake")]
+mod fake;
+mod llamacpp;
+mod ollama;
+#[cfg(feature = "sherpa")]
+mod onnx;
+mod openai;
+#[cfg(feature = "sherpa")]
+mod sherpa;
+mod spec;
+mod table;
+#[cfg(feature = "whisper")]
+mod whisper;
+
 use std::ops::ControlFlow;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
+
+use crate::process::ProcessError;
+
+pub use llamacpp::LlamaCpp;
+pub use ollama::Ollama;
+pub use openai::OpenAi;
+#[cfg(feature = "sherpa")]
+pub use sherpa::Piper;
+pub use spec::{ChatSpec, ChatTimeouts, LlamaCppSpec, RecognizerSpec, SynthesizerSpec, default_threads};
+pub use table::{
+    CHAT_MODELS, ChatRow, RECOGNIZERS, RecognizerRow, SYNTHESIZERS, SynthesizerRow, chat_model, recognizer, synthesizer,
+};
+#[cfg(feature = "whisper")]
+pub use whisper::Whisper;
 
 /// The sample rate of everything a [`Recognizer`] hears, in Hz.
 pub const RECOGNIZER_RATE_HZ: u32 = 16_000;
@@ -30,6 +64,17 @@ pub enum EngineError {
     /// The caller gave up or the deadline passed.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl From<ProcessError> for EngineError {
+    fn from(error: ProcessError) -> Self {
+        let text = error.to_string();
+        match error {
+            ProcessError::NotInstalled { .. } => Self::Missing(text),
+            ProcessError::NotReady { .. } => Self::Unavailable(text),
+            ProcessError::Spawn { .. } | ProcessError::Exited { .. } => Self::Failed(text),
+        }
+    }
 }
 
 /// Options of one transcription.

@@ -1,0 +1,49 @@
+# The front door. Each target sets up what it needs first; what is there already is left alone.
+
+export SIDETONE_HOME := $(CURDIR)/.sidetone
+SIDETONE := target/release/sidetone
+# Engines that answer from a script are compiled in for tests only.
+TESTED := --features fake
+
+# In CI a test that lacks one of its peers fails; elsewhere it says that it was skipped.
+ifeq ($(CI),true)
+export SIDETONE_REQUIRE_ALL := 1
+endif
+
+.PHONY: help setup build demo run test lint bench contract clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: ## Install packages (by sudo, after saying which) and fetch libraries
+	@deploy/setup.sh packages python
+
+build: setup ## Build the release binary and fetch the models
+	cargo build --release
+	$(SIDETONE) models fetch --all
+
+demo: build ## Ask three things through JACK, hear the answers, see where the time went
+	deploy/demo.sh
+
+run: build ## Run a host on your JACK server and microphone; ARGS='…' are passed on
+	$(SIDETONE) run $(ARGS)
+
+test: setup lint ## Run every check and test, with real peers
+	@deploy/setup.sh tools asyncapi
+	cargo run --quiet $(TESTED) -- models fetch --all
+	cargo test $(TESTED)
+	deploy/check-asyncapi.sh subjects/asyncapi.yaml
+
+lint: setup ## Check formatting and lints
+	cargo fmt --check
+	cargo clippy --all-targets $(TESTED) -- -D warnings
+
+bench: build ## Compare with the bare parts; prints ratios
+	cargo bench
+
+contract: setup ## Write subjects/ anew from the Rust types
+	cargo run --quiet -- contract subjects
+
+clean: ## Remove what was built, fetched and recorded, but no packages
+	cargo clean
+	rm -rf .sidetone

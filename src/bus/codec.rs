@@ -1,0 +1,201 @@
+//! Bodies and headers: JSON for people, MessagePack between hosts, named by `Content-Type` and `Accept`.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+
+use super::message::Message;
+use super::message::fault::{Fault, FaultCode};
+
+/// The headers' names. Case matters on the wire.
+pub mod header {
+    /// How the body is written; absent means JSON, so that the stock CLI just works.
+    pub const CONTENT_TYPE: &str = "Content-Type";
+    /// How the reply should be written; absent means as the request was.
+    pub const ACCEPT: &str = "Accept";
+    /// The request's id, by which it is cancelled.
+    pub const REQ_ID: &str = "Req-Id";
+    /// The time that is left for the request, in ms.
+    pub const DEADLINE_MS: &str = "Deadline-Ms";
+    /// The message's name and version.
+    pub const SCHEMA: &str = "Schema";
+    /// The number of a chunk in its stream, from 0.
+    pub const SEQ: &str = "Seq";
+    /// The caller acknowledges chunks, and this many may be on the way.
+    pub const CREDIT: &str = "Credit";
+    /// `200` on the empty message that ends a stream.
+    pub const STATUS: &str = "Status";
+    /// How many chunks the stream had, on its end.
+    pub const CHUNKS: &str = "Chunks";
+    /// W3C trace context; the trace id is the turn's id.
+    pub const TRACEPARENT: &str = "traceparent";
+    /// The host that answered.
+    pub const NODE: &str = "Node";
+    /// Why that host.
+    pub const ROUTE: &str = "Route";
+    /// An error's text, as in the NATS service API.
+    pub const ERROR: &str = "Nats-Service-Error";
+    /// An error's number, as in the NATS service API.
+    pub const ERROR_CODE: &str = "Nats-Service-Error-Code";
+}
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Json,
+    /// Between hosts. Always with field names: the positional form can't be read once a field is left out.
+    MsgPack,
+}
+
+impl Format {
+    /// The content type.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::MsgPack => "application/msgpack",
+        }
+    }
+
+    /// The format of a content type (parameters such as `; charset=utf-8` are ignored); `None` if it is neither.
+    #[must_use]
+    pub fn of(content_type: &str) -> Option<Self> {
+        match essence(content_type) {
+            "" | "application/json" | "text/json" | "text/plain" | "*/*" => Some(Self::Json),
+            "application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack" => Some(Self::MsgPack),
+            _ => None,
+        }
+    }
+}
+
+fn essence(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
+/// The text of a header; empty if it is absent.
+#[must_use]
+pub fn text<'a>(headers: Option<&'a HeaderMap>, name: &'static str) -> &'a str {
+    headers.and_then(|headers| headers.get(name)).map_or("", |value| value.as_str())
+}
+
+/// The number in a header; `None` if it is absent or no number.
+#[must_use]
+pub fn number(headers: Option<&HeaderMap>, name: &'static str) -> Option<u64> {
+    text(headers, name).trim().parse().ok()
+}
+
+/// The request's deadline, if it names one.
+#[must_use]
+pub fn deadline(headers: Option<&HeaderMap>) -> Option<Duration> {
+    number(headers, header::DEADLINE_MS).map(Duration::from_millis)
+}
+
+/// Writes a message.
+///
+/// # Errors
+/// A [`Fault`] when the message can't be written, such as a map with keys that are no text.
+pub fn encode<M: Message>(message: &M, format: Format) -> Result<Bytes, Fault> {
+    let body = match format {
+        Format::Json => serde_json::to_vec(message).map_err(|e| e.to_string()),
+        Format::MsgPack => rmp_serde::to_vec_named(message).map_err(|e| e.to_string()),
+    };
+    body.map(Bytes::from).map_err(|e| Fault::failed(format!("can't write {}: {e}", M::SCHEMA)))
+}
+
+/// Reads a message by its content type. An empty JSON body is read as `{}`.
+///
+/// # Errors
+/// [`FaultCode::Unsupported`] for an unknown content type, [`FaultCode::Invalid`] for a body that is not what it says.
+pub fn decode<M: Message>(content_type: &str, body: &Bytes) -> Result<M, Fault> {
+    if let Some(message) = M::from_raw(essence(content_type), body) {
+        return message;
+    }
+    let Some(format) = Format::of(content_type) else {
+        return Err(Fault::new(
+            FaultCode::Unsupported,
+            format!(
+                "Content-Type {content_type:?} is not read as {}: send application/json or application/msgpack",
+                M::SCHEMA
+            ),
+        ));
+    };
+    let result = match format {
+        Format::Json if body.is_empty() => serde_json::from_slice(b"{}").map_err(|e| e.to_string()),
+        Format::Json => serde_json::from_slice(body).map_err(|e| e.to_string()),
+        Format::MsgPack => rmp_serde::from_slice(body).map_err(|e| e.to_string()),
+    };
+    result.map_err(|why| {
+        Fault::invalid(format!(
+            "the body ({}) is no {}: {why}; see subjects/ for what it takes",
+            format.content_type(),
+            M::SCHEMA
+        ))
+    })
+}
+
+/// The error in a reply's headers, if it is one.
+#[must_use]
+pub fn fault(headers: Option<&HeaderMap>) -> Option<Fault> {
+    let code = number(headers, header::ERROR_CODE)?;
+    let code = FaultCode::from_number(usize::try_from(code).unwrap_or_default());
+    Some(Fault::new(code, text(headers, header::ERROR)))
+}
+
+/// A header's value on one line: a line break in it would end the header.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::message::stt;
+    use super::*;
+
+    #[test]
+    fn content_types_are_told_apart() {
+        assert_eq!(Format::of(""), Some(Format::Json));
+        assert_eq!(Format::of("application/json; charset=utf-8"), Some(Format::Json));
+        assert_eq!(Format::of("application/x-msgpack"), Some(Format::MsgPack));
+        assert_eq!(Format::of("image/png"), None);
+    }
+
+    #[test]
+    fn a_bad_body_is_named() {
+        let fault = decode::<stt::Transcript>("", &Bytes::from_static(b"{\"text\": 5}")).unwrap_err();
+        assert_eq!(fault.code, FaultCode::Invalid);
+        assert!(fault.message.contains("expected a string at line 1 column 10"), "{fault}");
+        let fault = decode::<stt::Transcript>("image/png", &Bytes::new()).unwrap_err();
+        assert_eq!(fault.code, FaultCode::Unsupported);
+    }
+
+    #[test]
+    fn a_bare_wav_is_a_clip() {
+        let request: stt::Request = decode("audio/wav", &Bytes::from_static(b"RIFF")).unwrap();
+        assert_eq!(&request.file.unwrap().0[..], b"RIFF");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(text in ".*", audio_ms: u64, note in proptest::option::of(".*")) {
+            let message = stt::Transcript { text, audio_ms, note, ..stt::Transcript::example() };
+            for format in [Format::Json, Format::MsgPack] {
+                let body = encode(&message, format).unwrap();
+                prop_assert_eq!(&decode::<stt::Transcript>(format.content_type(), &body).unwrap(), &message);
+            }
+        }
+
+        #[test]
+        fn noise_is_refused_not_fatal(body: Vec<u8>) {
+            let body = Bytes::from(body);
+            for kind in ["", "application/msgpack", "audio/wav"] {
+                let _ = decode::<stt::Request>(kind, &body);
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Renders `subjects/`: the contract of the bus.

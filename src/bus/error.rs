@@ -1,0 +1,106 @@
+//! What can go wrong with a call, seen from the caller.
+
+use super::message::fault::{Fault, FaultCode};
+
+/// Why the bus did not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BusError {
+    /// No server could be reached.
+    #[error("can't reach NATS at {url}: {why}; start one, or set bus.url = \"embedded\"")]
+    Connect {
+        /// The address that was tried.
+        url: String,
+        /// What the connection said.
+        why: String,
+    },
+    /// The connection dropped, before or while the call was under way.
+    #[error("the connection to NATS is down: {what} was not done; it works again when the server is back")]
+    Disconnected {
+        /// What was to be done.
+        what: String,
+    },
+    /// Nobody serves the subject.
+    #[error("nobody offers {subject}: start a host with that role (`sidetone nodes` shows who is there)")]
+    Nobody {
+        /// The subject that was asked.
+        subject: String,
+    },
+    /// No answer came in time.
+    #[error("no answer from {subject} within {ms} ms")]
+    Deadline {
+        /// The subject that was asked.
+        subject: String,
+        /// The time that was given.
+        ms: u128,
+    },
+    /// A stream ended early or lost a chunk.
+    #[error("the answer of {subject} is not whole: {why}")]
+    Cut {
+        /// The subject that was asked.
+        subject: String,
+        /// What is missing.
+        why: String,
+    },
+    /// The body is bigger than the server takes.
+    #[error("{what} is {bytes} bytes, and the server takes {max} in one message (max_payload)")]
+    TooLarge {
+        /// What was to be sent.
+        what: String,
+        /// Its size with headers.
+        bytes: usize,
+        /// The server's limit.
+        max: usize,
+    },
+    /// Whoever was asked says why not.
+    #[error("{}", .0.message)]
+    Fault(#[from] Fault),
+    /// JetStream refused.
+    #[error("JetStream: {what}: {why}")]
+    JetStream {
+        /// What was tried.
+        what: String,
+        /// What it said.
+        why: String,
+    },
+    /// The client itself failed.
+    #[error("NATS: {what}: {why}")]
+    Client {
+        /// What was tried.
+        what: String,
+        /// What it said.
+        why: String,
+    },
+}
+
+impl BusError {
+    /// Whether the same call, later or to another host, can succeed.
+    #[must_use]
+    pub const fn can_retry(&self) -> bool {
+        match self {
+            Self::Fault(fault) => fault.code.can_retry(),
+            Self::TooLarge { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// The same as it is told to somebody further on.
+    #[must_use]
+    pub fn to_fault(&self) -> Fault {
+        let code = match self {
+            Self::Fault(fault) => return fault.clone(),
+            Self::TooLarge { .. } => FaultCode::TooLarge,
+            Self::Deadline { .. } => FaultCode::Deadline,
+            Self::Cut { .. } => FaultCode::Failed,
+            _ => FaultCode::Unavailable,
+        };
+        Fault::new(code, self.to_string())
+    }
+
+    pub(super) fn client(what: impl Into<String>, why: impl std::fmt::Display) -> Self {
+        Self::Client { what: what.into(), why: why.to_string() }
+    }
+
+    pub(super) fn jetstream(what: impl Into<String>, why: impl std::fmt::Display) -> Self {
+        Self::JetStream { what: what.into(), why: why.to_string() }
+    }
+}

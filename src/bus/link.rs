@@ -1,0 +1,196 @@
+//! One connection to NATS, and knowing when it is down.
+
+use std::time::Duration;
+
+use async_nats::{Client, Event, HeaderMap, ServerError};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::error::BusError;
+
+/// Dead links are noticed after two missed pings; the client's own default would take minutes.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How long one attempt to connect may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a round trip through the server may take before the link counts as broken.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages that a subscription holds before it drops the newest; gaps in `Seq` tell.
+const SUBSCRIPTION_CAPACITY: usize = 4_096;
+/// Header bytes that are added to a body at most, short of an error's text.
+const HEADER_ALLOWANCE: usize = 1_024;
+
+/// How often the link was lost, and whether it stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct LinkState {
+    up: bool,
+    losses: u64,
+}
+
+/// A connection. Cloning shares it.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) client: Client,
+    state: watch::Receiver<LinkState>,
+}
+
+impl Link {
+    /// Connects to `url`, once; `name` is shown in the server's connection list.
+    pub(super) async fn connect(url: &str, name: &str) -> Result<Self, BusError> {
+        let (sender, state) = watch::channel(LinkState { up: true, losses: 0 });
+        let label = name.to_owned();
+        let client = async_nats::ConnectOptions::new()
+            .name(name)
+            .ping_interval(PING_INTERVAL)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .subscription_capacity(SUBSCRIPTION_CAPACITY)
+            .reconnect_delay_callback(|attempt| {
+                let attempt = u32::try_from(attempt).unwrap_or(u32::MAX).min(5);
+                Duration::from_millis(50 * 2u64.pow(attempt)).min(Duration::from_secs(1))
+            })
+            .event_callback(move |event| {
+                note(&label, &event, &sender);
+                async {}
+            })
+            .connect(url)
+            .await
+            .map_err(|e| BusError::Connect { url: without_password(url), why: describe(&e) })?;
+        let link = Self { client, state };
+        link.ready().await?;
+        Ok(link)
+    }
+
+    /// Whether the connection stands right now.
+    pub(super) fn is_up(&self) -> bool {
+        self.state.borrow().up
+    }
+
+    /// Waits until the connection stands.
+    pub(super) async fn until_up(&self) {
+        let mut state = self.state.clone();
+        // An error means that the client is gone; then nothing waits for it either.
+        let _ = state.wait_for(|state| state.up).await;
+    }
+
+    /// Fails at once if the link is down: the client would keep the message and deliver it stale.
+    pub(super) fn check(&self, what: &str) -> Result<(), BusError> {
+        if self.is_up() { Ok(()) } else { Err(BusError::Disconnected { what: what.to_owned() }) }
+    }
+
+    /// Completes when the link is lost after this call. Replies to what was sent before will not come any more.
+    pub(super) fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut state = self.state.clone();
+        let before = state.borrow_and_update().losses;
+        async move {
+            if state.wait_for(|state| state.losses > before).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Checks that `bytes` of body fit into one message.
+    pub(super) fn check_size(&self, what: &str, bytes: usize) -> Result<(), BusError> {
+        let max = self.max_body();
+        if bytes <= max {
+            return Ok(());
+        }
+        Err(BusError::TooLarge { what: what.to_owned(), bytes, max })
+    }
+
+    /// The largest body that surely fits into one message beside its headers.
+    pub(super) fn max_body(&self) -> usize {
+        self.client.max_payload().saturating_sub(HEADER_ALLOWANCE)
+    }
+
+    /// Waits until every subscription made on this connection stands. `flush` alone is no proof of that: the proof is
+    /// that a message sent after them comes back.
+    pub(super) async fn ready(&self) -> Result<(), BusError> {
+        let inbox = self.client.new_inbox();
+        let failed = |why: String| BusError::client("a round trip through the server", why);
+        let mut echo = self.client.subscribe(inbox.clone()).await.map_err(|e| failed(e.to_string()))?;
+        self.client.publish(inbox, Bytes::new()).await.map_err(|e| failed(e.to_string()))?;
+        match timeout(READY_TIMEOUT, echo.next()).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(failed("the connection was closed".to_owned())),
+            Err(_) => Err(failed(format!("nothing came back within {} s", READY_TIMEOUT.as_secs()))),
+        }
+    }
+
+    /// Publishes, if the link stands.
+    pub(super) async fn publish(
+        &self,
+        subject: String,
+        reply: Option<String>,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<(), BusError> {
+        self.check(&subject)?;
+        self.check_size(&subject, body.len())?;
+        let what = subject.clone();
+        match reply {
+            Some(reply) => self.client.publish_with_reply_and_headers(subject, reply, headers, body).await,
+            None => self.client.publish_with_headers(subject, headers, body).await,
+        }
+        .map_err(|e| BusError::client(what, e))
+    }
+}
+
+fn note(label: &str, event: &Event, state: &watch::Sender<LinkState>) {
+    match event {
+        Event::Connected => {
+            tracing::debug!(connection = label, "connected to NATS");
+            state.send_modify(|state| state.up = true);
+        }
+        Event::Disconnected => {
+            tracing::warn!(connection = label, "the connection to NATS dropped; reconnecting");
+            state.send_modify(|state| *state = LinkState { up: false, losses: state.losses + 1 });
+        }
+        Event::Closed => {
+            tracing::debug!(connection = label, "the connection to NATS is closed");
+            state.send_modify(|state| *state = LinkState { up: false, losses: state.losses + 1 });
+        }
+        // The only place where a denied permission shows: the publish itself returned Ok.
+        Event::ServerError(ServerError::AuthorizationViolation) => {
+            tracing::error!(connection = label, "NATS denied this host's login");
+        }
+        Event::ServerError(error) => tracing::error!(connection = label, %error, "NATS refused something"),
+        Event::SlowConsumer(id) => {
+            tracing::warn!(connection = label, subscription = id, "a reader is too slow; messages were dropped");
+        }
+        event => tracing::info!(connection = label, %event, "NATS"),
+    }
+}
+
+/// The error with its causes, since the outermost one says little.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// The address without what must not be seen.
+fn without_password(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!("{}…{}", &url[..scheme + 3], &url[at..]),
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_stay_out_of_errors() {
+        assert_eq!(without_password("nats://me:secret@host:4222"), "nats://…@host:4222");
+        assert_eq!(without_password("nats://host:4222"), "nats://host:4222");
+    }
+}

@@ -1,0 +1,290 @@
+//! The bus: the sole user of NATS.
+//!
+//! A caller [`ask`](Bus::ask)s for one reply or [`open`](Bus::open)s a stream of them; a role [`serve`](service)s.
+//! Everything that is said has a subject from [`subject`] and a type from [`message`].
+
+pub mod clips;
+pub mod codec;
+pub mod contract;
+pub mod embedded;
+mod error;
+mod link;
+pub mod message;
+pub mod registry;
+pub mod service;
+pub mod session;
+pub mod stream;
+pub mod subject;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{HeaderMap, RequestErrorKind};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use ulid::Ulid;
+
+use codec::{Format, header};
+pub use error::BusError;
+use link::Link;
+use message::fault::Fault;
+use message::{Ask, Message};
+use subject::Target;
+
+/// How much longer than its deadline a caller waits, so that the worker's own word that it passed can arrive.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// A host's place on the bus. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    node: String,
+    control: Link,
+    /// Audio has a connection of its own: capacity and stalls are a connection's, and 'stop' must not queue behind sound.
+    audio: Link,
+    streams: stream::Workers,
+}
+
+/// How a request is made.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The time for all of it, the whole stream included.
+    pub deadline: Duration,
+    /// The turn that it belongs to.
+    pub turn: Option<Ulid>,
+    /// How the body is written, and the reply is to be.
+    pub format: Format,
+}
+
+impl Call {
+    /// A call with a deadline, in MessagePack.
+    #[must_use]
+    pub const fn within(deadline: Duration) -> Self {
+        Self { deadline, turn: None, format: Format::MsgPack }
+    }
+
+    /// The same for a turn.
+    #[must_use]
+    pub const fn of_turn(self, turn: Ulid) -> Self {
+        Self { turn: Some(turn), ..self }
+    }
+
+    fn headers<M: Message>(&self, request: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, self.format.content_type());
+        headers.insert(header::ACCEPT, self.format.content_type());
+        headers.insert(header::REQ_ID, request);
+        headers.insert(header::DEADLINE_MS, self.deadline.as_millis().to_string());
+        headers.insert(header::SCHEMA, M::SCHEMA);
+        if let Some(turn) = self.turn {
+            headers.insert(header::TRACEPARENT, traceparent(turn));
+        }
+        headers
+    }
+}
+
+/// A W3C trace context whose trace id is the turn's id.
+fn traceparent(turn: Ulid) -> String {
+    let span = Ulid::generate().0 & u128::from(u64::MAX) | 1;
+    format!("00-{:032x}-{span:016x}-01", turn.0)
+}
+
+/// The turn in a W3C trace context.
+fn turn_of(traceparent: &str) -> Option<Ulid> {
+    let id = traceparent.split('-').nth(1).filter(|id| id.len() == 32)?;
+    u128::from_str_radix(id, 16).ok().filter(|id| *id != 0).map(Ulid)
+}
+
+impl Bus {
+    /// Connects as host `node` to `url`.
+    ///
+    /// # Errors
+    /// [`BusError::Connect`] if the server can't be reached now; the caller decides whether to try again.
+    pub async fn connect(url: &str, node: &str) -> Result<Self, BusError> {
+        let (control_name, audio_name) = (format!("sidetone {node}"), format!("sidetone {node} audio"));
+        let (control, audio) = tokio::try_join!(Link::connect(url, &control_name), Link::connect(url, &audio_name))?;
+        let streams = stream::Workers::start(&control).await?;
+        Ok(Self { inner: Arc::new(Inner { node: node.to_owned(), control, audio, streams }) })
+    }
+
+    /// The name of this host.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.inner.node
+    }
+
+    /// Whether the server can be reached right now.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.inner.control.is_up()
+    }
+
+    /// Waits until the server can be reached.
+    pub async fn until_up(&self) {
+        self.inner.control.until_up().await;
+    }
+
+    /// Completes when the connection is lost after this call.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.inner.control.lost()
+    }
+
+    /// The server's name and version.
+    #[must_use]
+    pub fn server(&self) -> String {
+        let info = self.inner.control.client.server_info();
+        format!("nats-server {} at {}:{}", info.version, info.host, info.port)
+    }
+
+    /// Publishes an event, as JSON.
+    ///
+    /// # Errors
+    /// [`BusError::Disconnected`] at once while the server can't be reached; nothing is kept for later.
+    pub async fn publish<M: Message>(&self, subject: String, message: &M) -> Result<(), BusError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, Format::Json.content_type());
+        headers.insert(header::SCHEMA, M::SCHEMA);
+        self.inner.control.publish(subject, None, headers, codec::encode(message, Format::Json)?).await
+    }
+
+    /// Tells whoever watches of something that went wrong and that no caller hears of.
+    pub async fn report(&self, fault: &Fault) {
+        tracing::warn!(code = ?fault.code, "{}", fault.message);
+        if let Err(error) = self.publish(subject::event(self.node(), "fault"), fault).await {
+            tracing::debug!(%error, "the fault could not be published");
+        }
+    }
+
+    /// Hears events. A message that can't be read comes as an error beside its subject.
+    ///
+    /// # Errors
+    /// [`BusError::Client`] if the subject is refused.
+    pub async fn subscribe<M: Message>(
+        &self,
+        subject: &str,
+    ) -> Result<impl futures::Stream<Item = (String, Result<M, Fault>)> + Send + Unpin + use<M>, BusError> {
+        let messages = self.raw(subject).await?;
+        Ok(messages.map(|message| {
+            let kind = codec::text(message.headers.as_ref(), header::CONTENT_TYPE);
+            let decoded = codec::decode(kind, &message.payload);
+            (message.subject.into_string(), decoded)
+        }))
+    }
+
+    /// Subscribes, and waits until the subscription stands.
+    async fn raw(&self, subject: &str) -> Result<async_nats::Subscriber, BusError> {
+        let link = &self.inner.control;
+        link.check(subject)?;
+        let messages = link.client.subscribe(subject.to_owned()).await.map_err(|e| BusError::client(subject, e))?;
+        link.ready().await?;
+        Ok(messages)
+    }
+
+    /// Asks for one reply.
+    ///
+    /// # Errors
+    /// What was asked says so itself ([`BusError::Fault`]), or nobody did in time, or the link dropped meanwhile.
+    pub async fn ask<A: Ask>(&self, target: Target<'_>, request: &A, call: &Call) -> Result<A::Reply, BusError> {
+        self.ask_raw::<A>(target, codec::encode(request, call.format)?, call.format.content_type(), call).await
+    }
+
+    /// Asks with a body that is written already, such as a bare WAV with content type `audio/wav`.
+    ///
+    /// # Errors
+    /// As [`Bus::ask`].
+    pub async fn ask_raw<A: Ask>(
+        &self,
+        target: Target<'_>,
+        body: Bytes,
+        content_type: &str,
+        call: &Call,
+    ) -> Result<A::Reply, BusError> {
+        let subject = A::VERB.subject(target);
+        let link = &self.inner.control;
+        link.check(&subject)?;
+        link.check_size(&subject, body.len())?;
+        let id = link.client.new_inbox();
+        let id = id.rsplit('.').next().unwrap_or_default();
+        let mut headers = call.headers::<A>(id);
+        headers.insert(header::CONTENT_TYPE, content_type);
+        let mut guard = CancelOnDrop::new(self, A::VERB.capability, id);
+        let request = async_nats::Request::new().payload(body).headers(headers).timeout(Some(call.deadline + GRACE));
+        let reply = tokio::select! {
+            reply = link.client.send_request(subject.clone(), request) => reply,
+            () = link.lost() => {
+                guard.disarm();
+                return Err(BusError::Disconnected { what: subject });
+            }
+        };
+        if !matches!(&reply, Err(e) if e.kind() == RequestErrorKind::TimedOut) {
+            guard.disarm();
+        }
+        let reply = reply.map_err(|e| match e.kind() {
+            RequestErrorKind::NoResponders => BusError::Nobody { subject: subject.clone() },
+            RequestErrorKind::TimedOut => {
+                BusError::Deadline { subject: subject.clone(), ms: call.deadline.as_millis() }
+            }
+            _ => BusError::client(subject.clone(), e),
+        })?;
+        read(&reply)
+    }
+}
+
+/// Reads a reply, or the error that it is.
+fn read<M: Message>(reply: &async_nats::Message) -> Result<M, BusError> {
+    let headers = reply.headers.as_ref();
+    if let Some(fault) = codec::fault(headers) {
+        return Err(fault.into());
+    }
+    let kind = codec::text(headers, header::CONTENT_TYPE);
+    codec::decode(kind, &reply.payload)
+        .map_err(|e| Fault::failed(format!("the answer on {} can't be read: {e}", reply.subject)).into())
+}
+
+/// Tells whoever works on a request to stop, if the caller goes away before the answer is whole.
+#[derive(Debug)]
+struct CancelOnDrop {
+    armed: Option<(Bus, subject::Capability, String)>,
+}
+
+impl CancelOnDrop {
+    fn new(bus: &Bus, capability: subject::Capability, request: &str) -> Self {
+        Self { armed: Some((bus.clone(), capability, request.to_owned())) }
+    }
+
+    fn disarm(&mut self) {
+        self.armed = None;
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        let Some((bus, capability, request)) = self.armed.take() else { return };
+        // Dropped outside a runtime there is no connection left either.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let subject = subject::cancel(capability, &request);
+                if let Err(error) = bus.inner.control.publish(subject, None, HeaderMap::new(), Bytes::new()).await {
+                    tracing::debug!(%error, "a request could not be cancelled");
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_travels_in_the_trace_context() {
+        let turn = Ulid::generate();
+        assert_eq!(turn_of(&traceparent(turn)), Some(turn));
+        assert_eq!(turn_of("00-00000000000000000000000000000000-0000000000000000-00"), None);
+        assert_eq!(turn_of("nonsense"), None);
+    }
+}

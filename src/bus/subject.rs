@@ -1,0 +1,257 @@
+//! Every subject of the bus: build and parse. Nothing else in the tree spells one.
+//!
+//! A capability is a first token (`stt`, `llm`, …). Each verb of it can be asked three ways:
+//!
+//! ```text
+//! llm.chat               anyone who can         queue group llm
+//! llm.chat.m.<model>     anyone with the model  queue group llm
+//! llm.chat.n.<node>      that host              queue group <node>
+//! ```
+
+use std::fmt;
+
+/// Everything that sounds or acts stops, everywhere.
+pub const STOP: &str = "control.stop";
+/// All session events of all sessions; the subjects of the stream SESSIONS.
+pub const SESSIONS: &str = "session.>";
+/// All states of all listeners.
+pub const VOICE_STATES: &str = "voice.*.*.state";
+/// All events of all hosts.
+pub const EVENTS: &str = "event.>";
+
+/// What a host can do for others: the first token of its subjects and the name of its NATS service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Capability {
+    /// Speech to text.
+    Stt,
+    /// Text to speech.
+    Tts,
+    /// Chat models.
+    Llm,
+    /// Runs a person's turn to its end.
+    Agent,
+    /// A host's microphones and loudspeakers.
+    Voice,
+    /// A host itself.
+    Node,
+}
+
+impl Capability {
+    /// The subject token.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Stt => "stt",
+            Self::Tts => "tts",
+            Self::Llm => "llm",
+            Self::Agent => "agent",
+            Self::Voice => "voice",
+            Self::Node => "node",
+        }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.token())
+    }
+}
+
+/// One thing that a capability can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Verb {
+    /// Whose verb it is.
+    pub capability: Capability,
+    /// The second token.
+    pub name: &'static str,
+}
+
+impl Verb {
+    /// A verb of `capability`.
+    #[must_use]
+    pub const fn new(capability: Capability, name: &'static str) -> Self {
+        Self { capability, name }
+    }
+
+    /// The subject on which to ask `target` for it.
+    #[must_use]
+    pub fn subject(&self, target: Target<'_>) -> String {
+        match target {
+            Target::Any => format!("{self}"),
+            Target::Model(model) => format!("{self}.m.{}", token(model)),
+            Target::Node(node) => format!("{self}.n.{}", token(node)),
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.capability, self.name)
+    }
+}
+
+/// Whom to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// Anyone who can.
+    Any,
+    /// Anyone with this model or voice.
+    Model(&'a str),
+    /// This host.
+    Node(&'a str),
+}
+
+/// A name as one subject token: `[A-Za-z0-9_-]` stay, any other byte becomes `=HH`. Also valid as a KV key.
+///
+/// The NATS client refuses neither `*` nor `>` in a subject, so every name that comes from outside goes through here.
+#[must_use]
+pub fn token(name: &str) -> String {
+    use fmt::Write as _;
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "={byte:02X}");
+        }
+    }
+    if out.is_empty() { "=".to_owned() } else { out }
+}
+
+/// The name behind a token made by [`token`]; `None` if it is none.
+#[must_use]
+pub fn name(token: &str) -> Option<String> {
+    if token == "=" {
+        return Some(String::new());
+    }
+    let mut bytes = Vec::with_capacity(token.len());
+    let mut rest = token.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        if byte == b'=' {
+            let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok())?;
+            bytes.push(u8::from_str_radix(hex, 16).ok()?);
+            rest = tail.get(2..)?;
+        } else {
+            bytes.push(byte);
+            rest = tail;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Where a request of `capability` is cancelled; `request` may be `*`, to hear of all.
+#[must_use]
+pub fn cancel(capability: Capability, request: &str) -> String {
+    format!("{capability}.cancel.{request}")
+}
+
+/// Commands to a listener.
+#[must_use]
+pub fn voice_control(node: &str, listener: &str) -> String {
+    format!("voice.{}.{}.control", token(node), token(listener))
+}
+
+/// Every change of a listener's state.
+#[must_use]
+pub fn voice_state(node: &str, listener: &str) -> String {
+    format!("voice.{}.{}.state", token(node), token(listener))
+}
+
+/// One kind of event of a session, kept in the stream SESSIONS.
+#[must_use]
+pub fn session(id: &str, kind: &str) -> String {
+    format!("session.{}.{kind}", token(id))
+}
+
+/// All kinds of events of a session.
+#[must_use]
+pub fn session_all(id: &str) -> String {
+    format!("session.{}.>", token(id))
+}
+
+/// What happens on a host, for whoever watches.
+#[must_use]
+pub fn event(node: &str, kind: &str) -> String {
+    format!("event.{}.{kind}", token(node))
+}
+
+/// A subject taken apart, as far as people want it named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parsed {
+    /// `voice.<node>.<listener>.state`
+    VoiceState {
+        /// The host.
+        node: String,
+        /// The listener on it.
+        listener: String,
+    },
+    /// `session.<id>.<kind>`
+    Session {
+        /// The session.
+        id: String,
+        /// The kind of event.
+        kind: String,
+    },
+    /// `event.<node>.<kind>`
+    Event {
+        /// The host.
+        node: String,
+        /// The kind of event.
+        kind: String,
+    },
+}
+
+/// Takes a published subject apart; `None` for requests, inboxes and foreign subjects.
+#[must_use]
+pub fn parse(subject: &str) -> Option<Parsed> {
+    let tokens: Vec<&str> = subject.split('.').collect();
+    match tokens.as_slice() {
+        ["voice", node, listener, "state"] => Some(Parsed::VoiceState { node: name(node)?, listener: name(listener)? }),
+        ["session", id, kind] => Some(Parsed::Session { id: name(id)?, kind: (*kind).to_owned() }),
+        ["event", node, kind] => Some(Parsed::Event { node: name(node)?, kind: (*kind).to_owned() }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_model_becomes_a_token() {
+        assert_eq!(token("llama3:8b"), "llama3=3A8b");
+        let verb = Verb::new(Capability::Llm, "chat");
+        assert_eq!(verb.subject(Target::Any), "llm.chat");
+        assert_eq!(verb.subject(Target::Model("llama3:8b")), "llm.chat.m.llama3=3A8b");
+        assert_eq!(verb.subject(Target::Node("stage.left")), "llm.chat.n.stage=2Eleft");
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_survives_as_one_token(text in ".*") {
+            let token = token(&text);
+            prop_assert!(!token.is_empty());
+            prop_assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=".contains(&b)));
+            prop_assert_eq!(name(&token), Some(text));
+        }
+
+        #[test]
+        fn what_is_built_parses(node in ".+", listener in ".+") {
+            prop_assert_eq!(
+                parse(&voice_state(&node, &listener)),
+                Some(Parsed::VoiceState { node: node.clone(), listener })
+            );
+            prop_assert_eq!(
+                parse(&session(&node, "reply")),
+                Some(Parsed::Session { id: node, kind: "reply".to_owned() })
+            );
+        }
+
+        #[test]
+        fn foreign_tokens_do_not_panic(text in "[A-Za-z=0-9.*>]{0,40}") {
+            let _ = (name(&text), parse(&text));
+        }
+    }
+}

@@ -1,0 +1,552 @@
+//! Every setting: typed, doc-commented, defaulted. Unknown keys are refused.
+//!
+//! `config/default.toml` says the same to people; a test holds the two together. Later sources win, key by key: the
+//! defaults, the files in their order, then `--set key=value`. A list is replaced as a whole.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+/// `config/default.toml`, for people to start from.
+pub const DEFAULT_TOML: &str = include_str!("../config/default.toml");
+
+/// All settings of a host.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The host itself.
+    pub node: NodeConfig,
+    /// The way to the other hosts.
+    pub bus: BusConfig,
+    /// The way to JACK.
+    pub jack: JackConfig,
+    /// Role `voice`.
+    pub voice: VoiceConfig,
+    /// Role `stt`.
+    pub stt: SttConfig,
+    /// Role `tts`.
+    pub tts: TtsConfig,
+    /// Role `llm`.
+    pub llm: LlmConfig,
+    /// Role `agent`.
+    pub agent: AgentConfig,
+}
+
+/// The host itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// Its name on the bus; empty: the hostname.
+    pub name: String,
+    /// What it does.
+    pub roles: Vec<String>,
+    /// How long it may take to finish its work when it is told to stop.
+    pub drain_timeout_ms: u64,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        let roles = ["voice", "stt", "tts", "llm", "agent"].map(str::to_owned).to_vec();
+        Self { name: String::new(), roles, drain_timeout_ms: 10_000 }
+    }
+}
+
+/// The way to the other hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BusConfig {
+    /// `embedded`, or the address of a NATS server with JetStream.
+    pub url: String,
+    /// The port of the embedded server, on loopback.
+    pub port: u16,
+    /// How long to try to reach the server at start.
+    pub connect_timeout_ms: u64,
+}
+
+impl Default for BusConfig {
+    fn default() -> Self {
+        Self { url: "embedded".to_owned(), port: 4222, connect_timeout_ms: 30_000 }
+    }
+}
+
+impl BusConfig {
+    /// Whether this host starts the server.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.url == "embedded"
+    }
+}
+
+/// The way to JACK.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JackConfig {
+    /// The server's name; empty: `$JACK_DEFAULT_SERVER`, else `default`.
+    pub server: String,
+    /// How long the reader may be away before audio is lost.
+    pub capture_ms: u32,
+    /// How far ahead speech is queued.
+    pub playback_ms: u32,
+}
+
+impl Default for JackConfig {
+    fn default() -> Self {
+        Self { server: String::new(), capture_ms: 2_000, playback_ms: 500 }
+    }
+}
+
+/// Role `voice`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VoiceConfig {
+    /// Who listens; each has a JACK client of its own.
+    pub listeners: Vec<ListenerConfig>,
+    /// What tells speech from silence: `earshot` or `silero`.
+    pub vad: String,
+    /// The probability from which a frame is speech.
+    pub vad_on: f32,
+    /// Speech stays speech down to this probability.
+    pub vad_off: f32,
+    /// Audio from before the speech that an utterance starts with.
+    pub pre_roll_ms: u32,
+    /// Speech that it takes to start an utterance.
+    pub start_ms: u32,
+    /// Silence that ends an utterance.
+    pub end_silence_ms: u32,
+    /// The longest utterance.
+    pub max_utterance_ms: u32,
+    /// How long a listener waits for speech after the wake phrase or push to talk.
+    pub listen_timeout_ms: u32,
+    /// Speech after which the wake phrase is looked for while the speaker goes on.
+    pub wake_after_ms: u32,
+    /// How long the wake phrase is looked for from the beginning of speech.
+    pub wake_window_ms: u32,
+    /// The model that looks for the wake phrase, on this host.
+    pub wake_model: String,
+    /// How long the transcript may take.
+    pub stt_timeout_ms: u64,
+    /// How long the whole answer may take, its speech included.
+    pub turn_timeout_ms: u64,
+    /// Silence after which the next turn begins a new session.
+    pub session_idle_ms: u64,
+}
+
+impl Default for VoiceConfig {
+    fn default() -> Self {
+        Self {
+            listeners: vec![ListenerConfig::default()],
+            vad: "earshot".to_owned(),
+            vad_on: 0.5,
+            vad_off: 0.35,
+            pre_roll_ms: 300,
+            start_ms: 80,
+            end_silence_ms: 500,
+            max_utterance_ms: 30_000,
+            listen_timeout_ms: 5_000,
+            wake_after_ms: 900,
+            wake_window_ms: 2_600,
+            wake_model: "whisper-tiny.en".to_owned(),
+            stt_timeout_ms: 20_000,
+            turn_timeout_ms: 300_000,
+            session_idle_ms: 600_000,
+        }
+    }
+}
+
+/// One listener: a microphone, a loudspeaker, and the names it hears.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerConfig {
+    /// Its name; its JACK client is `sidetone-<name>`.
+    pub name: String,
+    /// Its wake phrases, each with the spellings in which it is heard as well.
+    pub wake: BTreeMap<String, Vec<String>>,
+    /// Patterns (`*`, `?`, `[12]`) of the ports that `voice_in` is connected to.
+    pub capture_from: Vec<String>,
+    /// Patterns (`*`, `?`, `[12]`) of the ports that `voice_out` is connected to.
+    pub playback_to: Vec<String>,
+    /// The voice that it speaks with; empty: the default of whoever speaks.
+    pub voice: String,
+    /// What opens a turn: `wake`, `open` or `push_to_talk`.
+    pub mode: String,
+}
+
+impl Default for ListenerConfig {
+    fn default() -> Self {
+        Self {
+            name: "main".to_owned(),
+            wake: BTreeMap::from([("Computer".to_owned(), Vec::new())]),
+            capture_from: vec!["system:capture_1".to_owned()],
+            playback_to: vec!["system:playback_[12]".to_owned()],
+            voice: String::new(),
+            mode: "wake".to_owned(),
+        }
+    }
+}
+
+/// Role `stt`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SttConfig {
+    /// The engine.
+    pub engine: String,
+    /// The model, from the catalogue.
+    pub model: String,
+    /// The language assumed when a request names none; empty: the model decides.
+    pub language: String,
+    /// Threads a transcription; 0: one a core, at most 4.
+    pub threads: usize,
+    /// Transcriptions at once.
+    pub slots: usize,
+    /// The longest clip that is taken.
+    pub max_clip_ms: u64,
+}
+
+impl Default for SttConfig {
+    fn default() -> Self {
+        Self {
+            engine: "whisper".to_owned(),
+            model: "whisper-tiny.en".to_owned(),
+            language: "en".to_owned(),
+            threads: 0,
+            slots: 2,
+            max_clip_ms: 600_000,
+        }
+    }
+}
+
+/// Role `tts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TtsConfig {
+    /// The engine.
+    pub engine: String,
+    /// The voices, from the catalogue; the first is the default.
+    pub voices: Vec<String>,
+    /// Threads a synthesis; 0: one a core, at most 4.
+    pub threads: usize,
+    /// Syntheses at once.
+    pub slots: usize,
+    /// The longest text that is taken, in characters.
+    pub max_text_chars: usize,
+}
+
+impl Default for TtsConfig {
+    fn default() -> Self {
+        Self {
+            engine: "piper".to_owned(),
+            voices: vec!["en_US-joe-medium".to_owned()],
+            threads: 0,
+            slots: 4,
+            max_text_chars: 20_000,
+        }
+    }
+}
+
+/// Role `llm`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LlmConfig {
+    /// `auto` (Ollama if it answers, else the embedded llama.cpp), `ollama`, `llamacpp` or `openai`.
+    pub engine: String,
+    /// The provider's address; empty: the engine's usual one.
+    pub url: String,
+    /// The default model of an outside provider; empty: the first on offer.
+    pub model: String,
+    /// The environment variable that holds the provider's key; empty: none is sent.
+    pub key_env: String,
+    /// The embedded server's model, from the catalogue.
+    pub embedded_model: String,
+    /// The embedded server's context.
+    pub context_tokens: u32,
+    /// Threads of the embedded server; 0: one a core, at most 4.
+    pub threads: usize,
+    /// How long the provider may take to accept a connection.
+    pub connect_timeout_ms: u64,
+    /// How long the first text may take; a model may have to be loaded.
+    pub first_token_timeout_ms: u64,
+    /// How long the model may pause between two pieces of text.
+    pub token_timeout_ms: u64,
+    /// Answers at once.
+    pub slots: usize,
+}
+
+impl Default for LlmConfig {
+    fn default() -> Self {
+        Self {
+            engine: "auto".to_owned(),
+            url: String::new(),
+            model: String::new(),
+            key_env: String::new(),
+            embedded_model: "smollm2-135m-instruct".to_owned(),
+            context_tokens: 4_096,
+            threads: 0,
+            connect_timeout_ms: 2_000,
+            first_token_timeout_ms: 60_000,
+            token_timeout_ms: 15_000,
+            slots: 2,
+        }
+    }
+}
+
+/// Role `agent`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentConfig {
+    /// Where commands come from: `builtin`, files, folders.
+    pub commands: Vec<String>,
+    /// What the chat model is told before every conversation.
+    pub system_prompt: String,
+    /// Turns of the session that the chat model is shown.
+    pub history_turns: usize,
+    /// The most tokens of an answer.
+    pub max_tokens: u32,
+    /// The chat model's sampling temperature.
+    pub temperature: f32,
+    /// Turns at once.
+    pub slots: usize,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            commands: vec!["builtin".to_owned()],
+            system_prompt: "You are a voice assistant. Answer in one or two short sentences of plain spoken English."
+                .to_owned(),
+            history_turns: 6,
+            max_tokens: 200,
+            temperature: 0.3,
+            slots: 8,
+        }
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file can't be read.
+    #[error("can't read the configuration {path}: {why}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        why: std::io::Error,
+    },
+    /// A file or `--set` has a mistake; the text names the line and what is known there.
+    #[error("in {place}: {why}")]
+    Wrong {
+        /// The file, or the `--set`.
+        place: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The settings contradict each other.
+    #[error("{key} is {given}: {why}")]
+    Value {
+        /// The setting.
+        key: String,
+        /// Its value.
+        given: String,
+        /// What would do.
+        why: String,
+    },
+}
+
+impl Config {
+    /// Reads `files` in their order, then applies `sets` (`key.path=value`, the value in TOML or a bare text).
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first mistake; it names the file or the `--set`, the line, and what would do.
+    pub fn load(files: &[PathBuf], sets: &[String]) -> Result<Self, ConfigError> {
+        let mut merged = Table::new();
+        for path in files {
+            let text = std::fs::read_to_string(path).map_err(|why| ConfigError::Read { path: path.clone(), why })?;
+            merge(&mut merged, parse(&path.display().to_string(), &text)?);
+        }
+        for set in sets {
+            let text = setting(set)?;
+            merge(&mut merged, parse(&format!("--set {set}"), &text)?);
+        }
+        let config: Self = merged.try_into().map_err(|e| wrong("the configuration", &e))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks what the types alone don't.
+    fn check(&self) -> Result<(), ConfigError> {
+        let value = |key: &str, given: &dyn std::fmt::Debug, why: &str| {
+            Err(ConfigError::Value { key: key.to_owned(), given: format!("{given:?}"), why: why.to_owned() })
+        };
+        for (key, slots) in [
+            ("stt.slots", self.stt.slots),
+            ("tts.slots", self.tts.slots),
+            ("llm.slots", self.llm.slots),
+            ("agent.slots", self.agent.slots),
+        ] {
+            if slots == 0 {
+                return value(
+                    key,
+                    &slots,
+                    "a role needs at least 1 slot; leave the role out of node.roles to switch it off",
+                );
+            }
+        }
+        let mut names: Vec<&str> = Vec::new();
+        for listener in &self.voice.listeners {
+            let key = format!("voice.listeners.{}", listener.name);
+            if listener.name.is_empty() || listener.name.len() > 40 || listener.name.contains([':', '.', ' ', '*', '>'])
+            {
+                return value(
+                    "voice.listeners.name",
+                    &listener.name,
+                    "it names a JACK client and a subject: 1 to 40 bytes without spaces, ':', '.', '*', '>'",
+                );
+            }
+            if names.contains(&listener.name.as_str()) {
+                return value("voice.listeners.name", &listener.name, "two listeners can't share a name");
+            }
+            names.push(&listener.name);
+            if !["wake", "open", "push_to_talk"].contains(&listener.mode.as_str()) {
+                return value(&format!("{key}.mode"), &listener.mode, "it must be wake, open or push_to_talk");
+            }
+            if listener.mode == "wake" && listener.wake.is_empty() {
+                return value(
+                    &format!("{key}.wake"),
+                    &listener.wake,
+                    "mode wake needs a phrase, such as wake = { Computer = [] }",
+                );
+            }
+        }
+        // One utterance goes over the bus as 16-bit PCM at 16 kHz in one message of at most 1 MiB.
+        if self.voice.max_utterance_ms > 32_000 {
+            return value(
+                "voice.max_utterance_ms",
+                &self.voice.max_utterance_ms,
+                "at most 32000: a longer one does not fit into a message",
+            );
+        }
+        if self.tts.voices.is_empty() {
+            return value("tts.voices", &self.tts.voices, "name at least one voice; `sidetone models list` shows them");
+        }
+        Ok(())
+    }
+
+    /// The name of this host on the bus.
+    #[must_use]
+    pub fn node_name(&self) -> String {
+        if !self.node.name.is_empty() {
+            return self.node.name.clone();
+        }
+        std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .map(|name| name.trim().to_owned())
+            .ok()
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "localhost".to_owned())
+    }
+}
+
+/// Parses one source, and checks its keys while its lines are still known.
+fn parse(place: &str, text: &str) -> Result<Table, ConfigError> {
+    toml::from_str::<Config>(text).map_err(|e| wrong(place, &e))?;
+    toml::from_str(text).map_err(|e| wrong(place, &e))
+}
+
+fn wrong(place: &str, error: &toml::de::Error) -> ConfigError {
+    ConfigError::Wrong { place: place.to_owned(), why: error.to_string().trim_end().to_owned() }
+}
+
+/// `a.b=value` as a line of TOML.
+fn setting(set: &str) -> Result<String, ConfigError> {
+    let Some((key, value)) = set.split_once('=') else {
+        let why = "a setting is key=value, such as llm.engine=ollama".to_owned();
+        return Err(ConfigError::Wrong { place: format!("--set {set}"), why });
+    };
+    let line = format!("{key} = {value}");
+    // A bare word need not be quoted.
+    let is_toml = toml::from_str::<Table>(&line).is_ok();
+    Ok(if is_toml { line } else { format!("{key} = {}", Value::String(value.to_owned())) })
+}
+
+fn merge(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+/// The configuration files to read: those given, else `<home>/config.toml` if there is one.
+#[must_use]
+pub fn files(given: &[PathBuf], home: &Path) -> Vec<PathBuf> {
+    let own = home.join("config.toml");
+    if given.is_empty() && own.is_file() { vec![own] } else { given.to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn the_file_for_people_says_what_the_defaults_are() {
+        assert_eq!(toml::from_str::<Config>(DEFAULT_TOML).unwrap(), Config::default());
+        let file: Table = toml::from_str(DEFAULT_TOML).unwrap();
+        let all = Table::try_from(Config::default()).unwrap();
+        let keys = |table: &Table| -> Vec<String> {
+            table
+                .iter()
+                .flat_map(|(k, v)| {
+                    v.as_table().into_iter().flat_map(move |t| t.keys().map(move |x| format!("{k}.{x}")))
+                })
+                .collect()
+        };
+        let (mut file, mut all) = (keys(&file), keys(&all));
+        file.sort();
+        all.sort();
+        assert_eq!(file, all, "every setting is in config/default.toml");
+    }
+
+    #[test]
+    fn later_sources_win_key_by_key() {
+        let one = written("[stt]\nslots = 3\nmodel = \"a\"\n");
+        let two = written("[stt]\nmodel = \"b\"\n");
+        let files = [one.path().to_owned(), two.path().to_owned()];
+        let sets = ["llm.engine=ollama".to_owned(), "stt.threads=1".to_owned(), "node.roles=[\"stt\"]".to_owned()];
+        let config = Config::load(&files, &sets).unwrap();
+        assert_eq!((config.stt.slots, config.stt.model.as_str(), config.stt.threads), (3, "b", 1));
+        assert_eq!((config.llm.engine.as_str(), config.node.roles), ("ollama", vec!["stt".to_owned()]));
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let file = written("[stt]\n\nslot = 3\n");
+        let error = Config::load(&[file.path().to_owned()], &[]).unwrap_err().to_string();
+        assert!(
+            error.contains("line 3") && error.contains("unknown field `slot`") && error.contains("`slots`"),
+            "{error}"
+        );
+        let file = written("[voice]\nvad_on = \"high\"\n");
+        let error = Config::load(&[file.path().to_owned()], &[]).unwrap_err().to_string();
+        assert!(error.contains("vad_on") && error.contains("invalid type"), "{error}");
+        for (set, word) in [
+            ("stt.slots=0", "at least 1"),
+            ("stt.slots", "key=value"),
+            ("stt.slotz=1", "unknown field"),
+            ("voice.max_utterance_ms=90000", "at most 32000"),
+            ("tts.voices=[]", "at least one voice"),
+        ] {
+            let error = Config::load(&[], &[set.to_owned()]).unwrap_err().to_string();
+            assert!(error.contains(word), "{set}: {error}");
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! Speech to text by [whisper.cpp](https://github.com/ggml-org/whisper.cpp).
+
+use std::collections::HashMap;
+use std::ffi::{c_int, c_void};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use whisper_rs::{FullParams, SamplingStrategy, WhisperContext, WhisperContextParameters, WhisperState};
+
+use super::{EngineError, RECOGNIZER_RATE_HZ, Recognizer, RecognizerSpec, TranscribeOptions, TranscribedSegment};
+use super::{Transcription, default_threads};
+
+/// The first four bytes of a whisper.cpp model.
+const MODEL_MAGIC: u32 = 0x6767_6d6c;
+/// The 32-bit words of a model's header that say how big it is, the magic included.
+const HEADER_WORDS: usize = 11;
+/// Whisper hears in windows of 30 s.
+const WINDOW_SAMPLES: usize = 30 * RECOGNIZER_RATE_HZ as usize;
+/// whisper.cpp refuses clips under 1 s; shorter ones get silence appended up to this.
+const MIN_SAMPLES: usize = RECOGNIZER_RATE_HZ as usize * 11 / 10;
+/// Samples per position of the encoder's context: 20 ms.
+const SAMPLES_PER_POSITION: usize = 320;
+/// The encoder's context for a clip is cut to what the clip needs, which saves most of its time. With fewer positions
+/// than this the decoder loops.
+const MIN_POSITIONS: usize = 512;
+/// The most text tokens a window gives, and how fast speech can be: tokens for a clip are `base + rate × seconds`.
+const MAX_TOKENS: usize = 224;
+const TOKENS_BASE: usize = 24;
+const TOKENS_PER_S: usize = 8;
+/// The most tokens of a prompt; whisper.cpp keeps half of its text context for it.
+const PROMPT_TOKENS: usize = 200;
+/// A clip that is nowhere louder than this (−60 dBFS) is silence.
+const SILENCE_PEAK: f32 = 0.001;
+/// A stretch is taken for noise when the model is more certain than this that nobody speaks …
+const NO_SPEECH: f32 = 0.6;
+/// … and less certain than this, as a mean probability of its tokens, of what it wrote.
+const DOUBT: f32 = 0.5;
+/// What begins the description of a sound.
+const NOISE_MARKS: [char; 5] = ['[', '(', '{', '*', '♪'];
+/// How often a caller that waits for a free slot looks whether it was cancelled.
+const SLOT_POLL: Duration = Duration::from_millis(20);
+
+/// A Whisper model in memory.
+pub struct Whisper {
+    model: String,
+    context: WhisperContext,
+    multilingual: bool,
+    language: Option<&'static str>,
+    threads: c_int,
+    /// Parameters made once per language: whisper-rs leaks the language's name each time it is set.
+    params: Mutex<HashMap<Option<&'static str>, FullParams<'static, 'static>>>,
+    slots: Mutex<Slots>,
+    freed: Condvar,
+}
+
+/// The states (working memory) of a model; each serves one transcription at a time.
+struct Slots {
+    idle: Vec<WhisperState>,
+    made: usize,
+    limit: usize,
+}
+
+impl Whisper {
+    /// Loads a model and prepares the first slot.
+    ///
+    /// # Errors
+    /// [`EngineError::Missing`] when there is no model at the path, [`EngineError::Invalid`] for a language that the model
+    /// does not know, [`EngineError::Failed`] when the file is no model or is damaged.
+    pub fn load(spec: &RecognizerSpec) -> Result<Self, EngineError> {
+        whisper_rs::install_logging_hooks();
+        let file = model_file(&spec.model, &spec.path)?;
+        let mut parameters = WhisperContextParameters::default();
+        parameters.use_gpu(false);
+        let damaged = |why: String| {
+            EngineError::Failed(format!(
+                "the speech model {} at {} does not load ({why}); fetch it again by `sidetone models fetch {}`",
+                spec.model,
+                file.display(),
+                spec.model
+            ))
+        };
+        let context = WhisperContext::new_with_params(&file, parameters).map_err(|error| damaged(error.to_string()))?;
+        let state = context.create_state().map_err(|error| damaged(error.to_string()))?;
+        let threads = if spec.threads == 0 { default_threads() } else { spec.threads };
+        let mut whisper = Self {
+            model: spec.model.clone(),
+            multilingual: context.is_multilingual(),
+            context,
+            language: None,
+            threads: c_int::try_from(threads).unwrap_or(1),
+            params: Mutex::default(),
+            slots: Mutex::new(Slots { idle: vec![state], made: 1, limit: spec.slots.max(1) }),
+            freed: Condvar::new(),
+        };
+        whisper.language = whisper.language(spec.language.as_deref())?;
+        Ok(whisper)
+    }
+
+    /// The language to listen for, as whisper.cpp names it; `None` lets the model decide.
+    fn language(&self, asked: Option<&str>) -> Result<Option<&'static str>, EngineError> {
+        let Some(tag) = asked else {
+            return Ok(if self.multilingual { self.language } else { Some("en") });
+        };
+        let primary = tag.split(['-', '_']).next().unwrap_or_default().to_ascii_lowercase();
+        if !self.multilingual && primary != "en" {
+            return Err(EngineError::Invalid(format!(
+                "the speech model {} understands only English, not {tag:?}; choose one without `.en`",
+                self.model
+            )));
+        }
+        // whisper-rs panics over a NUL, and whisper.cpp takes a language's English name as well.
+        let is_tag = primary.bytes().all(|byte| byte.is_ascii_lowercase());
+        let known = whisper_rs::get_lang_id(if is_tag { &primary } else { "" }).and_then(whisper_rs::get_lang_str);
+        let unknown =
+            || EngineError::Invalid(format!("{tag:?} is no language that Whisper knows; give a tag such as `en`"));
+        known.map(Some).ok_or_else(unknown)
+    }
+
+    /// Parameters that depend on the language alone.
+    fn params(&self, language: Option<&'static str>) -> FullParams<'static, 'static> {
+        let mut cache = self.params.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = cache.entry(language).or_insert_with(|| {
+            let mut params = FullParams::new(SamplingStrategy::Greedy { best_of: 1 });
+            params.set_language(language);
+            params.set_n_threads(self.threads);
+            // A slot served somebody else before: what they said must not steer, let alone enter, this text.
+            params.set_no_context(true);
+            params.set_suppress_blank(true);
+            params.set_suppress_nst(true);
+            params.set_no_speech_thold(NO_SPEECH);
+            params.set_print_progress(false);
+            params.set_print_realtime(false);
+            params.set_print_special(false);
+            params.set_print_timestamps(false);
+            params
+        });
+        made.clone()
+    }
+
+    /// A free slot; waits for one while all are taken.
+    fn slot(&self, cancel: &CancellationToken) -> Result<Slot<'_>, EngineError> {
+        let mut slots = self.lock_slots();
+        loop {
+            if cancel.is_cancelled() {
+                return Err(EngineError::Cancelled);
+            }
+            if let Some(state) = slots.idle.pop() {
+                return Ok(Slot { whisper: self, state: Some(state) });
+            }
+            if slots.made < slots.limit {
+                slots.made += 1;
+                drop(slots);
+                // From here on the slot counts as taken, and is given back when dropped.
+                let mut slot = Slot { whisper: self, state: None };
+                let made = self.context.create_state();
+                slot.state = Some(made.map_err(|error| self.failed(&format!("no memory for one more slot: {error}")))?);
+                return Ok(slot);
+            }
+            slots = self.freed.wait_timeout(slots, SLOT_POLL).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock_slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, why: &str) -> EngineError {
+        EngineError::Failed(format!("the speech model {} failed ({why})", self.model))
+    }
+
+    /// The prompt as tokens: unlike whisper-rs's `set_initial_prompt`, this leaks nothing.
+    fn prompt(&self, options: &TranscribeOptions) -> Result<Vec<c_int>, EngineError> {
+        let text = options.prompt.as_deref().map_or("", str::trim);
+        if text.is_empty() {
+            return Ok(vec![]);
+        }
+        if text.contains('\0') {
+            return Err(EngineError::Invalid("the prompt has a NUL character in it".into()));
+        }
+        // A token is at least one byte, so this is always room enough.
+        let tokens = self.context.tokenize(&format!(" {text}"), text.len() + 1);
+        let mut tokens = tokens.map_err(|error| EngineError::Invalid(format!("the prompt can't be used ({error})")))?;
+        tokens.drain(..tokens.len().saturating_sub(PROMPT_TOKENS));
+        Ok(tokens)
+    }
+}
+
+/// A slot in use. Given back when dropped; a slot without a state makes room for a new one.
+struct Slot<'a> {
+    whisper: &'a Whisper,
+    state: Option<WhisperState>,
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        let mut slots = self.whisper.lock_slots();
+        match self.state.take() {
+            Some(state) => slots.idle.push(state),
+            None => slots.made -= 1,
+        }
+        drop(slots);
+        self.whisper.freed.notify_one();
+    }
+}
+
+/// whisper.cpp asks this between steps of its work.
+unsafe extern "C" fn is_cancelled(token: *mut c_void) -> bool {
+    // SAFETY: `transcribe` passes a reference that outlives the call into whisper.cpp.
+    unsafe { &*token.cast::<CancellationToken>() }.is_cancelled()
+}
+
+impl Recognizer for Whisper {
+    fn model(&self) -> &str {
+        &self.model
+    }
+
+    fn languages(&self) -> Vec<String> {
+        if self.multilingual { vec![] } else { vec!["en".into()] }
+    }
+
+    fn transcribe(
+        &self,
+        samples: &[f32],
+        options: &TranscribeOptions,
+        cancel: &CancellationToken,
+    ) -> Result<Transcription, EngineError> {
+        if samples.is_empty() {
+            return Err(EngineError::Invalid("there is no audio to transcribe: the clip is empty".into()));
+        }
+        let language = self.language(options.language.as_deref())?;
+        let prompt = self.prompt(options)?;
+        // A sample that is no number would spread through the whole spectrogram.
+        if samples.iter().all(|sample| sample.abs() < SILENCE_PEAK || !sample.is_finite()) {
+            return Ok(Transcription { language: language.map(str::to_owned), ..Transcription::default() });
+        }
+        let mut slot = self.slot(cancel)?;
+        let mut padded = vec![];
+        let clip = if samples.len() < MIN_SAMPLES || samples.iter().any(|sample| !sample.is_finite()) {
+            padded.extend(samples.iter().map(|sample| if sample.is_finite() { *sample } else { 0.0 }));
+            padded.resize(samples.len().max(MIN_SAMPLES), 0.0);
+            &padded
+        } else {
+            samples
+        };
+
+        let mut params: FullParams<'_, '_> = self.params(language);
+        params.set_tokens(&prompt);
+        if clip.len() <= WINDOW_SAMPLES {
+            let (positions, tokens) = budget(clip.len());
+            params.set_audio_ctx(positions);
+            params.set_max_tokens(tokens);
+            params.set_single_segment(true);
+            // No second try at a higher temperature: it doubles the time and seldom helps a short clip.
+            params.set_temperature_inc(0.0);
+        }
+        // SAFETY: the callback only reads the token, which outlives the call below.
+        unsafe {
+            params.set_abort_callback(Some(is_cancelled));
+            params.set_abort_callback_user_data(std::ptr::from_ref(cancel).cast_mut().cast());
+        }
+        let state = slot.state.as_mut().ok_or_else(|| self.failed("a slot without memory"))?;
+        let done = state.full(params, clip);
+        if cancel.is_cancelled() {
+            // What an aborted run leaves behind is not worth trusting.
+            slot.state = None;
+            return Err(EngineError::Cancelled);
+        }
+        if let Err(error) = done {
+            slot.state = None;
+            return Err(self.failed(&error.to_string()));
+        }
+        let heard = whisper_rs::get_lang_str(state.full_lang_id_from_state());
+        let clip_ms = samples.len() as u64 * 1000 / u64::from(RECOGNIZER_RATE_HZ);
+        let segments: Vec<_> = state.as_iter().filter_map(|segment| stretch(&segment, clip_ms)).collect();
+        let text = segments.iter().map(|segment| segment.text.as_str()).collect::<Vec<_>>().join(" ");
+        Ok(Transcription { text, language: language.or(heard).map(str::to_owned), segments })
+    }
+}
+
+/// A segment as ours; `None` when nobody speaks in it.
+fn stretch(segment: &whisper_rs::WhisperSegment<'_>, clip_ms: u64) -> Option<TranscribedSegment> {
+    let probabilities: Vec<f32> = (0..segment.n_tokens())
+        .filter_map(|token| segment.get_token(token))
+        .map(|token| token.token_probability())
+        .collect();
+    let certainty = probabilities.iter().sum::<f32>() / probabilities.len().max(1) as f32;
+    if segment.no_speech_probability() > NO_SPEECH && certainty < DOUBT {
+        return None;
+    }
+    let text = without_noises(&segment.to_str_lossy().ok()?);
+    if text.is_empty() {
+        return None;
+    }
+    // Timestamps are in hundredths of a second.
+    let ms = |hundredths: i64| (u64::try_from(hundredths).unwrap_or(0) * 10).min(clip_ms);
+    let start_ms = ms(segment.start_timestamp());
+    Some(TranscribedSegment { start_ms, end_ms: ms(segment.end_timestamp()).max(start_ms), text })
+}
+
+/// The encoder positions and text tokens that a clip of at most one window needs.
+fn budget(samples: usize) -> (c_int, c_int) {
+    let positions = samples.div_ceil(SAMPLES_PER_POSITION).next_multiple_of(64).clamp(MIN_POSITIONS, 1500);
+    let tokens = (TOKENS_BASE + TOKENS_PER_S * samples.div_ceil(RECOGNIZER_RATE_HZ as usize)).min(MAX_TOKENS);
+    (c_int::try_from(positions).unwrap_or(0), c_int::try_from(tokens).unwrap_or(0))
+}
+
+/// The text without what describes sounds, such as `[BLANK_AUDIO]`, `(wind blowing)`, `*sighs*` and `♪`; empty when
+/// no letter or digit is left. Spaces are made single.
+fn without_noises(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(NOISE_MARKS) {
+        kept.push_str(&rest[..at]);
+        let open = rest[at..].chars().next().unwrap_or('[');
+        let inside = &rest[at + open.len_utf8()..];
+        let close = match open {
+            '[' => ']',
+            '(' => ')',
+            '{' => '}',
+            other => other,
+        };
+        // Left open, the mark is all that goes: the words behind it may have been spoken.
+        rest = inside.find(close).map_or(inside, |end| &inside[end + close.len_utf8()..]);
+        kept.push(' ');
+    }
+    kept.push_str(rest);
+    if !kept.contains(char::is_alphanumeric) {
+        return String::new();
+    }
+    kept.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The model's file: `path` itself, or `model.bin` in it; checked to be one of whisper.cpp's.
+fn model_file(model: &str, path: &Path) -> Result<PathBuf, EngineError> {
+    let file = if path.is_dir() { path.join("model.bin") } else { path.to_path_buf() };
+    let wrong = |what: String| {
+        let at = file.display();
+        EngineError::Failed(format!("{at} {what}; fetch {model} again by `sidetone models fetch {model}`"))
+    };
+    match header(&file) {
+        Ok((header, bytes)) if is_sound(&header, bytes) => Ok(file),
+        Ok((header, _)) if header[0] == MODEL_MAGIC => Err(wrong("is damaged or cut off".into())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(EngineError::Missing(format!(
+            "the speech model {model} is not at {}; fetch it by `sidetone models fetch {model}`",
+            file.display()
+        ))),
+        Ok(_) => Err(wrong("is no model of whisper.cpp".into())),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(wrong("is no model of whisper.cpp".into())),
+        Err(error) => Err(wrong(format!("can't be read ({error})"))),
+    }
+}
+
+/// The first words of a model's file, and its length in bytes.
+fn header(file: &Path) -> std::io::Result<([u32; HEADER_WORDS], u64)> {
+    let mut opened = File::open(file)?;
+    let length = opened.metadata()?.len();
+    let mut bytes = [0; HEADER_WORDS * 4];
+    opened.read_exact(&mut bytes)?;
+    let mut words = [0; HEADER_WORDS];
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+        *word = bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
+    }
+    Ok((words, length))
+}
+
+/// Whether a file can be what its header says. whisper.cpp believes the header and crashes when it lies. In it are, in
+/// `whisper_hparams`' order: magic, n_vocab, audio ctx, state, head and layer, text ctx, state, head and layer, n_mels.
+/// The token embedding alone is n_vocab × n_text_state weights of at least four bits.
+fn is_sound(header: &[u32; HEADER_WORDS], bytes: u64) -> bool {
+    let [magic, vocab, .., text_state, _, _, _] = *header;
+    magic == MODEL_MAGIC
+        && header[1..].iter().all(|size| (1..1 << 17).contains(size))
+        && u64::from(vocab) * u64::from(text_state) / 2 < bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sounds_are_not_speech() {
+        for noise in ["[BLANK_AUDIO]", " (wind blowing)", "*sighs*", "♪ la la ♪", "...", " [ Silence ] ", "♪"] {
+            assert_eq!(without_noises(noise), "", "{noise}");
+        }
+        assert_eq!(without_noises(" Hello [laughs] there.  You "), "Hello there. You");
+        assert_eq!(without_noises("It is (almost"), "It is almost");
+        assert_eq!(without_noises("5 * 3"), "5 3");
+    }
+
+    proptest! {
+        #[test]
+        fn plain_words_are_kept(words in proptest::collection::vec("[a-zA-Z0-9,.'?é-]{1,8}", 0..12)) {
+            let text = words.join(" ");
+            let expected = if text.contains(char::is_alphanumeric) { text.clone() } else { String::new() };
+            prop_assert_eq!(without_noises(&text), expected);
+        }
+
+        #[test]
+        fn any_text_is_survived(text in "\\PC*") {
+            let once = without_noises(&text);
+            prop_assert!(!once.contains(NOISE_MARKS), "{}", once);
+            prop_assert_eq!(without_noises(&once), once);
+        }
+
+        #[test]
+        fn a_budget_suits_the_clip(samples in MIN_SAMPLES..=WINDOW_SAMPLES) {
+            let (positions, tokens) = budget(samples);
+            prop_assert!(positions as usize >= samples / SAMPLES_PER_POSITION);
+            prop_assert!((512..=1500).contains(&positions));
+            prop_assert!((1..=224).contains(&tokens));
+        }
+    }
+
+    fn spec(path: &Path) -> RecognizerSpec {
+        RecognizerSpec { model: "whisper-x".into(), path: path.into(), language: None, threads: 1, slots: 1 }
+    }
+
+    #[test]
+    fn a_missing_or_wrong_model_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Whisper::load(&spec(dir.path())).err().unwrap();
+        assert!(matches!(error, EngineError::Missing(_)));
+        assert!(error.to_string().ends_with("model.bin; fetch it by `sidetone models fetch whisper-x`"), "{error}");
+
+        std::fs::write(dir.path().join("model.bin"), b"<html>not found</html>").unwrap();
+        let error = Whisper::load(&spec(dir.path())).err().unwrap();
+        assert!(matches!(error, EngineError::Failed(_)));
+        assert!(error.to_string().contains("is no model of whisper.cpp"), "{error}");
+
+        // The header of tiny.en, and nothing behind it.
+        let sizes: [u32; HEADER_WORDS] = [MODEL_MAGIC, 51864, 1500, 384, 6, 4, 448, 384, 6, 4, 80];
+        let bytes: Vec<u8> = sizes.iter().flat_map(|size| size.to_le_bytes()).collect();
+        std::fs::write(dir.path().join("model.bin"), bytes).unwrap();
+        let error = Whisper::load(&spec(dir.path())).err().unwrap();
+        assert!(error.to_string().contains("is damaged or cut off"), "{error}");
+        assert!(is_sound(&sizes, 30_000_000));
+    }
+}

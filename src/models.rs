@@ -1,1 +1,0 @@
-//! The catalogue of models, and how they are had.

@@ -1,0 +1,158 @@
+//! Starting and ending one process.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Stdio;
+use std::sync::LazyLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::output::Output;
+use super::{ChildSpec, ProcessError, StopOutcome, describe};
+
+/// How many starts may wait for the spawning thread; more are refused.
+const SPAWN_QUEUE: usize = 64;
+
+struct Job {
+    command: Command,
+    runtime: Handle,
+    reply: oneshot::Sender<io::Result<Child>>,
+}
+
+/// The thread that starts every child. The kernel's parent death signal (`PR_SET_PDEATHSIG`, prctl(2)) comes when the
+/// *thread* that forked ends, and a runtime's threads may end long before the process does. This one never ends.
+static SPAWNER: LazyLock<io::Result<SyncSender<Job>>> = LazyLock::new(|| {
+    let (jobs, queue) = sync_channel::<Job>(SPAWN_QUEUE);
+    std::thread::Builder::new().name("child-spawner".into()).spawn(move || {
+        for mut job in queue {
+            // tokio panics when its runtime is gone; this thread must outlive that.
+            let spawned = catch_unwind(AssertUnwindSafe(|| {
+                let _runtime = job.runtime.enter();
+                job.command.spawn()
+            }));
+            let spawned = spawned.unwrap_or_else(|_| Err(io::Error::other("the async runtime is shut down")));
+            // Nobody waits any more: the child is dropped here, and thereby killed.
+            let _ = job.reply.send(spawned);
+        }
+    })?;
+    Ok(jobs)
+});
+
+/// A process with its readers. Dropping it kills its whole group at once.
+#[derive(Debug)]
+pub(super) struct Running {
+    child: Child,
+    group: Option<Pid>,
+    output: Output,
+    /// Held open, for children that end when their standard input does.
+    _stdin: Option<ChildStdin>,
+}
+
+impl Running {
+    pub(super) async fn spawn(spec: &ChildSpec) -> Result<Self, ProcessError> {
+        let failed = |error: &io::Error| match error.kind() {
+            io::ErrorKind::NotFound => ProcessError::NotInstalled {
+                name: spec.name.clone(),
+                program: spec.program.clone(),
+                hint: spec.install_hint.clone(),
+            },
+            _ => ProcessError::Spawn { name: spec.name.clone(), program: spec.program.clone(), why: error.to_string() },
+        };
+        let (reply, answer) = oneshot::channel();
+        let job = Job { command: command(spec), runtime: Handle::current(), reply };
+        let queue = SPAWNER.as_ref().map_err(failed)?;
+        queue.try_send(job).map_err(|_| failed(&io::Error::other("too many children are being started")))?;
+        let lost = |_| io::Error::other("the spawning thread is gone");
+        let mut child = answer.await.map_err(lost).and_then(|spawned| spawned).map_err(|error| failed(&error))?;
+
+        let mut output = Output::default();
+        if let Some(stdout) = child.stdout.take() {
+            output.read(&spec.name, stdout);
+        }
+        if let Some(stderr) = child.stderr.take() {
+            output.read(&spec.name, stderr);
+        }
+        let group = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let _stdin = child.stdin.take();
+        Ok(Self { child, group, output, _stdin })
+    }
+
+    /// The process id; 0 once it has ended.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id().unwrap_or_default()
+    }
+
+    /// Waits for the process to end and says how. What is left of its group is killed.
+    pub(super) async fn wait(&mut self) -> String {
+        let status = self.child.wait().await;
+        self.kill_group();
+        describe(status)
+    }
+
+    /// The last lines of output so far.
+    pub(super) fn tail(&self) -> Vec<String> {
+        self.output.tail()
+    }
+
+    /// The last lines of output of a process that has ended.
+    pub(super) async fn final_tail(&mut self) -> Vec<String> {
+        self.output.final_tail().await
+    }
+
+    /// SIGTERM, then SIGKILL when `deadline` has passed.
+    pub(super) async fn stop(mut self, deadline: Duration) -> StopOutcome {
+        if let Some(group) = self.group {
+            // It may have ended already; the wait below finds out.
+            let _ = kill_process_group(group, Signal::TERM);
+        }
+        if timeout(deadline, self.wait()).await.is_ok() {
+            return StopOutcome::Terminated;
+        }
+        self.kill_group();
+        // Only a process stuck in the kernel survives SIGKILL, and nothing can be done about that one.
+        let _ = timeout(deadline, self.child.wait()).await;
+        StopOutcome::Killed
+    }
+
+    /// Kills the group, once: its number may be given to others afterwards.
+    fn kill_group(&mut self) {
+        if let Some(group) = self.group.take() {
+            // ESRCH: nobody is left, which is the usual case.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill_group();
+    }
+}
+
+fn command(spec: &ChildSpec) -> Command {
+    let mut command = Command::new(&spec.program);
+    command
+        .args(&spec.args)
+        .envs(spec.env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    let parent = rustix::process::getpid();
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; these are two bare system calls.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::TERM))?;
+            // The parent may have died before the line above, and then no signal comes.
+            if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+        });
+    }
+    command
+}

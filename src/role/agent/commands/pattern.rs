@@ -1,0 +1,418 @@
+//! The pattern language of commands, and matching by it.
+//!
+//! ```text
+//! pattern  = { text | "[" choices "]" | "(" choices ")" | slot }     [ ] may be left out, ( ) must be there
+//! choices  = pattern { "|" pattern }
+//! slot     = "<" name [ ":" kind ] ">"                               kind: text (the default), word, number
+//! ```
+//!
+//! A pattern is spelled out into its variants, each a plain row of words and slots, when it is loaded: what is
+//! ambiguous, empty or too greedy can then be told before anybody speaks.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::words::{Token, tokens};
+
+/// How many variants a pattern may have, how many words and slots a variant, and how deep its brackets may nest.
+const VARIANTS_MAX: usize = 256;
+const PARTS_MAX: usize = 64;
+const DEPTH_MAX: usize = 8;
+
+/// What a slot takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum SlotKind {
+    /// One or more words, up to the next literal word of the pattern or to the end.
+    Text,
+    /// What stands between two spaces.
+    Word,
+    /// A number in digits or in English words, zero to nine hundred and ninety-nine.
+    Number,
+}
+
+/// A step of a variant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Part {
+    /// This word, spelled as [`Token::norm`].
+    Word(String),
+    /// Something to be taken out of the utterance.
+    Slot(String, SlotKind),
+}
+
+/// What is wrong with a pattern; `at` is the character it is about, from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PatternError {
+    pub at: usize,
+    pub problem: String,
+}
+
+/// One way to say a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Variant {
+    pub parts: Vec<Part>,
+}
+
+impl Variant {
+    /// What the variant hears, with the slots' names left out: two of the same shape can't be told apart.
+    pub(super) fn shape(&self) -> Vec<Part> {
+        let nameless = |part: &Part| match part {
+            Part::Word(word) => Part::Word(word.clone()),
+            Part::Slot(_, kind) => Part::Slot(String::new(), *kind),
+        };
+        self.parts.iter().map(nameless).collect()
+    }
+
+    /// The slots' names, in order.
+    pub(super) fn slots(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Slot(name, _) => Some(name.as_str()),
+            Part::Word(_) => None,
+        })
+    }
+
+    /// How many words are literal, and how many slots are typed.
+    pub(super) fn weight(&self) -> (usize, usize) {
+        let literal = self.parts.iter().filter(|part| matches!(part, Part::Word(_))).count();
+        let typed =
+            self.parts.iter().filter(|part| matches!(part, Part::Slot(_, SlotKind::Word | SlotKind::Number))).count();
+        (literal, typed)
+    }
+}
+
+/// A whole utterance, of which a stretch of words is to be matched.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heard<'a> {
+    /// The utterance as it was written.
+    pub text: &'a str,
+    /// All its words.
+    pub all: &'a [Token],
+    /// The first word to match.
+    pub from: usize,
+    /// One past the last.
+    pub to: usize,
+}
+
+/// How far a variant got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// To the end, with these slots.
+    Whole(BTreeMap<String, String>),
+    /// Up to the part `part` and the word `word` of [`Heard::all`]; either may be one past the last.
+    Part { part: usize, word: usize },
+}
+
+impl Variant {
+    /// Matches the whole stretch, or tells how far it went. A text slot ends at the first place from which the rest
+    /// of the variant matches.
+    pub(super) fn fit(&self, heard: Heard<'_>) -> Fit {
+        let mut search = Search { parts: &self.parts, heard, dead: HashSet::new(), furthest: (0, heard.from) };
+        let mut ranges = Vec::new();
+        if !search.step(0, heard.from, &mut ranges) {
+            return Fit::Part { part: search.furthest.0, word: search.furthest.1 };
+        }
+        let values = ranges.into_iter().rev().map(|(part, from, to)| {
+            let (name, kind) = match &self.parts[part] {
+                Part::Slot(name, kind) => (name.clone(), *kind),
+                Part::Word(word) => (word.clone(), SlotKind::Text),
+            };
+            let value = match kind {
+                SlotKind::Number => number_at(heard, from).map(|(value, _)| value).unwrap_or_default(),
+                SlotKind::Text | SlotKind::Word => spelling(heard, from, to),
+            };
+            (name, value)
+        });
+        Fit::Whole(values.collect())
+    }
+}
+
+/// A depth-first search that never tries the same part at the same word twice.
+struct Search<'a> {
+    parts: &'a [Part],
+    heard: Heard<'a>,
+    dead: HashSet<(usize, usize)>,
+    furthest: (usize, usize),
+}
+
+impl Search<'_> {
+    /// Whether the parts from `part` on match all words from `word` on; the slots found are pushed last first.
+    fn step(&mut self, part: usize, word: usize, ranges: &mut Vec<(usize, usize, usize)>) -> bool {
+        self.furthest = self.furthest.max((part, word));
+        let Some(current) = self.parts.get(part) else { return word == self.heard.to };
+        if word >= self.heard.to || !self.dead.insert((part, word)) {
+            return false;
+        }
+        let tokens = self.heard.all;
+        if let Part::Word(literal) = current {
+            return tokens[word].norm == *literal && self.step(part + 1, word + 1, ranges);
+        }
+        if !tokens[word].opens {
+            return false;
+        }
+        let Part::Slot(_, kind) = current else { return false };
+        let last = part + 1 == self.parts.len();
+        let ends: std::ops::RangeInclusive<usize> = match kind {
+            SlotKind::Text if last => self.heard.to..=self.heard.to,
+            SlotKind::Text => word + 1..=self.heard.to,
+            SlotKind::Number => match number_at(self.heard, word) {
+                Some((_, end)) => end..=end,
+                None => return false,
+            },
+            SlotKind::Word => {
+                if word > self.heard.from && tokens[word - 1].piece == tokens[word].piece {
+                    return false;
+                }
+                let same = tokens[word..self.heard.to].iter().take_while(|token| token.piece == tokens[word].piece);
+                let end = word + same.count();
+                end..=end
+            }
+        };
+        for end in ends {
+            if tokens[end - 1].closes && self.step(part + 1, end, ranges) {
+                ranges.push((part, word, end));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// The number that begins at the word `word`, in digits, and the word after it.
+fn number_at(heard: Heard<'_>, word: usize) -> Option<(String, usize)> {
+    let token = heard.all.get(word).filter(|_| word < heard.to)?;
+    if matches!(token.norm.as_str(), "minus" | "negative") {
+        let (value, end) = number_at(heard, word + 1)?;
+        return (!value.starts_with('-')).then(|| (format!("-{value}"), end));
+    }
+    let (whole, fraction) = token.norm.split_once('.').map_or((token.norm.as_str(), None), |(a, b)| (a, Some(b)));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let mut groups = whole.split(',');
+    let first = groups.next().filter(|group| digits(group))?;
+    let grouped = whole.contains(',');
+    if (grouped && first.len() > 3) || !groups.all(|group| digits(group) && group.len() == 3) {
+        return None;
+    }
+    if fraction.is_some_and(|part| !digits(part)) {
+        return None;
+    }
+    let before = &heard.text[..token.start];
+    let minus = before
+        .strip_suffix(['-', '\u{2212}'])
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with(char::is_whitespace));
+    let plain = token.norm.replace(',', "");
+    Some((if minus { format!("-{plain}") } else { plain }, word + 1))
+}
+
+/// How the speaker's text spells the words `from..to`: marks inside are kept, quotes around it and a full stop or
+/// comma at its end are not.
+fn spelling(heard: Heard<'_>, from: usize, to: usize) -> String {
+    let start = if from == 0 { 0 } else { heard.all[from - 1].end };
+    let end = heard.all.get(to).map_or(heard.text.len(), |token| token.start);
+    let value = trim_marks(&heard.text[start..end]);
+    const QUOTES: [(char, char); 5] = [('"', '"'), ('\'', '\''), ('“', '”'), ('‘', '’'), ('«', '»')];
+    for (open, close) in QUOTES {
+        let inner = value.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
+        if let Some(inner) = inner.filter(|inner| !inner.contains([open, close])) {
+            return trim_marks(inner).to_owned();
+        }
+    }
+    value.to_owned()
+}
+
+fn trim_marks(text: &str) -> &str {
+    let mut text = text.trim_start_matches(|c: char| c.is_whitespace() || ",.:;!?–—".contains(c));
+    while let Some(rest) = text.strip_prefix('-').filter(|rest| rest.starts_with(char::is_whitespace)) {
+        text = rest.trim_start();
+    }
+    text = text.trim_end_matches(|c: char| c.is_whitespace() || ",:;–—".contains(c));
+    match text.strip_suffix('.') {
+        Some(rest) if !rest.ends_with('.') => rest.trim_end(),
+        _ => text,
+    }
+}
+
+/// Text and slots in the order of a pattern, before the text is cut into words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Raw {
+    Text(String),
+    Slot(String, SlotKind),
+}
+
+/// Spells a pattern out into its variants.
+///
+/// # Errors
+/// [`PatternError`] with the place, for brackets that don't match, slots that can't be told apart, a variant without a
+/// literal word, or too many variants.
+pub(super) fn parse(pattern: &str) -> Result<Vec<Variant>, PatternError> {
+    let chars: Vec<char> = pattern.chars().collect();
+    let mut parser = Parser { chars: &chars, at: 0, depth: 0 };
+    let rows = parser.choices(None)?;
+    let mut variants: Vec<Variant> = Vec::new();
+    for row in rows {
+        let variant = Variant { parts: join(row) };
+        check(&variant)?;
+        if !variants.contains(&variant) {
+            variants.push(variant);
+        }
+    }
+    Ok(variants)
+}
+
+/// Joins what was written side by side, so that `what['s]` and `twenty (one|two)` are cut into words as they are heard.
+fn join(row: Vec<Raw>) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut text = String::new();
+    let flush = |text: &mut String, parts: &mut Vec<Part>| {
+        parts.extend(tokens(text).into_iter().map(|token| Part::Word(token.norm)));
+        text.clear();
+    };
+    for raw in row {
+        match raw {
+            Raw::Text(more) => text.push_str(&more),
+            Raw::Slot(name, kind) => {
+                flush(&mut text, &mut parts);
+                parts.push(Part::Slot(name, kind));
+            }
+        }
+    }
+    flush(&mut text, &mut parts);
+    parts
+}
+
+fn check(variant: &Variant) -> Result<(), PatternError> {
+    let err = |problem: String| Err(PatternError { at: 1, problem });
+    if variant.parts.is_empty() {
+        return err("has nothing to say in it; write the words that a person would say".to_owned());
+    }
+    if variant.weight().0 == 0 {
+        return err("would match everything when all its optional words are left out; make at least one word outside of <slots> \
+             and [brackets] part of it"
+            .to_owned());
+    }
+    if variant.parts.len() > PARTS_MAX {
+        return err(format!("has more than {PARTS_MAX} words; shorten it"));
+    }
+    let mut seen = HashSet::new();
+    if let Some(twice) = variant.slots().find(|name| !seen.insert(*name)) {
+        return err(format!("has the slot <{twice}> twice; give each its own name"));
+    }
+    for pair in variant.parts.windows(2) {
+        if let [Part::Slot(a, SlotKind::Text), Part::Slot(b, SlotKind::Text)] = pair {
+            return err(format!(
+                "has nothing between <{a}> and <{b}>, so nobody can tell where one ends; put a word between them, or make \
+                 the first <{a}:word> or <{a}:number>"
+            ));
+        }
+    }
+    Ok(())
+}
+
+struct Parser<'a> {
+    chars: &'a [char],
+    at: usize,
+    depth: usize,
+}
+
+impl Parser<'_> {
+    fn error<T>(&self, at: usize, problem: impl Into<String>) -> Result<T, PatternError> {
+        Err(PatternError { at: at + 1, problem: problem.into() })
+    }
+
+    /// Reads choices up to `close` (which is left to the caller) or to the end.
+    fn choices(&mut self, close: Option<char>) -> Result<Vec<Vec<Raw>>, PatternError> {
+        let start = self.at;
+        let mut all = Vec::new();
+        loop {
+            let before = self.at;
+            let rows = self.sequence(close)?;
+            if self.at == before || self.chars[before..self.at].iter().all(|c| c.is_whitespace()) {
+                let what = if close.is_some() {
+                    "is an empty choice; write words in it, or use [ ] for what may be left out"
+                } else {
+                    "is empty; write the words that a person would say"
+                };
+                return self.error(before, what);
+            }
+            all.extend(rows);
+            if all.len() > VARIANTS_MAX {
+                return self
+                    .error(start, format!("has more than {VARIANTS_MAX} variants; split it into several patterns"));
+            }
+            match self.chars.get(self.at) {
+                Some('|') => self.at += 1,
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    fn sequence(&mut self, close: Option<char>) -> Result<Vec<Vec<Raw>>, PatternError> {
+        let mut rows: Vec<Vec<Raw>> = vec![Vec::new()];
+        while let Some(&c) = self.chars.get(self.at) {
+            let at = self.at;
+            let more: Vec<Vec<Raw>> = match c {
+                '|' if close.is_some() => return Ok(rows),
+                _ if Some(c) == close => return Ok(rows),
+                '|' => return self.error(at, "`|` stands outside of brackets; write (this|that) or [this|that]"),
+                '(' => self.group(')')?,
+                '[' => {
+                    let mut more = self.group(']')?;
+                    more.push(Vec::new());
+                    more
+                }
+                ')' | ']' | '>' => return self.error(at, format!("`{c}` closes what was not opened")),
+                '<' => vec![vec![self.slot()?]],
+                _ => {
+                    let text: String = self.chars[at..].iter().take_while(|c| !"|()[]<>".contains(**c)).collect();
+                    self.at += text.chars().count();
+                    vec![vec![Raw::Text(text)]]
+                }
+            };
+            if rows.len() * more.len() > VARIANTS_MAX {
+                return self
+                    .error(at, format!("makes more than {VARIANTS_MAX} variants; split it into several patterns"));
+            }
+            rows = rows.iter().flat_map(|row| more.iter().map(move |tail| [row.as_slice(), tail].concat())).collect();
+        }
+        Ok(rows)
+    }
+
+    fn group(&mut self, close: char) -> Result<Vec<Vec<Raw>>, PatternError> {
+        let at = self.at;
+        if self.depth == DEPTH_MAX {
+            return self.error(at, format!("nests brackets deeper than {DEPTH_MAX}; split it into several patterns"));
+        }
+        self.at += 1;
+        self.depth += 1;
+        let rows = self.choices(Some(close))?;
+        self.depth -= 1;
+        if self.chars.get(self.at) != Some(&close) {
+            return self.error(at, format!("`{}` is never closed; end it with `{close}`", self.chars[at]));
+        }
+        self.at += 1;
+        Ok(rows)
+    }
+
+    fn slot(&mut self) -> Result<Raw, PatternError> {
+        let at = self.at;
+        let inner: String = self.chars[at + 1..].iter().take_while(|c| !"<>".contains(**c)).collect();
+        let end = at + 1 + inner.chars().count();
+        if self.chars.get(end) != Some(&'>') {
+            return self.error(at, "`<` is never closed; a slot is <name>, <name:word> or <name:number>");
+        }
+        self.at = end + 1;
+        let (name, kind) = inner.split_once(':').unwrap_or((&inner, "text"));
+        let kind = match kind {
+            "text" => SlotKind::Text,
+            "word" => SlotKind::Word,
+            "number" => SlotKind::Number,
+            other => {
+                return self
+                    .error(at, format!("<{name}:{other}> is of no known kind; there are text, word and number"));
+            }
+        };
+        let named = name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        if !named {
+            return self.error(at, format!("`{name}` is no name for a slot; use a-z, 0-9 and _, a letter first"));
+        }
+        Ok(Raw::Slot(name.to_owned(), kind))
+    }
+}

@@ -1,0 +1,3 @@
+//! The agent: takes a person's words, runs the command they match, or asks the chat model.
+
+pub mod commands;
