@@ -120,9 +120,7 @@ pub(super) fn http_client(url: &Url, timeouts: ChatTimeouts) -> Result<Client, E
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder().connect_timeout(timeouts.connect).redirect(reqwest::redirect::Policy::none());
     let client = if is_outside(url) { client } else { client.no_proxy() };
-    client
-        .build()
-        .map_err(|error| EngineError::Failed(format!("no HTTP client could be made: {}", root_cause(&error))))
+    client.build().map_err(|error| EngineError::Failed(format!("no HTTP client could be made: {}", root_cause(&error))))
 }
 
 /// Parses a provider's base URL and drops a slash at its end.
@@ -262,8 +260,13 @@ mod tests {
             "http://studio.local",
             "http://a.home.arpa.",
         ];
-        let outside =
-            ["https://api.openai.com/v1", "http://8.8.8.8", "http://100.1.1.1", "http://[2001:db8::1]", "http://lan.example"];
+        let outside = [
+            "https://api.openai.com/v1",
+            "http://8.8.8.8",
+            "http://100.1.1.1",
+            "http://[2001:db8::1]",
+            "http://lan.example",
+        ];
         for url in inside {
             assert!(!is_outside(&Url::parse(url).unwrap()), "{url}");
         }

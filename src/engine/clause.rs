@@ -9,8 +9,8 @@ pub(super) const MAX_BYTES: usize = 400;
 /// Abbreviations whose full stop ends no sentence. Single letters and words with a stop inside ("e.g.") need no entry.
 const ABBREVIATIONS: &[&str] = &[
     "mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "rev", "gen", "sgt", "capt", "lt", "hon", "vs", "etc", "vol",
-    "approx", "dept", "inc", "ltd", "bros", "ave", "blvd", "mt", "ca", "bzw", "usw", "ggf", "evtl", "nr",
-    "bd", "hr", "fr", "mme", "mlle",
+    "approx", "dept", "inc", "ltd", "bros", "ave", "blvd", "mt", "ca", "bzw", "usw", "ggf", "evtl", "nr", "bd", "hr",
+    "fr", "mme", "mlle",
 ];
 
 /// A piece of text up to a punctuation mark.
@@ -137,7 +137,10 @@ mod tests {
     #[test]
     fn marks_in_a_row_make_one() {
         assert_eq!(cut("Really?! Well... yes"), [("Really", '?'), ("Well", '.'), ("yes", '.')]);
-        assert_eq!(cut("He said: \"Stop.\" Then he left."), [("He said", ':'), ("\"Stop", '.'), ("\" Then he left", '.')]);
+        assert_eq!(
+            cut("He said: \"Stop.\" Then he left."),
+            [("He said", ':'), ("\"Stop", '.'), ("\" Then he left", '.')]
+        );
     }
 
     #[test]

@@ -74,8 +74,9 @@ impl Espeak {
 
     /// The answer of a process for this line alone.
     fn fresh(&self, line: &str) -> Result<Vec<String>, EngineError> {
-        let failed =
-            |why: &str| EngineError::Failed(format!("espeak-ng gives no phonemes for the voice {:?}: {why}", self.voice));
+        let failed = |why: &str| {
+            EngineError::Failed(format!("espeak-ng gives no phonemes for the voice {:?}: {why}", self.voice))
+        };
         let mut process = Process::start(&self.program, &self.voice).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => EngineError::Missing(format!(
                 "there is no {}; install it, such as by `apt install espeak-ng`",
@@ -212,7 +213,8 @@ mod tests {
     fn a_process_that_dies_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("espeak-ng");
-        let script = "#!/bin/sh\nn=0\nwhile read -r line; do n=$((n+1)); [ $n -gt 3 ] && exit 0; echo \"$line\"; done\n";
+        let script =
+            "#!/bin/sh\nn=0\nwhile read -r line; do n=$((n+1)); [ $n -gt 3 ] && exit 0; echo \"$line\"; done\n";
         std::fs::write(&program, script).unwrap();
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let espeak = Espeak::new(&program, "x").unwrap();

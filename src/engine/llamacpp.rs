@@ -124,5 +124,7 @@ fn model_file(model: &str, path: &Path) -> Result<PathBuf, EngineError> {
 /// A port that nobody uses now. Someone may take it before the server does; the server then ends and says so.
 fn free_port() -> Result<u16, EngineError> {
     let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    bound.map(|address| address.port()).map_err(|error| EngineError::Failed(format!("no port is free on loopback: {error}")))
+    bound
+        .map(|address| address.port())
+        .map_err(|error| EngineError::Failed(format!("no port is free on loopback: {error}")))
 }

@@ -8,8 +8,9 @@ use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
 use async_openai::types::chat::{
     ChatCompletionRequestAssistantMessage, ChatCompletionRequestMessage, ChatCompletionRequestSystemMessage,
-    ChatCompletionRequestUserMessage, ChatCompletionResponseStream, ChatCompletionStreamOptions, CreateChatCompletionRequest,
-    CreateChatCompletionStreamResponse, FinishReason, ResponseFormat, ResponseFormatJsonSchema,
+    ChatCompletionRequestUserMessage, ChatCompletionResponseStream, ChatCompletionStreamOptions,
+    CreateChatCompletionRequest, CreateChatCompletionStreamResponse, FinishReason, ResponseFormat,
+    ResponseFormatJsonSchema,
 };
 use async_trait::async_trait;
 use futures::{Stream, StreamExt};
@@ -18,9 +19,9 @@ use reqwest::{Response, StatusCode};
 use tokio::time::timeout;
 use tower::BoxError;
 
+use super::EngineError;
 use super::chat::{Endpoint, base_url, body_excerpt, excerpt, http_client, is_outside};
 use super::{ChatDelta, ChatEnd, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatSpec, ChatStream, ChatTimeouts};
-use super::EngineError;
 use crate::secret::Secret;
 
 const DEFAULT_URL: &str = "https://api.openai.com/v1";

@@ -16,8 +16,9 @@ use super::{EngineError, SpeakOptions, Synthesizer, SynthesizerSpec, default_thr
 /// The first piece of a text may end at any clause once it has this many phonemes, about one and a half seconds: it is
 /// spoken while the next is made.
 const FIRST_PHONEMES: usize = 16;
-/// Later pieces end with a sentence, or at a clause once they have this many.
-const PIECE_PHONEMES: usize = 160;
+/// Later pieces end with a sentence, or at a clause once they have this many, about six seconds. The ONNX runtime keeps
+/// the memory that its longest piece took.
+const PIECE_PHONEMES: usize = 70;
 /// What sherpa-onnx reads from the model's metadata; without one of these it ends the process.
 const METADATA: &[&str] = &["model_type", "comment", "language", "voice", "has_espeak", "n_speakers", "sample_rate"];
 /// Quieter than this (−50 dBFS) is the silence before a voice sets in.
@@ -246,6 +247,9 @@ mod tests {
         // A graph of one byte and no metadata: Piper's own export.
         std::fs::write(dir.path().join("model.onnx"), [0x3a, 1, 0]).unwrap();
         let error = load_error(dir.path());
-        assert!(error.to_string().contains("was not converted for sherpa-onnx (its metadata lacks \"model_type\")"), "{error}");
+        assert!(
+            error.to_string().contains("was not converted for sherpa-onnx (its metadata lacks \"model_type\")"),
+            "{error}"
+        );
     }
 }

@@ -31,7 +31,11 @@ pub const RECOGNIZERS: &[RecognizerRow] = &[
     #[cfg(not(feature = "whisper"))]
     RecognizerRow { name: "whisper", feature: "whisper", build: None },
     #[cfg(feature = "fake")]
-    RecognizerRow { name: "fake", feature: "fake", build: Some(|spec| Ok(Arc::new(super::fake::Fake::new(&spec.model)?))) },
+    RecognizerRow {
+        name: "fake",
+        feature: "fake",
+        build: Some(|spec| Ok(Arc::new(super::fake::Fake::new(&spec.model)?))),
+    },
     #[cfg(not(feature = "fake"))]
     RecognizerRow { name: "fake", feature: "fake", build: None },
 ];
@@ -52,7 +56,11 @@ pub const SYNTHESIZERS: &[SynthesizerRow] = &[
     #[cfg(not(feature = "sherpa"))]
     SynthesizerRow { name: "piper", feature: "sherpa", build: None },
     #[cfg(feature = "fake")]
-    SynthesizerRow { name: "fake", feature: "fake", build: Some(|spec| Ok(Arc::new(super::fake::Fake::new(&spec.voice)?))) },
+    SynthesizerRow {
+        name: "fake",
+        feature: "fake",
+        build: Some(|spec| Ok(Arc::new(super::fake::Fake::new(&spec.voice)?))),
+    },
     #[cfg(not(feature = "fake"))]
     SynthesizerRow { name: "fake", feature: "fake", build: None },
 ];

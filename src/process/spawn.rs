@@ -62,11 +62,7 @@ impl Running {
                 program: spec.program.clone(),
                 hint: spec.install_hint.clone(),
             },
-            _ => ProcessError::Spawn {
-                name: spec.name.clone(),
-                program: spec.program.clone(),
-                why: error.to_string(),
-            },
+            _ => ProcessError::Spawn { name: spec.name.clone(), program: spec.program.clone(), why: error.to_string() },
         };
         let (reply, answer) = oneshot::channel();
         let job = Job { command: command(spec), runtime: Handle::current(), reply };
