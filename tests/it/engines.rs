@@ -1,5 +1,8 @@
 //! The engines with real models and real servers, and chat providers that misbehave.
 
+// clippy.toml allows these in test functions; what they share is test code as well.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
 #[cfg(feature = "whisper")]
 mod hear;
 mod llamacpp;
