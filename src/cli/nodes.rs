@@ -28,7 +28,14 @@ pub async fn run(args: NodesArgs, globals: &Globals) -> anyhow::Result<()> {
         node.offers.iter().enumerate().map(move |(at, offer)| {
             let once = |text: &str| if at == 0 { text.to_owned() } else { String::new() };
             let busy = if offer.slots == 0 { String::new() } else { format!("{}/{}", offer.in_flight, offer.slots) };
-            [once(&node.node), once(&node.version), offer.role.clone(), offer.engine.clone(), offer.models.join(", "), busy]
+            [
+                once(&node.node),
+                once(&node.version),
+                offer.role.clone(),
+                offer.engine.clone(),
+                offer.models.join(", "),
+                busy,
+            ]
         })
     });
     print::table(&["host", "version", "role", "engine", "models", "busy"], rows)

@@ -27,7 +27,10 @@ pub struct RunArgs {
 /// The host can't start, or loses its name.
 pub async fn run(args: RunArgs, globals: &Globals) -> anyhow::Result<()> {
     if args.list_roles {
-        return print::table(&["role", "what it does"], ROLES.iter().map(|row| [row.name.to_owned(), row.about.to_owned()]));
+        return print::table(
+            &["role", "what it does"],
+            ROLES.iter().map(|row| [row.name.to_owned(), row.about.to_owned()]),
+        );
     }
     let mut config = globals.config()?;
     if !args.roles.is_empty() {

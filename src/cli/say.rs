@@ -50,7 +50,8 @@ pub async fn run(args: SayArgs, globals: &Globals) -> anyhow::Result<()> {
     }
     let node = args.node.unwrap_or_else(|| config.node_name());
     let listener = args.listener.or_else(|| config.voice.listeners.first().map(|listener| listener.name.clone()));
-    let listener = listener.context("no listener is set up: name one with --listener, or write a file with --output")?;
+    let listener =
+        listener.context("no listener is set up: name one with --listener, or write a file with --output")?;
     let state = bus.control(&node, &listener, &Control::Say { text }, &Call::within(TIMEOUT)).await?;
     if !state.audio {
         anyhow::bail!("{node} has no JACK at the moment, so nothing sounds; `sidetone doctor` there says why");

@@ -65,7 +65,9 @@ fn spec(config: &LlmConfig, context: &RoleContext) -> Result<ChatSpec, RoleError
     let key = match given(&config.key_env) {
         None => None,
         Some(name) => Some(Secret::new(std::env::var(&name).map_err(|_| {
-            RoleError::Setting(format!("llm.key_env names the environment variable {name}, which is not set: export it, or empty the setting"))
+            RoleError::Setting(format!(
+                "llm.key_env names the environment variable {name}, which is not set: export it, or empty the setting"
+            ))
         })?)),
     };
     let model = context.pool.catalogue().find(&config.embedded_model)?;
@@ -115,7 +117,9 @@ async fn chat(model: Arc<dyn ChatModel>, incoming: Incoming<Chat>) -> Result<Ans
                 whole.push_str(&text);
                 chars += text.chars().count();
                 if chars > MAX_ANSWER_CHARS {
-                    return Err(Fault::failed(format!("the model wrote more than {MAX_ANSWER_CHARS} characters: set max_tokens")));
+                    return Err(Fault::failed(format!(
+                        "the model wrote more than {MAX_ANSWER_CHARS} characters: set max_tokens"
+                    )));
                 }
                 replies.send(&Answer { text, done: None }).await?;
             }

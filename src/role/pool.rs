@@ -59,7 +59,12 @@ impl Pool {
     ///
     /// # Errors
     /// The voice is missing, or does not load.
-    pub async fn synthesizer(&self, engine: &str, voice: &str, threads: usize) -> Result<Arc<dyn Synthesizer>, RoleError> {
+    pub async fn synthesizer(
+        &self,
+        engine: &str,
+        voice: &str,
+        threads: usize,
+    ) -> Result<Arc<dyn Synthesizer>, RoleError> {
         let path = if engine == "fake" {
             std::path::PathBuf::new()
         } else {

@@ -19,7 +19,9 @@ use crate::bus::message::stt::{Request, Segment, Transcript};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
 use crate::config::SttConfig;
-use crate::engine::{EngineError, RECOGNIZER_RATE_HZ, Recognizer, RecognizerSpec, TranscribeOptions, TranscribedSegment};
+use crate::engine::{
+    EngineError, RECOGNIZER_RATE_HZ, Recognizer, RecognizerSpec, TranscribeOptions, TranscribedSegment,
+};
 
 /// The largest audio file that is fetched from CLIPS.
 const MAX_CLIP_BYTES: usize = 256 << 20;
@@ -136,11 +138,13 @@ impl Worker {
     fn language(&self, request: &Request) -> Result<Option<String>, Fault> {
         let offered = self.recognizer.languages();
         match &request.language {
-            Some(language) if !offered.is_empty() && !offered.contains(&primary(language)) => Err(Fault::not_found(format!(
-                "{} does not understand {language:?}; it offers {}",
-                self.recognizer.model(),
-                offered.join(", ")
-            ))),
+            Some(language) if !offered.is_empty() && !offered.contains(&primary(language)) => {
+                Err(Fault::not_found(format!(
+                    "{} does not understand {language:?}; it offers {}",
+                    self.recognizer.model(),
+                    offered.join(", ")
+                )))
+            }
             language => Ok(language.as_deref().map(primary)),
         }
     }

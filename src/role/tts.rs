@@ -62,8 +62,7 @@ impl Role for Tts {
             in_flight: 0,
         };
         let server = context.bus.service(spec).await?;
-        let worker =
-            Worker { bus: context.bus.clone(), voices: voices.into(), max_text_chars: config.max_text_chars };
+        let worker = Worker { bus: context.bus.clone(), voices: voices.into(), max_text_chars: config.max_text_chars };
         let streams = worker.clone();
         server.serve(move |incoming| worker.clone().whole(incoming)).await?;
         server.serve(move |incoming| streams.clone().stream(incoming)).await?;

@@ -9,5 +9,6 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod engines;
 mod jack;
 mod support;

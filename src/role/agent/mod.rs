@@ -89,9 +89,10 @@ impl Turn {
     fn new(run: &Run, of_caller: Option<Ulid>) -> Result<Self, Fault> {
         let given = match &run.turn {
             None => None,
-            Some(id) => Some(Ulid::from_string(id).map_err(|e| {
-                Fault::invalid(format!("turn {id:?} is no ULID ({e}): leave it out for a new one"))
-            })?),
+            Some(id) => Some(
+                Ulid::from_string(id)
+                    .map_err(|e| Fault::invalid(format!("turn {id:?} is no ULID ({e}): leave it out for a new one")))?,
+            ),
         };
         let session = run.session.clone().unwrap_or_else(|| Ulid::generate().to_string());
         if session.is_empty() || session.len() > 128 {
@@ -161,7 +162,10 @@ impl Worker {
         self.log(&turn, What::Command { name: command.name.clone(), slots: slots.clone() }).await;
         replies.send(&RunEvent::Command { name: command.name.clone(), pattern, slots: slots.clone() }).await?;
         let facts = Facts { now: jiff::ZonedDateTime::now() };
-        let rendered = command.action.render(&slots, &facts).map_err(|e| Fault::failed(format!("the command {}: {e}", command.name)))?;
+        let rendered = command
+            .action
+            .render(&slots, &facts)
+            .map_err(|e| Fault::failed(format!("the command {}: {e}", command.name)))?;
         let name = command.name.clone();
         match rendered {
             Rendered::Say(answer) => {

@@ -1,6 +1,6 @@
 //! Role `voice`.
-use async_trait::async_trait;
 use super::{Role, RoleContext, RoleError};
+use async_trait::async_trait;
 /// Voice.
 pub struct Voice;
 #[async_trait]
