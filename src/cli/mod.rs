@@ -1,5 +1,8 @@
 //! The subcommands, a file each, named as the subcommand.
 
+pub mod completions;
+pub mod contract;
+pub mod decode;
 pub mod models;
 
 use std::path::PathBuf;
