@@ -22,6 +22,7 @@ use jack::{
 
 use super::patch::{Patch, PortFlow, PortInfo};
 use super::ring::{Capture, Playback, RtSide, voice_rings};
+use super::rt_check::watched;
 
 /// Name of the port that listens.
 pub const PORT_IN: &str = "voice_in";
@@ -33,18 +34,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest client name that JACK takes (64 bytes with the final NUL).
 const NAME_MAX_BYTES: usize = 63;
 const AUDIO_TYPE: &str = "32 bit float mono audio";
-
-#[cfg(feature = "rt-check")]
-#[global_allocator]
-static ALLOCATOR: assert_no_alloc::AllocDisabler = assert_no_alloc::AllocDisabler;
-
-/// Runs the callback's work; with feature `rt-check` the process aborts if it allocates.
-fn real_time<T>(work: impl FnOnce() -> T) -> T {
-    #[cfg(feature = "rt-check")]
-    return assert_no_alloc::assert_no_alloc(work);
-    #[cfg(not(feature = "rt-check"))]
-    work()
-}
 
 /// How a listener appears in JACK.
 #[derive(Debug, Clone)]
@@ -123,7 +112,9 @@ pub enum JackError {
         current: String,
     },
     /// A client of the server that died, or one that closes, is not gone yet.
-    #[error("another JACK client of this process has not been closed yet; trying again shortly")]
+    #[error(
+        "another JACK client of this process has not been closed yet; if that lasts, libjack hangs: restart sidetone"
+    )]
     Closing,
     /// JACK refused for another reason.
     #[error("JACK server '{server}' refused client '{name}': {reason}; see the server's own log")]
@@ -221,7 +212,7 @@ struct Process {
 
 impl jack::ProcessHandler for Process {
     fn process(&mut self, _: &Client, scope: &ProcessScope) -> Control {
-        real_time(|| self.rt.process(self.input.as_slice(scope), self.output.as_mut_slice(scope)));
+        watched(|| self.rt.process(self.input.as_slice(scope), self.output.as_mut_slice(scope)));
         Control::Continue
     }
 

@@ -3,8 +3,9 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`ring`] | the real-time side: what the JACK callback does, and the rings that join it to the rest |
+//! | [`rt_check`] | what watches over it in a build with feature `rt-check` |
 //! | [`jack`], [`supervise`], [`patch`] | a listener's JACK client; what keeps it alive; which ports it is connected to |
-//! | [`clip`], [`pcm`], [`resample`] | audio files; raw samples; from one sample rate to another |
+//! | [`clip`], [`pcm`], [`mod@resample`] | audio files; raw samples; from one sample rate to another |
 //! | [`vad`], [`segment`], [`wake`] | whether somebody speaks; where an utterance starts and ends; whether it was meant for us |
 //!
 //! Everywhere samples are mono `f32` with full scale at 1.0 unless a name says otherwise.
@@ -15,6 +16,7 @@ pub mod patch;
 pub mod pcm;
 pub mod resample;
 pub mod ring;
+pub mod rt_check;
 pub mod segment;
 pub mod supervise;
 pub mod vad;

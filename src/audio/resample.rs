@@ -1,22 +1,22 @@
 //! From one sample rate to another, mono, by rubato's windowed sinc.
 //!
-//! The filter spans [`FILTER_MS`] of input, which passes speech and music up to about 0.9 of the lower Nyquist frequency
-//! and delays by half of that; input is taken in blocks of [`BLOCK_MS`]. So a stream is at most 5 ms late at any
-//! rate from 8 kHz up.
+//! The filter spans 5 ms of input, at low rates up to 8 ms, which passes up to about 0.85 of the lower Nyquist frequency
+//! and delays by half of that; input is taken in blocks of [`BLOCK_MS`]. So a stream is at most 5 ms late at any rate
+//! from 8 kHz up.
 
 use rubato::audioadapter_buffers::direct::SequentialSlice;
-use rubato::{Async, FixedAsync, Resampler as _, SincInterpolationParameters, WindowFunction};
+use rubato::{Async, FixedAsync, Resampler as _, SincInterpolationParameters, SincInterpolationType, WindowFunction};
 
 /// The lowest rate, in Hz.
 pub const RATE_MIN_HZ: u32 = 4_000;
 /// The highest rate, in Hz.
 pub const RATE_MAX_HZ: u32 = 384_000;
-/// Span of the filter, in ms of input.
-pub const FILTER_MS: u32 = 5;
 /// Input taken at a time, in ms.
 pub const BLOCK_MS: u32 = 1;
-/// The shortest filter, in samples of input; below it the filter would no longer separate anything.
-const FILTER_MIN: usize = 64;
+/// Length of the filter in samples of input, unless that is less than 5 or more than 8 ms.
+const FILTER: u32 = 128;
+/// The most positions between two samples that the filter is tabulated for.
+const TABLE_MAX: u32 = 1024;
 
 /// Rates that can't be converted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -133,9 +133,19 @@ impl Resampler {
 impl Inner {
     fn new(from_hz: u32, to_hz: u32) -> Result<Self, ResampleError> {
         let block = (from_hz * BLOCK_MS / 1000) as usize;
+        let ms = |ms: u32| from_hz * ms / 1000;
         // The library would round up to a multiple of 8 itself; the delay is computed from the length.
-        let filter = ((from_hz * FILTER_MS / 1000) as usize).max(FILTER_MIN).next_multiple_of(8);
-        let parameters = SincInterpolationParameters::new(filter, WindowFunction::BlackmanHarris2);
+        let filter = (ms(5).max(FILTER.min(ms(8))) as usize).next_multiple_of(8);
+        let mut parameters = SincInterpolationParameters::new(filter, WindowFunction::BlackmanHarris2);
+        // Output falls on few positions between samples of input when the rates have a large common divisor, as all usual
+        // ones do: a table of just these needs no interpolation.
+        let positions = to_hz / gcd(from_hz, to_hz);
+        if positions <= TABLE_MAX {
+            let times = (64 / positions).max(1);
+            parameters = parameters
+                .oversampling_factor((positions * times) as usize)
+                .interpolation(SincInterpolationType::Nearest);
+        }
         let ratio = f64::from(to_hz) / f64::from(from_hz);
         let sinc = Async::new_sinc(ratio, 1.0, &parameters, block, 1, FixedAsync::Input)
             .map_err(|err| ResampleError::Library { from_hz, to_hz, reason: err.to_string() })?;
@@ -182,6 +192,10 @@ impl Inner {
         self.made.fill(0.0);
         self.sinc.output_frames_next().min(self.made.len())
     }
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// `frames` at `from_hz`, in frames at `to_hz`, rounded.

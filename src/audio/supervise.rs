@@ -22,6 +22,8 @@ use super::ring::{Capture, Playback};
 const TICK: Duration = Duration::from_secs(1);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// How often to find another client closing before it is told.
+const CLOSING_TRIES: u32 = 5;
 /// How long to wait for room in the channel of events before looking at `stop` again.
 const SEND_WAIT: Duration = Duration::from_millis(20);
 /// How long stopping may take; closing a client has a deadline below it.
@@ -166,16 +168,17 @@ impl Run {
         let mut wait = FIRST_WAIT;
         // The reason last told: while JACK stays away the consumer need not hear it every two seconds.
         let mut told: Option<String> = None;
+        let mut closing = 0;
         while !self.stopping() {
             match JackClient::open(&self.settings) {
                 Ok((client, capture, playback)) => {
-                    (wait, told) = (FIRST_WAIT, None);
+                    (wait, told, closing) = (FIRST_WAIT, None, 0);
                     if self.watch(client, capture, playback).is_err() {
                         return;
                     }
                 }
-                // A matter of moments: the last one's closing has a deadline.
-                Err(JackError::Closing) => {}
+                // Mostly a matter of moments.
+                Err(JackError::Closing) if closing < CLOSING_TRIES => closing += 1,
                 Err(err) => {
                     let reason = err.to_string();
                     if told.as_ref() != Some(&reason) {

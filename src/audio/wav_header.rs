@@ -34,9 +34,11 @@ pub(super) struct Repaired<R> {
     position: u64,
     len: u64,
     seekable: bool,
-    /// Where other bytes stand than in the stream.
-    patches: Vec<(u64, [u8; 4])>,
+    patches: Patches,
 }
+
+/// Where other bytes stand than in the stream.
+type Patches = Vec<(u64, [u8; 4])>;
 
 impl<R: Read + Seek> Repaired<R> {
     /// Looks through the chunks up to the samples, and goes back to the beginning. If not `seekable` the decoder is told
@@ -49,7 +51,7 @@ impl<R: Read + Seek> Repaired<R> {
     }
 }
 
-fn examine(inner: &mut (impl Read + Seek), len: u64) -> io::Result<(Vec<(u64, [u8; 4])>, WavLength)> {
+fn examine(inner: &mut (impl Read + Seek), len: u64) -> io::Result<(Patches, WavLength)> {
     let not_wav = (Vec::new(), WavLength::NotWav);
     inner.seek(SeekFrom::Start(0))?;
     let Some([id, _, form]) = words(inner)? else { return Ok(not_wav) };

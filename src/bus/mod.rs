@@ -28,7 +28,7 @@ use codec::{Format, header};
 pub use error::BusError;
 use link::Link;
 use message::fault::Fault;
-use message::{Ask, Message};
+use message::{Ask, Message, voice};
 use subject::Target;
 
 /// How much longer than its deadline a caller waits, so that the worker's own word that it passed can arrive.
@@ -189,30 +189,35 @@ impl Bus {
     /// # Errors
     /// What was asked says so itself ([`BusError::Fault`]), or nobody did in time, or the link dropped meanwhile.
     pub async fn ask<A: Ask>(&self, target: Target<'_>, request: &A, call: &Call) -> Result<A::Reply, BusError> {
-        self.ask_raw::<A>(target, codec::encode(request, call.format)?, call.format.content_type(), call).await
+        self.ask_at(A::VERB.subject(target), request, call).await
     }
 
-    /// Asks with a body that is written already, such as a bare WAV with content type `audio/wav`.
+    /// Tells a listener to do something.
     ///
     /// # Errors
     /// As [`Bus::ask`].
-    pub async fn ask_raw<A: Ask>(
+    pub async fn control(
         &self,
-        target: Target<'_>,
-        body: Bytes,
-        content_type: &str,
+        node: &str,
+        listener: &str,
+        control: &voice::Control,
         call: &Call,
-    ) -> Result<A::Reply, BusError> {
-        let subject = A::VERB.subject(target);
+    ) -> Result<voice::State, BusError> {
+        self.ask_at(subject::voice_control(node, listener), control, call).await
+    }
+
+    async fn ask_at<A: Ask>(&self, subject: String, request: &A, call: &Call) -> Result<A::Reply, BusError> {
+        let body = codec::encode(request, call.format)?;
         let link = &self.inner.control;
         link.check(&subject)?;
         link.check_size(&subject, body.len())?;
         let id = link.client.new_inbox();
         let id = id.rsplit('.').next().unwrap_or_default();
-        let mut headers = call.headers::<A>(id);
-        headers.insert(header::CONTENT_TYPE, content_type);
         let mut guard = CancelOnDrop::new(self, A::VERB.capability, id);
-        let request = async_nats::Request::new().payload(body).headers(headers).timeout(Some(call.deadline + GRACE));
+        let request = async_nats::Request::new()
+            .payload(body)
+            .headers(call.headers::<A>(id))
+            .timeout(Some(call.deadline + GRACE));
         let reply = tokio::select! {
             reply = link.client.send_request(subject.clone(), request) => reply,
             () = link.lost() => {

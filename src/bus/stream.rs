@@ -154,20 +154,21 @@ impl<M: Message> Stream<M> {
         }
         self.received += 1;
         if let Some(reply) = message.reply.filter(|_| self.received.is_multiple_of(ACK_EVERY)) {
-            self.acknowledge(reply.into_string()).await;
+            acknowledge(&self.bus, self.received, reply.into_string()).await;
         }
         Some(Ok(item))
     }
 
-    async fn acknowledge(&self, control: String) {
-        let body = Bytes::from(self.received.to_string());
-        if let Err(error) = self.bus.inner.control.client.publish(control, body).await {
-            tracing::debug!(%error, "an acknowledgement was not sent");
-        }
-    }
-
     fn cut(&self, why: impl Into<String>) -> BusError {
         BusError::Cut { subject: self.subject.clone(), why: why.into() }
+    }
+}
+
+/// Tells the worker how many chunks have been read.
+async fn acknowledge(bus: &Bus, received: u64, control: String) {
+    let body = Bytes::from(received.to_string());
+    if let Err(error) = bus.inner.control.client.publish(control, body).await {
+        tracing::debug!(%error, "an acknowledgement was not sent");
     }
 }
 

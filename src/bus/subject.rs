@@ -111,6 +111,10 @@ pub mod pattern {
     pub const VOICE_STATE: &str = "voice.{node}.{listener}.state";
     /// What was said and done.
     pub const SESSION: &str = "session.{session}.{kind}";
+    /// A host is up and serves.
+    pub const UP: &str = "event.{node}.up";
+    /// A host goes.
+    pub const DOWN: &str = "event.{node}.down";
     /// Something went wrong that no caller hears of.
     pub const FAULT: &str = "event.{node}.fault";
     /// A host's entry in the bucket NODES, as the bucket's stream has it.
@@ -234,6 +238,12 @@ pub fn event(node: &str, kind: &str) -> String {
     format!("event.{}.{kind}", token(node))
 }
 
+/// One kind of event of all hosts.
+#[must_use]
+pub fn event_of_all(kind: &str) -> String {
+    format!("event.*.{kind}")
+}
+
 /// A subject taken apart, as far as people want it named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
@@ -306,6 +316,8 @@ mod tests {
             (pattern::VOICE_CONTROL.to_owned(), voice_control("stage.left", "main")),
             (pattern::VOICE_STATE.to_owned(), voice_state("stage.left", "main")),
             (pattern::SESSION.to_owned(), session("main-1", "reply")),
+            (pattern::UP.to_owned(), event("stage.left", "up")),
+            (pattern::DOWN.to_owned(), event("stage.left", "down")),
             (pattern::FAULT.to_owned(), event("stage.left", "fault")),
             (pattern::cancel(Capability::Llm), cancel(Capability::Llm, "R1")),
         ] {

@@ -1,14 +1,121 @@
 //! The subcommands, a file each, named as the subcommand.
 
+pub mod ask;
+pub mod client;
 pub mod completions;
 pub mod contract;
 pub mod decode;
 pub mod models;
+pub mod nodes;
+pub mod print;
+pub mod run;
+pub mod say;
+pub mod watch;
 
+use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
+
+use crate::bus::BusError;
+use crate::bus::message::fault::FaultCode;
 use crate::config::{self, Config, ConfigError};
 use crate::home::Home;
+use crate::node::NodeError;
+use crate::telemetry::LogFormat;
+
+/// One voice and agent system out of a handful of Linux hosts
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 120, after_help = Exit::HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    globals: Globals,
+    /// What to log beyond the default, such as debug or sidetone::bus=trace
+    #[arg(long, global = true, env = "SIDETONE_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How log lines are written
+    #[arg(long, global = true, env = "SIDETONE_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Ask(ask::AskArgs),
+    Say(say::SayArgs),
+    Nodes(nodes::NodesArgs),
+    Watch(watch::WatchArgs),
+    Models(models::ModelsArgs),
+    Decode(decode::DecodeArgs),
+    Contract(contract::ContractArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs the subcommand; `command` is the whole command line's definition.
+///
+/// # Errors
+/// What [`Exit::of`] makes an exit code of.
+pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
+    let globals = &cli.globals;
+    match cli.command {
+        Command::Run(args) => run::run(args, globals).await,
+        Command::Ask(args) => ask::run(args, globals).await,
+        Command::Say(args) => say::run(args, globals).await,
+        Command::Nodes(args) => nodes::run(args, globals).await,
+        Command::Watch(args) => watch::run(args, globals).await,
+        Command::Models(args) => models::run(args, &globals.home()).await,
+        Command::Decode(args) => decode::run(&args),
+        Command::Contract(args) => contract::run(&args),
+        Command::Completions(args) => completions::run(&args, &mut command),
+    }
+}
+
+/// What the exit code of `sidetone` means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It was tried and did not work.
+    Failed = 1,
+    /// The command line or a setting is wrong; nothing was tried.
+    Usage = 2,
+    /// The bus can't be reached, or nobody there offers it.
+    Nobody = 3,
+    /// No answer in time.
+    Deadline = 4,
+}
+
+impl Exit {
+    const HELP: &str = "Exit codes: 0 done, 1 failed, 2 wrong command line or setting, 3 no bus or nobody offers it, 4 no answer in time";
+
+    /// The exit code of an error.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Self {
+        if error.downcast_ref::<ConfigError>().is_some() {
+            return Self::Usage;
+        }
+        let bus = match error.downcast_ref::<NodeError>() {
+            Some(NodeError::Setting(_)) => return Self::Usage,
+            Some(NodeError::Bus(error)) => Some(error),
+            _ => error.downcast_ref::<BusError>(),
+        };
+        match bus {
+            Some(BusError::Connect { .. } | BusError::Disconnected { .. } | BusError::Nobody { .. }) => Self::Nobody,
+            Some(BusError::Deadline { .. }) => Self::Deadline,
+            Some(BusError::Fault(fault)) if fault.code == FaultCode::Deadline => Self::Deadline,
+            _ => Self::Failed,
+        }
+    }
+
+    /// Says what went wrong on standard error; gives the code.
+    #[must_use]
+    pub fn report(self, why: &str) -> ExitCode {
+        // If standard error is closed too there is nobody left to tell.
+        let _ = writeln!(std::io::stderr(), "sidetone: {why}");
+        ExitCode::from(self as u8)
+    }
+}
 
 /// What every subcommand takes.
 #[derive(Debug, Clone, clap::Args)]

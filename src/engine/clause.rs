@@ -33,8 +33,7 @@ impl Clause<'_> {
 pub(super) fn clauses(text: &str) -> Vec<Clause<'_>> {
     let mut clauses: Vec<Clause<'_>> = vec![];
     let mut start = 0;
-    let mut marks = text.char_indices().peekable();
-    while let Some((at, c)) = marks.next() {
+    for (at, c) in text.char_indices() {
         let Some(mark) = mark(c) else { continue };
         let end = at + c.len_utf8();
         let before = &text[start..at];

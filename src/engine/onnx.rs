@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{BufReader, ErrorKind, Read, Seek};
 use std::path::Path;
 
 /// `ModelProto.graph`, the model itself.
@@ -57,7 +57,7 @@ pub(super) fn metadata(path: &Path) -> Result<BTreeMap<String, String>, String> 
 }
 
 fn position(reader: &mut BufReader<File>) -> Result<u64, String> {
-    reader.seek(SeekFrom::Current(0)).map_err(|error| error.to_string())
+    reader.stream_position().map_err(|error| error.to_string())
 }
 
 /// A base 128 varint of at most ten bytes.

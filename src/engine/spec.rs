@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use crate::secret::Secret;
 
-/// Threads used where a configuration says nothing: one a core, at most four. whisper.cpp and llama.cpp spin while they
-/// wait for each other's threads, so more than that costs rather than helps beside other work.
+/// Threads used where a configuration says nothing: half of the cores, at least one and at most four. whisper.cpp,
+/// llama.cpp and the ONNX runtime spin while they wait for their own threads. Where other work takes a core from one of
+/// them, all of them wait: with two threads on two busy cores a transcription took 25 times as long as with one.
 #[must_use]
 pub fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(4)
+    (std::thread::available_parallelism().map_or(1, usize::from) / 2).clamp(1, 4)
 }
 
 /// How to build a [`super::Recognizer`].

@@ -10,6 +10,7 @@ use super::{SynthesizerSpec, auto};
 use crate::home::Home;
 
 type Built<T> = Result<Arc<T>, EngineError>;
+type Build<S, T> = fn(&S) -> Built<T>;
 
 /// One engine that recognizes speech.
 pub struct RecognizerRow {
@@ -17,7 +18,7 @@ pub struct RecognizerRow {
     pub name: &'static str,
     /// The cargo feature that compiles it in.
     pub feature: &'static str,
-    build: Option<fn(&RecognizerSpec) -> Built<dyn Recognizer>>,
+    build: Option<Build<RecognizerSpec, dyn Recognizer>>,
 }
 
 /// The engines that recognize speech; those not compiled in are listed too.
@@ -46,7 +47,7 @@ pub struct SynthesizerRow {
     pub name: &'static str,
     /// The cargo feature that compiles it in.
     pub feature: &'static str,
-    build: Option<fn(&SynthesizerSpec) -> Built<dyn Synthesizer>>,
+    build: Option<Build<SynthesizerSpec, dyn Synthesizer>>,
 }
 
 /// The engines that speak; those not compiled in are listed too.

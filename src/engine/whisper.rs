@@ -1,10 +1,10 @@
 //! Speech to text by [whisper.cpp](https://github.com/ggml-org/whisper.cpp).
 
+mod file;
+mod text;
+
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,10 +14,6 @@ use whisper_rs::{FullParams, SamplingStrategy, WhisperContext, WhisperContextPar
 use super::{EngineError, RECOGNIZER_RATE_HZ, Recognizer, RecognizerSpec, TranscribeOptions, TranscribedSegment};
 use super::{Transcription, default_threads};
 
-/// The first four bytes of a whisper.cpp model.
-const MODEL_MAGIC: u32 = 0x6767_6d6c;
-/// The 32-bit words of a model's header that say how big it is, the magic included.
-const HEADER_WORDS: usize = 11;
 /// Whisper hears in windows of 30 s.
 const WINDOW_SAMPLES: usize = 30 * RECOGNIZER_RATE_HZ as usize;
 /// whisper.cpp refuses clips under 1 s; shorter ones get silence appended up to this.
@@ -37,10 +33,9 @@ const PROMPT_TOKENS: usize = 200;
 const SILENCE_PEAK: f32 = 0.001;
 /// A stretch is taken for noise when the model is more certain than this that nobody speaks …
 const NO_SPEECH: f32 = 0.6;
-/// … and less certain than this, as a mean probability of its tokens, of what it wrote.
-const DOUBT: f32 = 0.5;
-/// What begins the description of a sound.
-const NOISE_MARKS: [char; 5] = ['[', '(', '{', '*', '♪'];
+/// … and less certain than this, as a mean probability of its tokens, of what it wrote. (tiny.en hears "you" in a 50 Hz
+/// hum with 0.97 and 0.55; faint short words give 0.1 to 0.5 for the first.)
+const DOUBT: f32 = 0.65;
 /// How often a caller that waits for a free slot looks whether it was cancelled.
 const SLOT_POLL: Duration = Duration::from_millis(20);
 
@@ -72,7 +67,7 @@ impl Whisper {
     /// does not know, [`EngineError::Failed`] when the file is no model or is damaged.
     pub fn load(spec: &RecognizerSpec) -> Result<Self, EngineError> {
         whisper_rs::install_logging_hooks();
-        let file = model_file(&spec.model, &spec.path)?;
+        let file = file::model_file(&spec.model, &spec.path)?;
         let mut parameters = WhisperContextParameters::default();
         parameters.use_gpu(false);
         let damaged = |why: String| {
@@ -291,14 +286,15 @@ fn stretch(segment: &whisper_rs::WhisperSegment<'_>, clip_ms: u64) -> Option<Tra
     if segment.no_speech_probability() > NO_SPEECH && certainty < DOUBT {
         return None;
     }
-    let text = without_noises(&segment.to_str_lossy().ok()?);
-    if text.is_empty() {
-        return None;
-    }
     // Timestamps are in hundredths of a second.
     let ms = |hundredths: i64| (u64::try_from(hundredths).unwrap_or(0) * 10).min(clip_ms);
     let start_ms = ms(segment.start_timestamp());
-    Some(TranscribedSegment { start_ms, end_ms: ms(segment.end_timestamp()).max(start_ms), text })
+    let end_ms = ms(segment.end_timestamp()).max(start_ms);
+    let text = text::without_loops(&text::without_noises(&segment.to_str_lossy().ok()?), end_ms - start_ms);
+    if text.is_empty() {
+        return None;
+    }
+    Some(TranscribedSegment { start_ms, end_ms, text })
 }
 
 /// The encoder positions and text tokens that a clip of at most one window needs.
@@ -308,106 +304,13 @@ fn budget(samples: usize) -> (c_int, c_int) {
     (c_int::try_from(positions).unwrap_or(0), c_int::try_from(tokens).unwrap_or(0))
 }
 
-/// The text without what describes sounds, such as `[BLANK_AUDIO]`, `(wind blowing)`, `*sighs*` and `♪`; empty when
-/// no letter or digit is left. Spaces are made single.
-fn without_noises(text: &str) -> String {
-    let mut kept = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(NOISE_MARKS) {
-        kept.push_str(&rest[..at]);
-        let open = rest[at..].chars().next().unwrap_or('[');
-        let inside = &rest[at + open.len_utf8()..];
-        let close = match open {
-            '[' => ']',
-            '(' => ')',
-            '{' => '}',
-            other => other,
-        };
-        // Left open, the mark is all that goes: the words behind it may have been spoken.
-        rest = inside.find(close).map_or(inside, |end| &inside[end + close.len_utf8()..]);
-        kept.push(' ');
-    }
-    kept.push_str(rest);
-    if !kept.contains(char::is_alphanumeric) {
-        return String::new();
-    }
-    kept.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// The model's file: `path` itself, or `model.bin` in it; checked to be one of whisper.cpp's.
-fn model_file(model: &str, path: &Path) -> Result<PathBuf, EngineError> {
-    let file = if path.is_dir() { path.join("model.bin") } else { path.to_path_buf() };
-    let wrong = |what: String| {
-        let at = file.display();
-        EngineError::Failed(format!("{at} {what}; fetch {model} again by `sidetone models fetch {model}`"))
-    };
-    match header(&file) {
-        Ok((header, bytes)) if is_sound(&header, bytes) => Ok(file),
-        Ok((header, _)) if header[0] == MODEL_MAGIC => Err(wrong("is damaged or cut off".into())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(EngineError::Missing(format!(
-            "the speech model {model} is not at {}; fetch it by `sidetone models fetch {model}`",
-            file.display()
-        ))),
-        Ok(_) => Err(wrong("is no model of whisper.cpp".into())),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(wrong("is no model of whisper.cpp".into())),
-        Err(error) => Err(wrong(format!("can't be read ({error})"))),
-    }
-}
-
-/// The first words of a model's file, and its length in bytes.
-fn header(file: &Path) -> std::io::Result<([u32; HEADER_WORDS], u64)> {
-    let mut opened = File::open(file)?;
-    let length = opened.metadata()?.len();
-    let mut bytes = [0; HEADER_WORDS * 4];
-    opened.read_exact(&mut bytes)?;
-    let mut words = [0; HEADER_WORDS];
-    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)) {
-        *word = bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
-    }
-    Ok((words, length))
-}
-
-/// Whether a file can be what its header says. whisper.cpp believes the header and crashes when it lies. In it are, in
-/// `whisper_hparams`' order: magic, n_vocab, audio ctx, state, head and layer, text ctx, state, head and layer, n_mels.
-/// The token embedding alone is n_vocab × n_text_state weights of at least four bits.
-fn is_sound(header: &[u32; HEADER_WORDS], bytes: u64) -> bool {
-    let [magic, vocab, .., text_state, _, _, _] = *header;
-    magic == MODEL_MAGIC
-        && header[1..].iter().all(|size| (1..1 << 17).contains(size))
-        && u64::from(vocab) * u64::from(text_state) / 2 < bytes
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    #[test]
-    fn sounds_are_not_speech() {
-        for noise in ["[BLANK_AUDIO]", " (wind blowing)", "*sighs*", "♪ la la ♪", "...", " [ Silence ] ", "♪"] {
-            assert_eq!(without_noises(noise), "", "{noise}");
-        }
-        assert_eq!(without_noises(" Hello [laughs] there.  You "), "Hello there. You");
-        assert_eq!(without_noises("It is (almost"), "It is almost");
-        assert_eq!(without_noises("5 * 3"), "5 3");
-    }
-
     proptest! {
-        #[test]
-        fn plain_words_are_kept(words in proptest::collection::vec("[a-zA-Z0-9,.'?é-]{1,8}", 0..12)) {
-            let text = words.join(" ");
-            let expected = if text.contains(char::is_alphanumeric) { text.clone() } else { String::new() };
-            prop_assert_eq!(without_noises(&text), expected);
-        }
-
-        #[test]
-        fn any_text_is_survived(text in "\\PC*") {
-            let once = without_noises(&text);
-            prop_assert!(!once.contains(NOISE_MARKS), "{}", once);
-            prop_assert_eq!(without_noises(&once), once);
-        }
-
         #[test]
         fn a_budget_suits_the_clip(samples in MIN_SAMPLES..=WINDOW_SAMPLES) {
             let (positions, tokens) = budget(samples);
@@ -415,30 +318,5 @@ mod tests {
             prop_assert!((512..=1500).contains(&positions));
             prop_assert!((1..=224).contains(&tokens));
         }
-    }
-
-    fn spec(path: &Path) -> RecognizerSpec {
-        RecognizerSpec { model: "whisper-x".into(), path: path.into(), language: None, threads: 1, slots: 1 }
-    }
-
-    #[test]
-    fn a_missing_or_wrong_model_says_what_to_do() {
-        let dir = tempfile::tempdir().unwrap();
-        let error = Whisper::load(&spec(dir.path())).err().unwrap();
-        assert!(matches!(error, EngineError::Missing(_)));
-        assert!(error.to_string().ends_with("model.bin; fetch it by `sidetone models fetch whisper-x`"), "{error}");
-
-        std::fs::write(dir.path().join("model.bin"), b"<html>not found</html>").unwrap();
-        let error = Whisper::load(&spec(dir.path())).err().unwrap();
-        assert!(matches!(error, EngineError::Failed(_)));
-        assert!(error.to_string().contains("is no model of whisper.cpp"), "{error}");
-
-        // The header of tiny.en, and nothing behind it.
-        let sizes: [u32; HEADER_WORDS] = [MODEL_MAGIC, 51864, 1500, 384, 6, 4, 448, 384, 6, 4, 80];
-        let bytes: Vec<u8> = sizes.iter().flat_map(|size| size.to_le_bytes()).collect();
-        std::fs::write(dir.path().join("model.bin"), bytes).unwrap();
-        let error = Whisper::load(&spec(dir.path())).err().unwrap();
-        assert!(error.to_string().contains("is damaged or cut off"), "{error}");
-        assert!(is_sound(&sizes, 30_000_000));
     }
 }

@@ -184,6 +184,38 @@ fn a_child_outlives_the_thread_that_asked_for_it() {
     });
 }
 
+/// Runs itself again as the parent of a child that ignores its standard input, and kills that parent.
+#[tokio::test]
+async fn a_parent_that_is_killed_takes_the_child_with_it() {
+    const AS_PARENT: &str = "SIDETONE_TEST_PID_FILE";
+    if let Some(path) = std::env::var_os(AS_PARENT) {
+        let child = Supervised::start(shell("exec sleep 600", at_once())).await.unwrap();
+        std::fs::write(path, pid_of(&child).to_string()).unwrap();
+        return std::future::pending().await;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pid");
+    let mut parent = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "process::tests::a_parent_that_is_killed_takes_the_child_with_it"])
+        .env(AS_PARENT, &path)
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let pid = timeout(Duration::from_secs(20), async {
+        loop {
+            match std::fs::read_to_string(&path).ok().and_then(|pid| pid.parse().ok()) {
+                Some(pid) => return pid,
+                None => sleep(Duration::from_millis(5)).await,
+            }
+        }
+    });
+    let pid = pid.await.expect("the parent must start its child");
+    assert!(is_alive(pid));
+    parent.kill().await.unwrap();
+    until_gone(pid).await;
+}
+
 #[tokio::test]
 async fn its_standard_input_stays_open() {
     let dir = tempfile::tempdir().unwrap();

@@ -97,6 +97,17 @@ fn audio_passes_both_ways_and_comes_back_after_the_server_was_killed() {
     passes(&sine(44_100, 440.0, 0.25), &mut peer.mouth, &mut capture);
     passes(&sine(44_100, 1000.0, 0.25), &mut playback, &mut peer.ear);
 
+    #[cfg(feature = "rt-check")]
+    {
+        let times = &sidetone::audio::rt_check::CALLBACK_TIMES;
+        eprintln!(
+            "{} callbacks, p99 {:?} µs, longest {:?} µs",
+            times.count(),
+            times.quantile_us(0.99),
+            times.quantile_us(1.0)
+        );
+        assert!(times.count() > 0);
+    }
     drop(peer);
     drop(supervisor);
     assert!(!status.is_up());

@@ -1,4 +1,14 @@
 //! The integration tests: one binary, real servers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it skips"
+)]
+
+mod engines;
 mod jack;
 mod support;

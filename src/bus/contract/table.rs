@@ -38,6 +38,20 @@ pub const EVENTS: &[EventRow] = &[
         kept: Some("the stream SESSIONS"),
     },
     EventRow {
+        pattern: pattern::UP,
+        by: By::Host,
+        message: MessageRow::of::<node::NodeInfo>(),
+        about: "a host is up, and everything it offers is served",
+        kept: None,
+    },
+    EventRow {
+        pattern: pattern::DOWN,
+        by: By::Host,
+        message: MessageRow::of::<node::NodeInfo>(),
+        about: "a host takes no new work and ends",
+        kept: None,
+    },
+    EventRow {
         pattern: pattern::FAULT,
         by: By::Host,
         message: MessageRow::of::<fault::Fault>(),

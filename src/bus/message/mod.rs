@@ -151,40 +151,6 @@ const fn one() -> u16 {
     1
 }
 
-impl Pcm {
-    /// Mono samples as 16-bit PCM.
-    #[must_use]
-    pub fn mono_s16(samples: &[f32], rate_hz: u32) -> Self {
-        let data: Vec<u8> = samples.iter().flat_map(|&sample| to_s16(sample).to_le_bytes()).collect();
-        Self { format: SampleFormat::S16le, rate_hz, channels: 1, data: Blob(data.into()) }
-    }
-
-    /// All channels mixed to one, as floats; a last frame that is cut off is left out.
-    #[must_use]
-    pub fn to_mono(&self) -> Vec<f32> {
-        let width = match self.format {
-            SampleFormat::S16le => 2,
-            SampleFormat::F32le => 4,
-        };
-        let channels = usize::from(self.channels.max(1));
-        let sample = |bytes: &[u8]| match *bytes {
-            [a, b] => f32::from(i16::from_le_bytes([a, b])) / 32_768.0,
-            [a, b, c, d] => Some(f32::from_le_bytes([a, b, c, d])).filter(|x| x.is_finite()).unwrap_or(0.0),
-            _ => 0.0,
-        };
-        self.data
-            .0
-            .chunks_exact(width * channels)
-            .map(|frame| frame.chunks_exact(width).map(sample).sum::<f32>() / f32::from(self.channels.max(1)))
-            .collect()
-    }
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "clamped to the range of i16")]
-fn to_s16(sample: f32) -> i16 {
-    (sample.clamp(-1.0, 1.0) * 32_767.0).round() as i16
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,12 +164,5 @@ mod tests {
         assert_eq!(rmp_serde::from_slice::<Blob>(&packed).unwrap(), blob);
         assert_eq!(serde_json::from_str::<Blob>("\"AAH/\"").unwrap(), blob);
         assert!(serde_json::from_str::<Blob>("\"A*\"").is_err());
-    }
-
-    #[test]
-    fn channels_are_mixed_to_one() {
-        let data: Vec<u8> = [1.0f32, 0.0, -1.0, f32::NAN, 0.5].iter().flat_map(|x| x.to_le_bytes()).collect();
-        let pcm = Pcm { format: SampleFormat::F32le, rate_hz: 48_000, channels: 2, data: Blob(data.into()) };
-        assert_eq!(pcm.to_mono(), [0.5, -0.5]);
     }
 }

@@ -36,7 +36,12 @@ impl Message for Request {
 
     fn example() -> Self {
         Self {
-            pcm: Some(Pcm::mono_s16(&[0.0, 0.25, 0.5, 0.25, 0.0, -0.25, -0.5, -0.25], 16_000)),
+            pcm: Some(Pcm {
+                rate_hz: 16_000,
+                channels: 1,
+                data: Blob(Bytes::from_static(b"\0\0\0 \0@\0 \0\0")),
+                ..Pcm::default()
+            }),
             language: Some("en".to_owned()),
             ..Self::default()
         }

@@ -139,7 +139,12 @@ impl Message for Chunk {
 
     fn example() -> Self {
         Self {
-            pcm: Pcm::mono_s16(&[0.0, 0.1, 0.2, 0.1], 22_050),
+            pcm: Pcm {
+                rate_hz: 22_050,
+                channels: 1,
+                data: Blob(Bytes::from_static(b"\0\0\0 \0@\0 ")),
+                ..Pcm::default()
+            },
             done: Some(Spoken {
                 audio_ms: 1_840,
                 engine_ms: 310,

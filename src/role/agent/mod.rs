@@ -1,3 +1,269 @@
-//! The agent: takes a person's words, runs the command they match, or asks the chat model.
+//! Role `agent`: takes a person's words, runs the command they match, or asks the chat model.
 
 pub mod commands;
+mod memory;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use ulid::Ulid;
+
+use super::{Role, RoleContext, RoleError, millis};
+use crate::bus::message::agent::{CommandList, CommandLook, Commands, Run, RunDone, RunEvent};
+use crate::bus::message::fault::{Fault, FaultCode};
+use crate::bus::message::llm::Chat;
+use crate::bus::message::node::{Offer, Stop};
+use crate::bus::message::session::What;
+use crate::bus::service::{Incoming, ServiceSpec};
+use crate::bus::subject::{self, Capability, Target};
+use crate::bus::{Bus, Call};
+use commands::{CommandMatch, CommandSet, CommandSource, Facts, Rendered};
+use memory::Memory;
+
+/// The longest text of a turn, in characters.
+const MAX_TEXT_CHARS: usize = 20_000;
+
+/// Runs turns.
+pub struct Agent;
+
+#[async_trait]
+impl Role for Agent {
+    async fn run(self: Box<Self>, context: RoleContext) -> Result<(), RoleError> {
+        let config = &context.config.agent;
+        let sources: Vec<CommandSource> = config.commands.iter().map(|text| text.as_str().into()).collect();
+        let commands = CommandSet::load(&sources).map_err(|e| RoleError::Setting(e.to_string()))?;
+        let count = commands.commands().len();
+        let spec = ServiceSpec {
+            capability: Capability::Agent,
+            about: "runs a person's turn: commands, then the model",
+            engine: format!("{count} commands"),
+            models: Vec::new(),
+            slots: config.slots,
+        };
+        let offer = Offer {
+            role: "agent".to_owned(),
+            models: Vec::new(),
+            engine: spec.engine.clone(),
+            slots: spec.slots,
+            in_flight: 0,
+        };
+        let server = context.bus.service(spec).await?;
+        let worker = Arc::new(Worker { memory: Memory::new(&context), commands, context: context.clone() });
+        let looker = Arc::clone(&worker);
+        server
+            .serve(move |incoming: Incoming<Run>| {
+                let worker = Arc::clone(&worker);
+                async move { worker.run(incoming).await }
+            })
+            .await?;
+        server
+            .serve(move |incoming: Incoming<Commands>| {
+                let list = look(&looker.commands, incoming.request.text.as_deref());
+                async move { Ok(list) }
+            })
+            .await?;
+        server.ready().await?;
+        context.up(offer, Some(server.load()));
+        context.serve_until_stopped(server).await;
+        Ok(())
+    }
+}
+
+struct Worker {
+    context: RoleContext,
+    commands: CommandSet,
+    memory: Memory,
+}
+
+/// A turn under way.
+struct Turn {
+    session: String,
+    id: Ulid,
+    begun: Instant,
+    first_text_ms: Option<u64>,
+    text: String,
+}
+
+impl Turn {
+    fn new(run: &Run, of_caller: Option<Ulid>) -> Result<Self, Fault> {
+        let given = match &run.turn {
+            None => None,
+            Some(id) => Some(
+                Ulid::from_string(id)
+                    .map_err(|e| Fault::invalid(format!("turn {id:?} is no ULID ({e}): leave it out for a new one")))?,
+            ),
+        };
+        let session = run.session.clone().unwrap_or_else(|| Ulid::generate().to_string());
+        if session.is_empty() || session.len() > 128 {
+            return Err(Fault::invalid("session must have 1 to 128 bytes: leave it out for a new one"));
+        }
+        let id = given.or(of_caller).unwrap_or_else(Ulid::generate);
+        Ok(Self { session, id, begun: Instant::now(), first_text_ms: None, text: String::new() })
+    }
+
+    fn add(&mut self, text: &str) {
+        self.first_text_ms.get_or_insert_with(|| millis(self.begun.elapsed()));
+        self.text.push_str(text);
+    }
+
+    fn done(self, command: Option<String>, model: Option<String>) -> RunEvent {
+        RunEvent::Done(RunDone {
+            session: self.session,
+            turn: self.id.to_string(),
+            text: self.text,
+            command,
+            model,
+            first_text_ms: self.first_text_ms.unwrap_or_default(),
+            total_ms: millis(self.begun.elapsed()),
+        })
+    }
+}
+
+impl Worker {
+    fn bus(&self) -> &Bus {
+        &self.context.bus
+    }
+
+    async fn log(&self, turn: &Turn, what: What) {
+        self.context.sessions.append(&turn.session, Some(turn.id), what).await;
+    }
+
+    async fn run(&self, incoming: Incoming<Run>) -> Result<RunEvent, Fault> {
+        let run = &incoming.request;
+        let text = run.text.trim().to_owned();
+        if text.is_empty() {
+            return Err(Fault::invalid("text is empty: say or write something"));
+        }
+        if text.chars().count() > MAX_TEXT_CHARS {
+            return Err(Fault::new(FaultCode::TooLarge, format!("text has more than {MAX_TEXT_CHARS} characters")));
+        }
+        let turn = Turn::new(run, incoming.turn)?;
+        let (session, id) = (turn.session.clone(), turn.id);
+        let said = What::Utterance {
+            text: text.clone(),
+            listener: run.heard.as_ref().map(|heard| heard.listener.clone()),
+            audio_ms: run.heard.as_ref().map(|heard| heard.audio_ms),
+        };
+        self.log(&turn, said).await;
+        // Dropped before the end, by a cancel or a passed deadline, the session still says how the turn ended.
+        let unfinished = Unfinished { context: &self.context, turn: Some((session, id)) };
+        let result = self.answer(turn, &text, &incoming).await;
+        unfinished.settle(&result).await;
+        result
+    }
+
+    async fn answer(&self, mut turn: Turn, text: &str, incoming: &Incoming<Run>) -> Result<RunEvent, Fault> {
+        let replies = &incoming.replies;
+        replies.send(&RunEvent::Started { session: turn.session.clone(), turn: turn.id.to_string() }).await?;
+        let Some(CommandMatch { command, slots, pattern, .. }) = self.commands.matches(text) else {
+            return self.ask_model(turn, text, None, incoming).await;
+        };
+        self.log(&turn, What::Command { name: command.name.clone(), slots: slots.clone() }).await;
+        replies.send(&RunEvent::Command { name: command.name.clone(), pattern, slots: slots.clone() }).await?;
+        let facts = Facts { now: jiff::ZonedDateTime::now() };
+        let rendered = command
+            .action
+            .render(&slots, &facts)
+            .map_err(|e| Fault::failed(format!("the command {}: {e}", command.name)))?;
+        let name = command.name.clone();
+        match rendered {
+            Rendered::Say(answer) => {
+                turn.add(&answer);
+                replies.send(&RunEvent::Text { text: answer.clone() }).await?;
+                self.log(&turn, What::Reply { text: answer, model: None }).await;
+                Ok(turn.done(Some(name), None))
+            }
+            Rendered::Ask(prompt) => self.ask_model(turn, &prompt, Some(name), incoming).await,
+            Rendered::Stop => {
+                replies.send(&RunEvent::Stop).await?;
+                let by = format!("session {}", turn.session);
+                self.bus().publish(subject::STOP.to_owned(), &Stop { by }).await.map_err(|e| e.to_fault())?;
+                Ok(turn.done(Some(name), None))
+            }
+        }
+    }
+
+    async fn ask_model(
+        &self,
+        mut turn: Turn,
+        text: &str,
+        command: Option<String>,
+        incoming: &Incoming<Run>,
+    ) -> Result<RunEvent, Fault> {
+        let config = &self.context.config.agent;
+        let chat = Chat {
+            messages: self.memory.messages(&turn.session, text).await,
+            model: None,
+            stream: true,
+            temperature: Some(config.temperature),
+            max_tokens: Some(config.max_tokens),
+            format: None,
+        };
+        let call = Call::within(incoming.time_left().saturating_sub(Duration::from_millis(50))).of_turn(turn.id);
+        let mut stream = self.bus().open(Target::Any, &chat, &call).await.map_err(|e| e.to_fault())?;
+        let mut model = None;
+        while let Some(answer) = stream.next().await {
+            let answer = answer.map_err(|e| e.to_fault())?;
+            match answer.done {
+                Some(done) => model = Some(done.model),
+                None => {
+                    turn.add(&answer.text);
+                    incoming.replies.send(&RunEvent::Text { text: answer.text }).await?;
+                }
+            }
+        }
+        self.memory.remember(&turn.session, text, &turn.text);
+        self.log(&turn, What::Reply { text: turn.text.clone(), model: model.clone() }).await;
+        Ok(turn.done(command, model))
+    }
+}
+
+/// A turn whose end the session must tell, however it comes.
+struct Unfinished<'a> {
+    context: &'a RoleContext,
+    turn: Option<(String, Ulid)>,
+}
+
+impl Unfinished<'_> {
+    async fn settle(mut self, result: &Result<RunEvent, Fault>) {
+        let Some((session, turn)) = self.turn.take() else { return };
+        if let Err(fault) = result {
+            self.context.sessions.append(&session, Some(turn), error(fault)).await;
+        }
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        let Some((session, turn)) = self.turn.take() else { return };
+        let sessions = self.context.sessions.clone();
+        tokio::spawn(async move { sessions.append(&session, Some(turn), error(&Fault::cancelled())).await });
+    }
+}
+
+fn error(fault: &Fault) -> What {
+    What::Error { code: fault.code, message: fault.message.clone(), stage: "agent".to_owned() }
+}
+
+/// What the commands make of a text, or what commands there are.
+fn look(set: &CommandSet, text: Option<&str>) -> CommandList {
+    let patterns = |name: &str| {
+        let command = set.commands().iter().find(|command| command.name == name);
+        command.map(|c| (c.description.clone(), [c.patterns.clone(), c.aliases.clone()].concat())).unwrap_or_default()
+    };
+    let Some(text) = text else {
+        let command = |c: &commands::Command| {
+            let (description, patterns) = patterns(&c.name);
+            CommandLook { name: c.name.clone(), description, patterns, why: String::new(), slots: Default::default() }
+        };
+        return CommandList { matched: None, commands: set.commands().iter().map(command).collect() };
+    };
+    let candidates = set.explain(text);
+    let matched = candidates.iter().find(|candidate| candidate.chosen).map(|candidate| candidate.command.clone());
+    let command = |candidate: commands::Candidate| {
+        let (description, patterns) = patterns(&candidate.command);
+        CommandLook { name: candidate.command, description, patterns, why: candidate.reason, slots: candidate.slots }
+    };
+    CommandList { matched, commands: candidates.into_iter().map(command).collect() }
+}

@@ -1,5 +1,6 @@
 //! A real JACK server on the dummy driver, and a client that plays and records beside the one under test.
 
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
@@ -25,7 +26,7 @@ pub fn available() -> bool {
     found
 }
 
-/// A running server. Dropping it kills it and waits until the process is gone.
+/// A running server. Dropping it ends it and waits until the process is gone.
 pub struct JackServer {
     name: String,
     child: Child,
@@ -46,7 +47,8 @@ impl JackServer {
         &self.name
     }
 
-    /// Kills it as a crash would (SIGKILL), and waits for the process: its name is free only then.
+    /// Kills it as a crash would (SIGKILL), and waits for the process: its name is free only then. Start it anew, or the
+    /// machine has one place less for servers.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -59,15 +61,32 @@ impl JackServer {
 }
 
 impl Drop for JackServer {
+    // Asks it to go: a server that is killed keeps its place among the 8 that a machine may have, until one of the same
+    // name is started.
     fn drop(&mut self) {
-        // It may have been killed already.
+        // SAFETY: a plain system call. The child has not been waited for, or the call finds nobody.
+        unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // In vain if it has gone.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 fn spawn(name: &str, rate_hz: u32, period: u32) -> Child {
-    let child = Command::new("jackd")
+    let mut command = Command::new("jackd");
+    // A test that is killed takes its server with it.
+    // SAFETY: prctl is safe between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            Ok(())
+        });
+    }
+    let child = command
         .args(["-n", name, "-R", "-P", "60", "-d", "dummy"])
         .args(["-r", &rate_hz.to_string(), "-p", &period.to_string()])
         .stdin(Stdio::null())

@@ -1,3 +1,22 @@
 //! What the tests share.
 
 pub mod jack;
+
+use std::path::PathBuf;
+
+use sidetone::home::Home;
+
+/// The folder of the model `name`, if set-up has fetched it. Otherwise the test is skipped, or fails where all is required.
+pub fn model(name: &str, file: &str) -> Option<PathBuf> {
+    let path = Home::find(None).models().join(name);
+    need(path.join(file).is_file(), &format!("the model {name} ({})", path.display())).then_some(path)
+}
+
+/// Whether `there`; says what is missing, and fails if `SIDETONE_REQUIRE_ALL` is set.
+pub fn need(there: bool, what: &str) -> bool {
+    if !there {
+        assert!(std::env::var_os("SIDETONE_REQUIRE_ALL").is_none(), "missing: {what}; run `make setup`");
+        eprintln!("skipped, missing: {what}; run `make setup`");
+    }
+    there
+}

@@ -1,0 +1,22 @@
+//! How the subcommands that talk to a running host reach the bus.
+
+use anyhow::Context as _;
+
+use super::Globals;
+use crate::bus::{Bus, embedded};
+use crate::config::Config;
+
+/// Connects to the bus of the settings, once: a person waits.
+///
+/// # Errors
+/// The settings are wrong, or nothing listens there.
+pub async fn connect(globals: &Globals) -> anyhow::Result<(Bus, Config)> {
+    let config = globals.config()?;
+    let (url, hint) = if config.bus.is_embedded() {
+        (embedded::url(config.bus.port), "is a host running? start one with `sidetone run`")
+    } else {
+        (config.bus.url.clone(), "check --bus, $SIDETONE_BUS and bus.url")
+    };
+    let bus = Bus::connect(&url, "cli").await.context(hint)?;
+    Ok((bus, config))
+}

@@ -1,0 +1,74 @@
+//! `sidetone say`: speaks a text, on a listener's loudspeaker or into a file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::{Globals, client, print};
+use crate::bus::message::tts::{Request, Say};
+use crate::bus::message::voice::Control;
+use crate::bus::subject::Target;
+use crate::bus::{Bus, Call};
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// The largest WAV that is fetched when it does not fit into a message.
+const MAX_WAV_BYTES: usize = 1 << 30;
+
+/// Speak a text on a listener's loudspeaker, or into a WAV file
+#[derive(Debug, clap::Args)]
+pub struct SayArgs {
+    /// What to say; several words need no quotes
+    #[arg(required = true, value_name = "TEXT")]
+    text: Vec<String>,
+    /// The host to speak on [default: the name of this one]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// The listener to speak on [default: the first of the settings]
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// Write a WAV file instead; - for standard output
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["node", "listener"])]
+    output: Option<PathBuf>,
+    /// The voice, for a WAV file
+    #[arg(long, value_name = "NAME", requires = "output")]
+    voice: Option<String>,
+    /// The pace, for a WAV file: 1.0 is the voice's own
+    #[arg(long, value_name = "FACTOR", requires = "output")]
+    speed: Option<f32>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// No host answers, or it can't speak.
+pub async fn run(args: SayArgs, globals: &Globals) -> anyhow::Result<()> {
+    let (bus, config) = client::connect(globals).await?;
+    let text = args.text.join(" ");
+    if let Some(output) = args.output {
+        return write(&bus, Say { text, voice: args.voice, speed: args.speed }, &output).await;
+    }
+    let node = args.node.unwrap_or_else(|| config.node_name());
+    let listener = args.listener.or_else(|| config.voice.listeners.first().map(|listener| listener.name.clone()));
+    let listener =
+        listener.context("no listener is set up: name one with --listener, or write a file with --output")?;
+    let state = bus.control(&node, &listener, &Control::Say { text }, &Call::within(TIMEOUT)).await?;
+    if !state.audio {
+        anyhow::bail!("{node} has no JACK at the moment, so nothing sounds; `sidetone doctor` there says why");
+    }
+    Ok(())
+}
+
+async fn write(bus: &Bus, say: Say, output: &PathBuf) -> anyhow::Result<()> {
+    let speech = bus.ask(Target::Any, &Request(say), &Call::within(TIMEOUT)).await?;
+    let wav = match (speech.wav, speech.clip) {
+        (Some(wav), _) => wav.0,
+        (None, Some(clip)) => bus.get_clip(&clip, MAX_WAV_BYTES).await?,
+        (None, None) => anyhow::bail!("the answer holds no WAV"),
+    };
+    if output.as_os_str() == "-" {
+        return print::bytes(&wav);
+    }
+    tokio::fs::write(output, &wav).await.with_context(|| format!("can't write {}", output.display()))?;
+    print::lines(&[format!("{} ({:.1} s)", output.display(), Duration::from_millis(speech.audio_ms).as_secs_f32())])
+}

@@ -1,0 +1,287 @@
+//! The host: connects to the bus, claims its name, starts the rows of [`ROLES`](crate::role::ROLES), restarts what
+//! fails, and drains under a deadline.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder, Retryable as _};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+use ulid::Ulid;
+
+use crate::bus::message::fault::{Fault, FaultCode};
+use crate::bus::message::node::{AskInfo, NodeInfo};
+use crate::bus::registry::{Claim, ClaimError};
+use crate::bus::service::{Incoming, ServiceSpec};
+use crate::bus::session::{self, SessionLog};
+use crate::bus::subject::{self, Capability};
+use crate::bus::{Bus, BusError, embedded};
+use crate::config::{BusConfig, Config};
+use crate::home::Home;
+use crate::models::ModelError;
+use crate::process::Supervised;
+use crate::role::pool::Pool;
+use crate::role::{self, Offers, RoleContext, RoleError, RoleRow};
+
+/// How long the last session events may take to be kept.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// A role that has run this long before it fails starts over with the shortest pause.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// Why a host ended.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A role can't start.
+    #[error("role {role}: {error}")]
+    Role {
+        /// Its name.
+        role: &'static str,
+        /// Why.
+        error: RoleError,
+    },
+    /// The settings name something that is not there.
+    #[error("{0}")]
+    Setting(String),
+    /// The bus.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The host's name.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The catalogue of models.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// Runs a host until `stop` fires, then drains it. `up` is told once everything serves.
+///
+/// # Errors
+/// [`NodeError`] when it can't start; a role that breaks later is started again.
+pub async fn run(
+    config: Config,
+    home: Home,
+    stop: CancellationToken,
+    up: impl FnOnce(&NodeInfo),
+) -> Result<(), NodeError> {
+    let begun = Instant::now();
+    let rows = role::find(&config.node.roles).map_err(|why| NodeError::Setting(format!("node.roles: {why}")))?;
+    let pool = Pool::new(&home)?;
+    let name = config.node_name();
+    let (server, bus) = connect(&config.bus, &home, &name, &stop).await?;
+    let result = serve(config, home, pool, rows, &bus, &stop, begun, up).await;
+    drop(bus);
+    if let Some(server) = server {
+        server.stop(FLUSH_TIMEOUT).await;
+    }
+    result
+}
+
+/// Starts the embedded server if it is asked for, and connects; tries again until the server is there or it takes too long.
+async fn connect(
+    config: &BusConfig,
+    home: &Home,
+    name: &str,
+    stop: &CancellationToken,
+) -> Result<(Option<Supervised>, Bus), NodeError> {
+    let (server, url) = if config.is_embedded() {
+        (Some(embedded::start(home, config.port).await?), embedded::url(config.port))
+    } else {
+        (None, config.url.clone())
+    };
+    let patience = Duration::from_millis(config.connect_timeout_ms);
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(2))
+        .with_total_delay(Some(patience))
+        .without_max_times();
+    let tries = (|| Bus::connect(&url, name))
+        .retry(backoff)
+        .notify(|error, pause| tracing::warn!(%error, retry_ms = pause.as_millis(), "no bus yet"));
+    tokio::select! {
+        bus = tries => Ok((server, bus?)),
+        () = stop.cancelled() => Err(NodeError::Setting("stopped before the bus was reached".to_owned())),
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of a host, put together in one place")]
+async fn serve(
+    config: Config,
+    home: Home,
+    pool: Pool,
+    rows: Vec<&'static RoleRow>,
+    bus: &Bus,
+    stop: &CancellationToken,
+    begun: Instant,
+    up: impl FnOnce(&NodeInfo),
+) -> Result<(), NodeError> {
+    let drain_timeout = Duration::from_millis(config.node.drain_timeout_ms);
+    let offers = Offers::default();
+    let card = Card::new(bus.node(), &offers);
+    let claim = Claim::make(bus, &card.now()).await?;
+    let sessions = SessionLog::start(bus).await?;
+    let node_service = serve_info(bus, &card).await?;
+    let context = RoleContext {
+        bus: bus.clone(),
+        config: Arc::new(config),
+        home,
+        sessions: sessions.clone(),
+        pool,
+        stop: stop.child_token(),
+        offers: offers.clone(),
+    };
+    let (events, mut heard) = mpsc::channel(rows.len().max(1));
+    let mut tasks = JoinSet::new();
+    for row in &rows {
+        tasks.spawn(supervise(row, context.clone(), events.clone()));
+    }
+    drop(events);
+
+    let leave = CancellationToken::new();
+    let keeper = {
+        let card = card.clone();
+        tokio::spawn(claim.keep(move || card.now(), leave.clone()))
+    };
+    let mut keeper = tokio_util::task::AbortOnDropHandle::new(keeper);
+
+    // Up to here nothing is promised: a role that can't start ends the host with its reason.
+    let mut waiting = rows.len();
+    let mut outcome = Ok(());
+    while waiting > 0 && outcome.is_ok() {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            event = heard.recv() => match event {
+                Some(Ok(())) => waiting -= 1,
+                Some(Err(error)) => outcome = Err(error),
+                None => break,
+            },
+        }
+    }
+    if waiting == 0 {
+        let info = card.now();
+        tracing::info!(node = info.node, ms = begun.elapsed().as_millis(), "the host is up");
+        announce(bus, "up", &info).await;
+        up(&info);
+        outcome = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            lost = &mut keeper => Err(lost.map_or_else(|e| NodeError::Setting(e.to_string()), |result| {
+                result.err().map_or_else(|| NodeError::Setting("the entry in NODES was given up".to_owned()), NodeError::Claim)
+            })),
+            Some(Err(error)) = heard.recv() => Err(error),
+        };
+    }
+    tracing::info!("draining");
+    context.stop.cancel();
+    let drained = tokio::time::timeout(drain_timeout + Duration::from_secs(2), async {
+        while tasks.join_next().await.is_some() {}
+    });
+    if drained.await.is_err() {
+        tracing::warn!("a role did not end within node.drain_timeout_ms and was cut off");
+    }
+    tasks.shutdown().await;
+    node_service.stop(Duration::from_secs(1)).await;
+    announce(bus, "down", &card.now()).await;
+    leave.cancel();
+    if !keeper.is_finished() {
+        let _ = tokio::time::timeout(Duration::from_secs(1), keeper).await;
+    }
+    if !sessions.flush(FLUSH_TIMEOUT).await {
+        tracing::error!("the last session events were not kept: the server did not take them in time");
+    }
+    tracing::info!("the host is down");
+    outcome
+}
+
+/// Runs a role, and starts it again when it breaks. Says once that it is up, or why it can't be.
+async fn supervise(row: &'static RoleRow, context: RoleContext, events: mpsc::Sender<Result<(), NodeError>>) {
+    let span = tracing::info_span!("role", role = row.name);
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(Duration::from_secs(10))
+        .without_max_times();
+    let mut pauses = backoff.build();
+    let mut told = false;
+    loop {
+        let begun = Instant::now();
+        let role = (row.build)();
+        let mut work = Box::pin(role.run(context.clone()).instrument(span.clone()));
+        let result = tokio::select! {
+            result = &mut work => result,
+            () = context.offers.until(row.name), if !told => {
+                told = true;
+                let _ = events.send(Ok(())).await;
+                work.await
+            }
+        };
+        context.offers.remove(row.name);
+        if context.stop.is_cancelled() {
+            return;
+        }
+        let error = result.err().unwrap_or_else(|| RoleError::Setting("it ended without being told to".to_owned()));
+        if !told || !error.can_retry() {
+            let _ = events.send(Err(NodeError::Role { role: row.name, error })).await;
+            return;
+        }
+        if begun.elapsed() > STEADY {
+            pauses = backoff.build();
+        }
+        let pause = pauses.next().unwrap_or(Duration::from_secs(10));
+        let text = format!("role {} broke and is started again in {} ms: {error}", row.name, pause.as_millis());
+        context.bus.report(&Fault::new(FaultCode::Failed, text)).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = context.stop.cancelled() => return,
+        }
+    }
+}
+
+async fn announce(bus: &Bus, kind: &str, info: &NodeInfo) {
+    if let Err(error) = bus.publish(subject::event(bus.node(), kind), info).await {
+        tracing::debug!(%error, kind, "the event was not published");
+    }
+}
+
+/// What the host says of itself.
+#[derive(Debug, Clone)]
+struct Card {
+    fixed: NodeInfo,
+    offers: Offers,
+}
+
+impl Card {
+    fn new(node: &str, offers: &Offers) -> Self {
+        let fixed = NodeInfo {
+            node: node.to_owned(),
+            instance: Ulid::generate().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            since: session::now(),
+            offers: Vec::new(),
+        };
+        Self { fixed, offers: offers.clone() }
+    }
+
+    fn now(&self) -> NodeInfo {
+        NodeInfo { offers: self.offers.now(), ..self.fixed.clone() }
+    }
+}
+
+async fn serve_info(bus: &Bus, card: &Card) -> Result<crate::bus::service::Server, BusError> {
+    let spec = ServiceSpec {
+        capability: Capability::Node,
+        about: "a host itself",
+        engine: String::new(),
+        models: Vec::new(),
+        slots: 8,
+    };
+    let server = bus.service(spec).await?;
+    let card = card.clone();
+    server
+        .serve(move |_: Incoming<AskInfo>| {
+            let info = card.now();
+            async move { Ok(info) }
+        })
+        .await?;
+    server.ready().await?;
+    Ok(server)
+}

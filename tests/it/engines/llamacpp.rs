@@ -1,0 +1,94 @@
+use std::time::Duration;
+
+use futures::StreamExt;
+use sidetone::engine::{ChatModel, EngineError, LlamaCpp, chat_model};
+use sidetone::home::Home;
+use sidetone::process::{ChildState, StopOutcome};
+
+use super::{answer, ask, chats, model, need, spec};
+
+async fn server() -> Option<LlamaCpp> {
+    model("smollm2-135m-instruct", "model.gguf")?;
+    let home = Home::find(None);
+    if !need(home.python().is_file(), "the Python environment with xllamacpp") {
+        return None;
+    }
+    let spec = spec("llamacpp", "");
+    Some(LlamaCpp::start(&spec.llamacpp, spec.timeouts, &home).await.expect("the server must start"))
+}
+
+#[tokio::test]
+async fn the_embedded_server_chats() {
+    let Some(server) = server().await else { return };
+    assert_eq!((server.provider(), server.is_cloud()), ("llama.cpp", false));
+    chats(&server).await;
+    assert_eq!(server.stop(Duration::from_secs(20)).await, StopOutcome::Terminated);
+}
+
+#[tokio::test]
+async fn a_dropped_answer_frees_the_server() {
+    let Some(server) = server().await else { return };
+    let long = sidetone::engine::ChatRequest { max_tokens: Some(900), ..ask("Tell a very long story.") };
+    let mut stream = server.chat(long).await.unwrap();
+    stream.next().await.unwrap().unwrap();
+    drop(stream);
+    // The server does one thing at a time, so this waits for the end of the story unless that was stopped.
+    let (_, end, _) = answer(&server, ask("Say hello.")).await.unwrap();
+    assert!(end.completion_tokens.is_some());
+}
+
+#[tokio::test]
+async fn a_server_that_dies_comes_back() {
+    let Some(server) = server().await else { return };
+    let mut state = server.server().state();
+    let ChildState::Ready { pid } = *state.borrow() else { panic!("it was ready") };
+    let mut stream = server.chat(ask("Tell a very long story.")).await.unwrap();
+    stream.next().await.unwrap().unwrap();
+    let process = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    // The rest of the answer may have been sent before; otherwise it is an error, never a short answer.
+    let rest: Vec<_> = stream.collect().await;
+    match rest.last() {
+        Some(Err(error)) => assert!(matches!(error, EngineError::Unavailable(_) | EngineError::Failed(_)), "{error}"),
+        Some(Ok(sidetone::engine::ChatDelta::Done(_))) => {}
+        other => panic!("{other:?}"),
+    }
+    state.wait_for(|state| matches!(state, ChildState::Ready { pid: new } if *new != pid)).await.unwrap();
+    answer(&server, ask("Say hello.")).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_missing_or_broken_is_said() {
+    let mut wanted = spec("llamacpp", "");
+    let dir = tempfile::tempdir().unwrap();
+    wanted.llamacpp.path = dir.path().into();
+    let error = chat_model(&wanted, &Home::find(None)).await.err().unwrap();
+    assert!(matches!(error, EngineError::Missing(_)));
+    assert!(error.to_string().ends_with("`sidetone models fetch smollm2-135m-instruct`"), "{error}");
+
+    let file = dir.path().join("model.gguf");
+    std::fs::write(&file, "<html>").unwrap();
+    let error = chat_model(&wanted, &Home::find(Some(dir.path()))).await.err().unwrap();
+    assert!(matches!(error, EngineError::Missing(_)));
+    assert!(error.to_string().contains("run `make setup`"), "{error}");
+
+    if need(Home::find(None).python().is_file(), "the Python environment with xllamacpp") {
+        let error = chat_model(&wanted, &Home::find(None)).await.err().unwrap();
+        assert!(matches!(error, EngineError::Failed(_)), "{error}");
+        assert!(error.to_string().contains("llama.cpp ended before it was ready"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn auto_takes_it_when_no_ollama_is_there() {
+    if model("smollm2-135m-instruct", "model.gguf").is_none()
+        || !need(Home::find(None).python().is_file(), "the Python environment with xllamacpp")
+    {
+        return;
+    }
+    // Port 9 (discard) is refused at once.
+    let chosen = chat_model(&spec("auto", "http://127.0.0.1:9"), &Home::find(None)).await.unwrap();
+    assert_eq!(chosen.provider(), "llama.cpp");
+    let error = chat_model(&spec("auto", "ollama-host"), &Home::find(None)).await.err().unwrap();
+    assert!(matches!(error, EngineError::Invalid(_)), "{error}");
+}
