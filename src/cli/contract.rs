@@ -26,11 +26,16 @@ pub struct ContractArgs {
 /// # Errors
 /// The folder differs (with `--check`), is not ours, or can't be read or written.
 pub fn run(args: &ContractArgs) -> anyhow::Result<()> {
+    print::lines(&apply(args)?)
+}
+
+/// Writes or checks; gives what there is to say.
+fn apply(args: &ContractArgs) -> anyhow::Result<Vec<String>> {
     let folder = &args.folder;
     let files = contract::render()?;
     let drift = drift(folder, &files).with_context(|| format!("can't read {}", folder.display()))?;
     if drift.is_empty() {
-        return print::lines(&[format!("{}: {} files, all as they should be", folder.display(), files.len())]);
+        return Ok(vec![format!("{}: {} files, all as they should be", folder.display(), files.len())]);
     }
     if args.check {
         let list: String = drift.iter().map(|drift| format!("\n  {drift}")).collect();
@@ -57,8 +62,7 @@ pub fn run(args: &ContractArgs) -> anyhow::Result<()> {
             }
         }
     }
-    let told: Vec<_> = drift.iter().map(|drift| format!("{}: {drift}", folder.display())).collect();
-    print::lines(&told)
+    Ok(drift.iter().map(|drift| format!("{}/{drift}", folder.display())).collect())
 }
 
 /// How one file differs from what it should be.
@@ -145,25 +149,25 @@ mod tests {
     fn what_is_written_is_as_it_should_be_until_somebody_changes_it() {
         let folder = tempfile::tempdir().unwrap();
         let subjects = folder.path().join("subjects");
-        let error = run(&args(&subjects, true)).unwrap_err().to_string();
+        let error = apply(&args(&subjects, true)).unwrap_err().to_string();
         assert!(error.contains("make contract") && error.contains("README.md: new"), "{error}");
-        run(&args(&subjects, false)).unwrap();
-        run(&args(&subjects, true)).unwrap();
+        apply(&args(&subjects, false)).unwrap();
+        apply(&args(&subjects, true)).unwrap();
 
         std::fs::write(subjects.join("examples/fault.json"), "{}").unwrap();
         std::fs::write(subjects.join("schemas/gone.json"), "{}").unwrap();
-        let error = run(&args(&subjects, true)).unwrap_err().to_string();
+        let error = apply(&args(&subjects, true)).unwrap_err().to_string();
         assert!(error.contains("examples/fault.json: changed"), "{error}");
         assert!(error.contains("schemas/gone.json: no longer part of it"), "{error}");
-        run(&args(&subjects, false)).unwrap();
-        run(&args(&subjects, true)).unwrap();
+        apply(&args(&subjects, false)).unwrap();
+        apply(&args(&subjects, true)).unwrap();
     }
 
     #[test]
     fn a_folder_of_something_else_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(README), "# My own").unwrap();
-        let error = run(&args(folder.path(), false)).unwrap_err().to_string();
+        let error = apply(&args(folder.path(), false)).unwrap_err().to_string();
         assert!(error.contains("other files"), "{error}");
         assert_eq!(std::fs::read_to_string(folder.path().join(README)).unwrap(), "# My own");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -115,9 +115,7 @@ async fn subscribe(bus: &Bus, session: Option<&str>) -> Result<SelectAll<BoxStre
     }
     // A listener's states come on a subject of their own, in a turn and without one: those in sessions are left out.
     let sessions = listen::<SessionEvent>(bus, subject::SESSIONS, |_, event| Event::Session(event)).await?;
-    let is_state = |(_, event): &Heard| {
-        matches!(event, Event::Session(SessionEvent { what: What::State { .. }, .. }))
-    };
+    let is_state = |(_, event): &Heard| matches!(event, Event::Session(SessionEvent { what: What::State { .. }, .. }));
     all.push(sessions.filter(move |heard| std::future::ready(!is_state(heard))).boxed());
     all.push(listen::<State>(bus, subject::VOICE_STATES, |_, state| Event::State(state)).await?);
     all.push(listen::<NodeInfo>(bus, &subject::event_of_all("up"), |_, info| Event::Up(info)).await?);

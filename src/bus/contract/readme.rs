@@ -89,8 +89,7 @@ pub(super) fn render(examples: &BTreeMap<&str, Value>) -> String {
 }
 
 fn verb(row: &VerbRow) -> String {
-    let subjects: Vec<_> =
-        row.addresses().iter().map(|address| format!("`{}`", angled(&address.pattern))).collect();
+    let subjects: Vec<_> = row.addresses().iter().map(|address| format!("`{}`", angled(&address.pattern))).collect();
     let many = match row.replies {
         Replies::One => "one",
         Replies::Stream => "a stream, or one",

@@ -77,12 +77,15 @@ pub(super) fn line(event: &Event, now: Timestamp, view: &View) -> String {
         out += &format!("\n{}", " ".repeat(indent));
     }
     let gap = " ".repeat(measure_text_width(&head) + 1);
-    let options = textwrap::Options::new(width.saturating_sub(indent).max(1)).initial_indent(&gap).subsequent_indent("  ");
+    let options =
+        textwrap::Options::new(width.saturating_sub(indent).max(1)).initial_indent(&gap).subsequent_indent("  ");
     let mut lines: Vec<_> = textwrap::wrap(&text, options).into_iter().map(|line| line.into_owned()).collect();
     if lines.len() > LINES_MAX {
         lines.truncate(LINES_MAX);
         if let Some(last) = lines.last_mut() {
-            *last = truncate_str(&format!("{last}    "), width.saturating_sub(indent).max(2) - 1, "").trim_end().to_owned() + "…";
+            *last =
+                truncate_str(&format!("{last}    "), width.saturating_sub(indent).max(2) - 1, "").trim_end().to_owned()
+                    + "…";
         }
     }
     out += &paint(view, &parts.style, &head);
@@ -103,7 +106,7 @@ fn paint(view: &View, style: &Style, text: &str) -> String {
 
 /// The time of day; with the date if it is another day's.
 fn time(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
-    let (at, now) = (at.to_zoned(zone.clone()), now.to_zoned(zone.clone()));
+    let (at, now) = (at.to_zoned_datetime(zone.clone()), now.to_zoned_datetime(zone.clone()));
     let format = if at.date() == now.date() { "%H:%M:%S%.3f" } else { "%Y-%m-%d %H:%M:%S%.3f" };
     at.strftime(format).to_string()
 }
@@ -145,7 +148,9 @@ fn parts(event: &Event) -> Parts<'_> {
             let text = "the connection dropped; waiting for the server to come back".to_owned();
             plain(String::new(), "✗ bus:", text, Style::new().red())
         }
-        Event::Back { server } => plain(String::new(), "✓ bus:", format!("connected to {server}"), Style::new().green()),
+        Event::Back { server } => {
+            plain(String::new(), "✓ bus:", format!("connected to {server}"), Style::new().green())
+        }
     }
 }
 
@@ -209,7 +214,13 @@ fn offers(info: &NodeInfo) -> String {
     let offers: Vec<_> = info
         .offers
         .iter()
-        .map(|offer| if offer.models.is_empty() { offer.role.clone() } else { format!("{} {}", offer.role, offer.models.join(" ")) })
+        .map(|offer| {
+            if offer.models.is_empty() {
+                offer.role.clone()
+            } else {
+                format!("{} {}", offer.role, offer.models.join(" "))
+            }
+        })
         .collect();
     offers.join(", ")
 }
@@ -267,11 +278,7 @@ mod tests {
             total_ms: 1_048,
             spoken_ms: 1_840,
         };
-        let error = What::Error {
-            code: FaultCode::NotFound,
-            message: "no model".to_owned(),
-            stage: "stt".to_owned(),
-        };
+        let error = What::Error { code: FaultCode::NotFound, message: "no model".to_owned(), stage: "stt".to_owned() };
         let slots = [("text".to_owned(), "good evening".to_owned())].into();
         let story = [
             Event::State(State::example()),
@@ -280,7 +287,14 @@ mod tests {
             reply("It is\n10:27 AM."),
             of_turn(What::Times(times)),
             of_turn(error),
-            Event::State(State { muted: true, audio: false, why: String::new(), turn: None, state: TurnState::Idle, ..State::example() }),
+            Event::State(State {
+                muted: true,
+                audio: false,
+                why: String::new(),
+                turn: None,
+                state: TurnState::Idle,
+                ..State::example()
+            }),
             Event::Up(NodeInfo::example()),
             Event::Fault { node: "studio".to_owned(), fault: Fault::example() },
             Event::Lost,
