@@ -2,11 +2,15 @@
 
 pub mod ask;
 pub mod client;
+pub mod completions;
+pub mod contract;
+pub mod decode;
 pub mod models;
 pub mod nodes;
 pub mod print;
 pub mod run;
 pub mod say;
+pub mod watch;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -43,22 +47,29 @@ enum Command {
     Ask(ask::AskArgs),
     Say(say::SayArgs),
     Nodes(nodes::NodesArgs),
+    Watch(watch::WatchArgs),
     Models(models::ModelsArgs),
+    Decode(decode::DecodeArgs),
+    Contract(contract::ContractArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 /// Runs the subcommand; `command` is the whole command line's definition.
 ///
 /// # Errors
 /// What [`Exit::of`] makes an exit code of.
-pub async fn run(cli: Cli, command: clap::Command) -> anyhow::Result<()> {
-    let _ = command;
+pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
     let globals = &cli.globals;
     match cli.command {
         Command::Run(args) => run::run(args, globals).await,
         Command::Ask(args) => ask::run(args, globals).await,
         Command::Say(args) => say::run(args, globals).await,
         Command::Nodes(args) => nodes::run(args, globals).await,
+        Command::Watch(args) => watch::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
+        Command::Decode(args) => decode::run(&args),
+        Command::Contract(args) => contract::run(&args),
+        Command::Completions(args) => completions::run(&args, &mut command),
     }
 }
 
