@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::pool::blocking;
+use super::pool::{blocking, recognizer_spec};
 use super::sound::from_wire;
 use super::{Role, RoleContext, RoleError, millis};
 use crate::audio::{Clip, resample};
@@ -18,29 +18,13 @@ use crate::bus::message::node::Offer;
 use crate::bus::message::stt::{Request, Segment, Transcript};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
-use crate::config::SttConfig;
-use crate::engine::{
-    EngineError, RECOGNIZER_RATE_HZ, Recognizer, RecognizerSpec, TranscribeOptions, TranscribedSegment,
-};
+use crate::engine::{EngineError, RECOGNIZER_RATE_HZ, Recognizer, TranscribeOptions, TranscribedSegment};
 
 /// The largest audio file that is fetched from CLIPS.
 const MAX_CLIP_BYTES: usize = 256 << 20;
 
 /// Speech to text.
 pub struct Stt;
-
-/// The recognizer that `stt` is set to; the role `voice` looks for wake phrases with the same one where it can.
-#[must_use]
-pub fn recognizer_spec(config: &SttConfig) -> RecognizerSpec {
-    RecognizerSpec {
-        model: config.model.clone(),
-        path: std::path::PathBuf::new(),
-        language: (!config.language.is_empty()).then(|| config.language.clone()),
-        threads: config.threads,
-        // One more than is served, so that the search for the wake phrase need not wait.
-        slots: config.slots + 1,
-    }
-}
 
 #[async_trait]
 impl Role for Stt {

@@ -29,7 +29,7 @@ use crate::bus::message::voice::{Control, State};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::{self, Capability};
 use crate::config::{Config, ListenerConfig};
-use crate::role::stt::recognizer_spec;
+use crate::role::pool::recognizer_spec;
 use listener::{Listener, Parts};
 use pipeline::PipelineSettings;
 
