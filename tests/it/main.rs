@@ -9,6 +9,9 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod contract;
 mod engines;
 mod jack;
+mod layout;
 mod support;
+mod watch;
