@@ -14,19 +14,6 @@ use crate::models::{Catalogue, ModelError, ModelKind};
 
 use super::RoleError;
 
-/// The recognizer that `stt` is set to; the role `voice` looks for wake phrases with the same one where it can.
-#[must_use]
-pub fn recognizer_spec(config: &SttConfig) -> RecognizerSpec {
-    RecognizerSpec {
-        model: config.model.clone(),
-        path: std::path::PathBuf::new(),
-        language: (!config.language.is_empty()).then(|| config.language.clone()),
-        threads: config.threads,
-        // One more than is served, so that the search for the wake phrase need not wait.
-        slots: config.slots + 1,
-    }
-}
-
 /// Loaded models. Cloning shares them.
 #[derive(Clone)]
 pub struct Pool {
