@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::{Client, Event, HeaderMap, ServerError};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -21,11 +22,13 @@ const SUBSCRIPTION_CAPACITY: usize = 4_096;
 /// Header bytes that are added to a body at most, short of an error's text.
 const HEADER_ALLOWANCE: usize = 1_024;
 
-/// How often the link was lost, and whether it stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct LinkState {
+/// Whether the link stands, how often it was lost, and what the server refused last.
+#[derive(Debug, Clone, Default)]
+struct LinkState {
     up: bool,
     losses: u64,
+    refusals: u64,
+    refused: String,
 }
 
 /// A connection. Cloning shares it.
@@ -38,7 +41,7 @@ pub(super) struct Link {
 impl Link {
     /// Connects to `url`, once; `name` is shown in the server's connection list.
     pub(super) async fn connect(url: &str, name: &str) -> Result<Self, BusError> {
-        let (sender, state) = watch::channel(LinkState { up: true, losses: 0 });
+        let (sender, state) = watch::channel(LinkState { up: true, ..LinkState::default() });
         let label = name.to_owned();
         let client = async_nats::ConnectOptions::new()
             .name(name)
@@ -63,7 +66,8 @@ impl Link {
 
     /// Whether the connection stands right now.
     pub(super) fn is_up(&self) -> bool {
-        self.state.borrow().up
+        // The client knows a moment before its events tell.
+        self.client.connection_state() == State::Connected && self.state.borrow().up
     }
 
     /// Waits until the connection stands.
@@ -87,6 +91,18 @@ impl Link {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// Starts to watch over a request on `subject`, before it is sent. Fails at once if the link is down.
+    pub(super) fn watch(&self, subject: &str) -> Result<Watch, BusError> {
+        let state = self.state.clone();
+        let (losses, refusals) = {
+            let now = state.borrow();
+            (now.losses, now.refusals)
+        };
+        // Looked at after the count was taken, so that a loss in between is seen by one or the other.
+        self.check(subject)?;
+        Ok(Watch { state, losses, refusals })
     }
 
     /// Checks that `bytes` of body fit into one message.
@@ -136,6 +152,38 @@ impl Link {
     }
 }
 
+/// Watches over what was sent on a link.
+#[derive(Debug)]
+pub(super) struct Watch {
+    state: watch::Receiver<LinkState>,
+    losses: u64,
+    refusals: u64,
+}
+
+impl Watch {
+    /// Whether the link was lost since.
+    pub(super) fn is_broken(&self) -> bool {
+        self.state.borrow().losses != self.losses
+    }
+
+    /// Completes when no answer can come any more: the link was lost, or the server refused the request. Safe to drop
+    /// and call again.
+    pub(super) async fn broken(&mut self, subject: &str) -> BusError {
+        let (losses, refusals) = (self.losses, self.refusals);
+        let is_mine = |state: &LinkState| state.refusals != refusals && refuses_publish(&state.refused, subject);
+        match self.state.wait_for(|state| state.losses != losses || is_mine(state)).await {
+            Ok(state) if state.losses == losses => BusError::Denied { subject: subject.to_owned() },
+            _ => BusError::Disconnected { what: subject.to_owned() },
+        }
+    }
+}
+
+/// Whether the server's error is about publishing to `subject`.
+fn refuses_publish(error: &str, subject: &str) -> bool {
+    let quoted = error.split('"').nth(1);
+    quoted == Some(subject) && error.to_ascii_lowercase().starts_with("permissions violation for publish")
+}
+
 fn note(label: &str, event: &Event, state: &watch::Sender<LinkState>) {
     match event {
         Event::Connected => {
@@ -144,17 +192,31 @@ fn note(label: &str, event: &Event, state: &watch::Sender<LinkState>) {
         }
         Event::Disconnected => {
             tracing::warn!(connection = label, "the connection to NATS dropped; reconnecting");
-            state.send_modify(|state| *state = LinkState { up: false, losses: state.losses + 1 });
+            state.send_modify(|state| {
+                state.up = false;
+                state.losses += 1;
+            });
         }
         Event::Closed => {
             tracing::debug!(connection = label, "the connection to NATS is closed");
-            state.send_modify(|state| *state = LinkState { up: false, losses: state.losses + 1 });
+            state.send_modify(|state| {
+                state.up = false;
+                state.losses += 1;
+            });
         }
         // The only place where a denied permission shows: the publish itself returned Ok.
         Event::ServerError(ServerError::AuthorizationViolation) => {
             tracing::error!(connection = label, "NATS denied this host's login");
         }
-        Event::ServerError(error) => tracing::error!(connection = label, %error, "NATS refused something"),
+        Event::ServerError(error) => {
+            tracing::error!(connection = label, %error, "NATS refused something");
+            if let ServerError::Other(text) = error {
+                state.send_modify(|state| {
+                    state.refusals += 1;
+                    state.refused.clone_from(text);
+                });
+            }
+        }
         Event::SlowConsumer(id) => {
             tracing::warn!(connection = label, subscription = id, "a reader is too slow; messages were dropped");
         }
@@ -187,6 +249,14 @@ fn without_password(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_matched_to_its_subject() {
+        let text = "Permissions Violation for Publish to \"llm.chat\"";
+        assert!(refuses_publish(text, "llm.chat"));
+        assert!(!refuses_publish(text, "llm"));
+        assert!(!refuses_publish("Permissions Violation for Subscription to \"llm.chat\"", "llm.chat"));
+    }
 
     #[test]
     fn passwords_stay_out_of_errors() {

@@ -3,8 +3,8 @@
 //! A role opens one [`Server`] for its capability and serves each verb on it. `nats micro ls|info|stats|ping` sees them
 //! all, with node, engine and models in the metadata, load in the stats, and the schemas at each endpoint.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,9 @@ use async_nats::HeaderMap;
 use async_nats::service::error::Error as ServiceError;
 use async_nats::service::{Request, Service, ServiceExt as _};
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -26,12 +27,16 @@ use super::message::fault::{Fault, FaultCode};
 use super::message::{Ask, Message, Replies};
 use super::stream::{Sink, Wanted};
 use super::subject::{self, Capability, Target};
-use super::{Bus, turn_of};
+use super::{Bus, MAX_DEADLINE, turn_of};
 
 /// The time that a request has which names none, such as one from the stock CLI.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
-/// The most time that a request can ask for.
-const MAX_DEADLINE: Duration = Duration::from_secs(3_600);
+/// How long cancelled handlers, and the last replies, may take to be gone.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Cancels that came before their request are remembered, this many: the two cross in a host's own queues.
+const EARLY_CANCELS: usize = 64;
+/// The most characters of an error's text that a header carries.
+const MAX_ERROR_CHARS: usize = 2_000;
 
 /// What a role says of itself to `nats micro`.
 #[derive(Debug, Clone)]
@@ -59,7 +64,8 @@ pub struct Incoming<A: Ask> {
     pub turn: Option<Ulid>,
     /// When the caller stops waiting.
     pub until: Instant,
-    /// Fires when the caller is gone, the deadline has passed, or everything is to stop. Blocking work must look at it.
+    /// Fires when the caller is gone, the deadline has passed, everything is to stop, or the handler has ended. The
+    /// handler's future is dropped then; blocking work must look at it.
     pub cancel: CancellationToken,
 }
 
@@ -71,12 +77,12 @@ impl<A: Ask> Incoming<A> {
     }
 }
 
-/// The served verbs of one capability of this host.
+/// The served verbs of one capability of this host. Dropping it stops them and cancels what runs.
 pub struct Server {
     bus: Bus,
     link: Link,
     spec: ServiceSpec,
-    service: Service,
+    service: Option<Service>,
     shared: Arc<Shared>,
     stop: CancellationToken,
 }
@@ -84,14 +90,38 @@ pub struct Server {
 #[derive(Debug)]
 struct Shared {
     slots: Semaphore,
-    in_flight: AtomicUsize,
-    running: Mutex<HashMap<String, CancellationToken>>,
+    max_slots: usize,
+    running: Mutex<Requests>,
     tasks: TaskTracker,
 }
 
+/// What can be cancelled, by request id.
+#[derive(Debug, Default)]
+struct Requests {
+    running: HashMap<String, CancellationToken>,
+    /// Ids that were cancelled and are not known (yet), oldest first. Most belong to other hosts.
+    early: VecDeque<String>,
+}
+
 impl Shared {
-    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<String, CancellationToken>> {
+    fn requests(&self) -> std::sync::MutexGuard<'_, Requests> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cancel(&self, id: &str) {
+        let mut requests = self.requests();
+        if let Some(cancel) = requests.running.get(id) {
+            cancel.cancel();
+            return;
+        }
+        if requests.early.len() == EARLY_CANCELS {
+            requests.early.pop_front();
+        }
+        requests.early.push_back(id.to_owned());
+    }
+
+    fn cancel_all(&self) {
+        self.requests().running.values().for_each(CancellationToken::cancel);
     }
 }
 
@@ -103,7 +133,7 @@ impl Load {
     /// Requests being worked on.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.0.in_flight.load(Ordering::Relaxed)
+        self.0.max_slots.saturating_sub(self.0.slots.available_permits())
     }
 }
 
@@ -117,7 +147,7 @@ impl Bus {
         let link = self.link(replies).clone();
         let shared = Arc::new(Shared {
             slots: Semaphore::new(spec.slots),
-            in_flight: AtomicUsize::new(0),
+            max_slots: spec.slots,
             running: Mutex::default(),
             tasks: TaskTracker::new(),
         });
@@ -138,7 +168,7 @@ impl Bus {
             .start(name, env!("CARGO_PKG_VERSION"))
             .await
             .map_err(|e| BusError::client(format!("the service {name}"), e))?;
-        let server = Server { bus: self.clone(), link, spec, service, shared, stop: CancellationToken::new() };
+        let server = Server { bus: self.clone(), link, spec, service: Some(service), shared, stop: CancellationToken::new() };
         server.hear_cancels().await?;
         Ok(server)
     }
@@ -156,13 +186,15 @@ impl Server {
         R: Future<Output = Result<A::Reply, Fault>> + Send + 'static,
     {
         let (verb, node) = (A::VERB, self.bus.node().to_owned());
-        self.endpoint::<A, F, R>(verb.name, verb.subject(Target::Any), None, &handler).await?;
-        let of_node = format!("{}-n", verb.name);
-        self.endpoint::<A, F, R>(&of_node, verb.subject(Target::Node(&node)), Some(&node), &handler).await?;
+        let metadata = about::<A>(true);
+        self.endpoint::<A, F, R>(verb.name, verb.subject(Target::Any), None, metadata, &handler).await?;
+        let (of_node, metadata) = (format!("{}-n", verb.name), about::<A>(false));
+        self.endpoint::<A, F, R>(&of_node, verb.subject(Target::Node(&node)), Some(&node), metadata, &handler).await?;
         for model in &self.spec.models {
             // An endpoint's name must be [A-Za-z0-9_-]+: one bad name hides the whole service from the CLI.
             let name = format!("{}-m-{}", verb.name, subject::token(model).replace('=', "_"));
-            self.endpoint::<A, F, R>(&name, verb.subject(Target::Model(model)), None, &handler).await?;
+            let (subject, metadata) = (verb.subject(Target::Model(model)), about::<A>(false));
+            self.endpoint::<A, F, R>(&name, subject, None, metadata, &handler).await?;
         }
         Ok(())
     }
@@ -178,7 +210,7 @@ impl Server {
         R: Future<Output = Result<A::Reply, Fault>> + Send + 'static,
     {
         let name = subject::token(name).replace('=', "_");
-        self.endpoint::<A, F, R>(&name, subject, Some(self.bus.node()), &handler).await
+        self.endpoint::<A, F, R>(&name, subject, Some(self.bus.node()), about::<A>(true), &handler).await
     }
 
     async fn endpoint<A, F, R>(
@@ -186,6 +218,7 @@ impl Server {
         name: &str,
         subject: String,
         group: Option<&str>,
+        metadata: HashMap<String, String>,
         handler: &F,
     ) -> Result<(), BusError>
     where
@@ -193,15 +226,11 @@ impl Server {
         F: Fn(Incoming<A>) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Result<A::Reply, Fault>> + Send + 'static,
     {
-        let schema = |schema: schemars::Schema| schema.as_value().to_string();
-        let metadata = HashMap::from([
-            ("about".to_owned(), A::ABOUT.to_owned()),
-            ("request_schema".to_owned(), schema(schemars::schema_for!(A))),
-            ("response_schema".to_owned(), schema(schemars::schema_for!(A::Reply))),
-        ]);
+        let Some(service) = &self.service else {
+            return Err(BusError::client(format!("the endpoint {name} on {subject}"), "the service is stopped"));
+        };
         let group = group.map_or_else(|| self.spec.capability.token().to_owned(), subject::token);
-        let mut endpoint = self
-            .service
+        let mut endpoint = service
             .endpoint_builder()
             .name(name)
             .metadata(metadata)
@@ -230,6 +259,10 @@ impl Server {
             if let Err(error) = endpoint.stop().await {
                 tracing::debug!(%subject, %error, "the endpoint was not unsubscribed");
             }
+            // What has arrived meanwhile is refused, so that nobody waits for it.
+            while let Some(request) = endpoint.next().await {
+                worker.refuse(&request).await;
+            }
         });
         Ok(())
     }
@@ -244,12 +277,9 @@ impl Server {
                 tokio::select! {
                     () = stop.cancelled() => break,
                     Some(message) = cancels.next() => {
-                        let id = message.subject.rsplit('.').next().unwrap_or_default();
-                        if let Some(cancel) = shared.running().get(id) {
-                            cancel.cancel();
-                        }
+                        shared.cancel(message.subject.rsplit('.').next().unwrap_or_default());
                     }
-                    Some(_) = stops.next() => shared.running().values().for_each(CancellationToken::cancel),
+                    Some(_) = stops.next() => shared.cancel_all(),
                     else => break,
                 }
             }
@@ -275,20 +305,42 @@ impl Server {
     pub async fn stop(self, deadline: Duration) -> bool {
         self.stop.cancel();
         self.shared.tasks.close();
-        let finished = tokio::time::timeout(deadline, self.shared.tasks.wait()).await.is_ok();
+        let finished = timeout(deadline, self.shared.tasks.wait()).await.is_ok();
         if !finished {
-            self.shared.running().values().for_each(CancellationToken::cancel);
-            let _ = tokio::time::timeout(Duration::from_secs(1), self.shared.tasks.wait()).await;
-        }
-        if let Err(error) = self.service.stop().await {
-            tracing::debug!(%error, "the service was not stopped in order");
+            self.shared.cancel_all();
+            if timeout(CANCEL_TIMEOUT, self.shared.tasks.wait()).await.is_err() {
+                tracing::warn!(capability = %self.spec.capability, "a handler goes on though it was cancelled");
+            }
         }
         // Replies in flight must be out before the connection goes.
-        if let Err(error) = self.link.client.flush().await {
-            tracing::debug!(%error, "the last replies may not have left");
+        if self.link.is_up() && !matches!(timeout(CANCEL_TIMEOUT, self.link.client.flush()).await, Ok(Ok(()))) {
+            tracing::debug!(capability = %self.spec.capability, "the last replies may not have left");
         }
         finished
     }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.shared.cancel_all();
+        if let Some(service) = self.service.take() {
+            // It never waits: it tells its tasks.
+            let _ = service.stop().now_or_never();
+        }
+    }
+}
+
+/// What `nats micro info` shows of an endpoint. The schemas stand at the first of a verb's endpoints only: with every
+/// model of a large catalogue they would not fit into one message.
+fn about<A: Ask>(schemas: bool) -> HashMap<String, String> {
+    let mut metadata = HashMap::from([("about".to_owned(), A::ABOUT.to_owned())]);
+    if schemas {
+        let schema = |schema: schemars::Schema| schema.as_value().to_string();
+        metadata.insert("request_schema".to_owned(), schema(schemars::schema_for!(A)));
+        metadata.insert("response_schema".to_owned(), schema(schemars::schema_for!(A::Reply)));
+    }
+    metadata
 }
 
 #[derive(Clone)]
@@ -325,10 +377,12 @@ impl Worker {
         let arrived = Instant::now();
         let result = match self.shared.slots.try_acquire() {
             Ok(_slot) => {
-                self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
-                let result = self.run::<A, F, R>(request, handler, turn).await;
-                self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
-                result
+                // A handler that panics must not leave its caller waiting.
+                let run = AssertUnwindSafe(self.run::<A, F, R>(request, handler, turn)).catch_unwind();
+                run.await.unwrap_or_else(|_| {
+                    tracing::error!("the handler panicked");
+                    Err(Fault::failed(format!("{} on {} broke: a bug; its log tells more", A::VERB, self.bus.node())))
+                })
             }
             Err(_) => {
                 let (slots, capability, node) = (self.spec.slots, self.spec.capability, self.bus.node());
@@ -346,6 +400,12 @@ impl Worker {
         self.finish(request, result).await;
     }
 
+    /// Refuses a request that came too late.
+    async fn refuse(&self, request: &Request) {
+        let text = format!("{} on {} is stopping: ask another host", self.spec.capability, self.bus.node());
+        self.finish(request, Err(Fault::unavailable(text))).await;
+    }
+
     /// Runs the handler; gives the body and headers of the message that ends the request.
     async fn run<A, F, R>(&self, request: &Request, handler: F, turn: Option<Ulid>) -> Result<(Bytes, HeaderMap), Fault>
     where
@@ -360,6 +420,8 @@ impl Worker {
         let format = Format::of(if accept.is_empty() { kind } else { accept }).unwrap_or_default();
         let time = codec::deadline(headers).unwrap_or(DEFAULT_DEADLINE).min(MAX_DEADLINE);
         let cancel = CancellationToken::new();
+        // Whatever the handler has left running stops when the request is over.
+        let _over = cancel.clone().drop_guard();
         let id = codec::text(headers, header::REQ_ID);
         let _running = Running::enter(&self.shared, id, &cancel);
         let streaming = A::REPLIES != Replies::One && asked.wants_stream();
@@ -374,6 +436,9 @@ impl Worker {
             until: Instant::now() + time,
             cancel: cancel.clone(),
         };
+        if cancel.is_cancelled() {
+            return Err(Fault::cancelled());
+        }
         let reply = tokio::select! {
             biased;
             reply = handler(incoming) => reply?,
@@ -392,8 +457,9 @@ impl Worker {
             out.insert(header::CHUNKS, replies.sent().to_string());
             return Ok((Bytes::new(), out));
         }
-        let (kind, body) = match reply.to_raw().filter(|_| accept.is_empty()) {
-            Some(raw) => raw?,
+        let raw = reply.to_raw().transpose()?.filter(|(kind, _)| accept.is_empty() || accept == *kind);
+        let (kind, body) = match raw {
+            Some(raw) => raw,
             None => (format.content_type(), codec::encode(&reply, format)?),
         };
         self.link.check_size(&format!("the answer of {}", A::VERB), body.len()).map_err(|e| e.to_fault())?;
@@ -417,7 +483,8 @@ impl Worker {
         let sent = match result {
             Ok((body, headers)) => request.respond_with_headers(Ok(body), headers).await,
             Err(fault) => {
-                let error = ServiceError { status: codec::one_line(&fault.message), code: fault.code.number() };
+                let status = codec::one_line(&fault.message).chars().take(MAX_ERROR_CHARS).collect();
+                let error = ServiceError { status, code: fault.code.number() };
                 let mut headers = HeaderMap::new();
                 headers.insert(header::NODE, codec::one_line(self.bus.node()).as_str());
                 request.respond_with_headers(Err(error), headers).await
@@ -438,13 +505,19 @@ struct Running<'a> {
 impl<'a> Running<'a> {
     fn enter(shared: &'a Shared, id: &str, cancel: &CancellationToken) -> Self {
         let id = if id.is_empty() { Ulid::generate().to_string() } else { id.to_owned() };
-        shared.running().insert(id.clone(), cancel.clone());
+        let mut requests = shared.requests();
+        if let Some(early) = requests.early.iter().position(|early| *early == id) {
+            requests.early.remove(early);
+            cancel.cancel();
+        }
+        requests.running.insert(id.clone(), cancel.clone());
+        drop(requests);
         Self { shared, id }
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.shared.running().remove(&self.id);
+        self.shared.requests().running.remove(&self.id);
     }
 }
