@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, Event, HeaderMap, ServerError};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr, ServerError};
 use bytes::Bytes;
 use futures::StreamExt as _;
+use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -39,11 +40,15 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects to `url`, once; `name` is shown in the server's connection list.
+    /// Connects to `url`, once; `name` is shown in the server's connection list. Several addresses, of which any will
+    /// do, are separated by commas.
     pub(super) async fn connect(url: &str, name: &str) -> Result<Self, BusError> {
+        let failed = |why: String| BusError::Connect { url: without_password(url), why };
+        let servers: Result<Vec<ServerAddr>, _> = url.split(',').map(|address| address.trim().parse()).collect();
+        let servers = servers.map_err(|e| failed(e.to_string()))?;
         let (sender, state) = watch::channel(LinkState { up: true, ..LinkState::default() });
         let label = name.to_owned();
-        let client = async_nats::ConnectOptions::new()
+        let client = with_login(ConnectOptions::new(), &servers)
             .name(name)
             .ping_interval(PING_INTERVAL)
             .connection_timeout(CONNECT_TIMEOUT)
@@ -56,9 +61,9 @@ impl Link {
                 note(&label, &event, &sender);
                 async {}
             })
-            .connect(url)
+            .connect(servers)
             .await
-            .map_err(|e| BusError::Connect { url: without_password(url), why: describe(&e) })?;
+            .map_err(|e| failed(describe(&e)))?;
         let link = Self { client, state };
         link.ready().await?;
         Ok(link)
@@ -149,6 +154,16 @@ impl Link {
             None => self.client.publish_with_headers(subject, headers, body).await,
         }
         .map_err(|e| BusError::client(what, e))
+    }
+}
+
+/// Logs in with what the address says (`nats://user:password@host`, `nats://token@host`): the client leaves that out.
+fn with_login(options: ConnectOptions, servers: &[ServerAddr]) -> ConnectOptions {
+    let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    match servers.iter().find_map(|server| Some((server.username()?, server.password()))) {
+        Some((user, Some(password))) => options.user_and_password(plain(user), plain(password)),
+        Some((token, None)) => options.token(plain(token)),
+        None => options,
     }
 }
 

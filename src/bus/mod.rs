@@ -226,10 +226,8 @@ impl Bus {
         let id = link.client.new_inbox();
         let id = id.rsplit('.').next().unwrap_or_default();
         let mut guard = CancelOnDrop::new(self, A::VERB.capability, id, call);
-        let request = async_nats::Request::new()
-            .payload(body)
-            .headers(call.headers::<A>(id))
-            .timeout(Some(call.time() + GRACE));
+        let request =
+            async_nats::Request::new().payload(body).headers(call.headers::<A>(id)).timeout(Some(call.time() + GRACE));
         let reply = tokio::select! {
             biased;
             reply = link.client.send_request(subject.clone(), request) => reply,

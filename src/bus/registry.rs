@@ -149,10 +149,9 @@ impl Claim {
             Err(Rival { info: Some(other), .. }) if other.instance != info.instance => {
                 return Err(ClaimError::Taken { node: other.node, since: other.since });
             }
-            Err(Rival { revision, .. }) => store
-                .update(token(&info.node), body, revision)
-                .await
-                .map_err(|e| failed("renewing the entry")(&e))?,
+            Err(Rival { revision, .. }) => {
+                store.update(token(&info.node), body, revision).await.map_err(|e| failed("renewing the entry")(&e))?
+            }
         };
         Ok(())
     }

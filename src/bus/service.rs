@@ -33,6 +33,8 @@ use super::{Bus, MAX_DEADLINE, turn_of};
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
 /// How long cancelled handlers, and the last replies, may take to be gone.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a reply waits for the connection to be back.
+const LATE_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Cancels that came before their request are remembered, this many: the two cross in a host's own queues.
 const EARLY_CANCELS: usize = 64;
 /// The most characters of an error's text that a header carries.
@@ -168,7 +170,8 @@ impl Bus {
             .start(name, env!("CARGO_PKG_VERSION"))
             .await
             .map_err(|e| BusError::client(format!("the service {name}"), e))?;
-        let server = Server { bus: self.clone(), link, spec, service: Some(service), shared, stop: CancellationToken::new() };
+        let server =
+            Server { bus: self.clone(), link, spec, service: Some(service), shared, stop: CancellationToken::new() };
         server.hear_cancels().await?;
         Ok(server)
     }
@@ -302,6 +305,9 @@ impl Server {
     }
 
     /// Takes no new work, lets what runs be finished until `deadline`, then cancels it. `true` if all was finished.
+    ///
+    /// A request that the server hands to this host while it hears that no more are wanted (one way on the network) is
+    /// dropped by the client: its caller waits until its deadline.
     pub async fn stop(self, deadline: Duration) -> bool {
         self.stop.cancel();
         self.shared.tasks.close();
@@ -419,6 +425,7 @@ impl Worker {
         let accept = codec::text(headers, header::ACCEPT);
         let format = Format::of(if accept.is_empty() { kind } else { accept }).unwrap_or_default();
         let time = codec::deadline(headers).unwrap_or(DEFAULT_DEADLINE).min(MAX_DEADLINE);
+        let mut watch = self.link.watch(&request.message.subject).map_err(|e| e.to_fault())?;
         let cancel = CancellationToken::new();
         // Whatever the handler has left running stops when the request is over.
         let _over = cancel.clone().drop_guard();
@@ -443,6 +450,11 @@ impl Worker {
             biased;
             reply = handler(incoming) => reply?,
             () = cancel.cancelled() => return Err(Fault::cancelled()),
+            // The caller has most likely lost its connection as well: the slot is for its next try.
+            _ = watch.broken("") => {
+                let text = format!("{} on {} was broken off: the connection to NATS dropped", A::VERB, self.bus.node());
+                return Err(Fault::unavailable(text));
+            }
             () = tokio::time::sleep(time) => {
                 cancel.cancel();
                 let text = format!("{} on {} was not done within {} ms", A::VERB, self.bus.node(), time.as_millis());
@@ -475,9 +487,9 @@ impl Worker {
             }
             return;
         }
-        if !self.link.is_up() {
-            // The client would keep the reply and deliver it to whoever has the inbox by then.
-            tracing::debug!("the connection is down; the reply is dropped, its caller knows");
+        // A caller whose own connection stands still waits; the others know by now.
+        if timeout(LATE_REPLY_TIMEOUT, self.link.until_up()).await.is_err() {
+            tracing::debug!("the connection is down; the reply is dropped");
             return;
         }
         let sent = match result {

@@ -126,7 +126,8 @@ impl<M: Message> Stream<M> {
         if !matches!(item, Some(Ok(_))) {
             self.over = true;
             // When it has answered, or nobody was there, nobody works on it any more. Otherwise somebody may.
-            if matches!(item, None | Some(Err(BusError::Fault(_) | BusError::Nobody { .. } | BusError::Denied { .. }))) {
+            if matches!(item, None | Some(Err(BusError::Fault(_) | BusError::Nobody { .. } | BusError::Denied { .. })))
+            {
                 self.guard.disarm();
             }
         }
@@ -228,7 +229,9 @@ impl Workers {
                 let Some(flow) = flow else { continue };
                 if message.status == Some(StatusCode::NO_RESPONDERS) {
                     flow.cancel.cancel();
-                } else if let Some(count) = std::str::from_utf8(&message.payload).ok().and_then(|x| x.parse::<u64>().ok()) {
+                } else if let Some(count) =
+                    std::str::from_utf8(&message.payload).ok().and_then(|x| x.parse::<u64>().ok())
+                {
                     flow.acknowledged.send_if_modified(|known| {
                         let more = count > *known;
                         *known = count.max(*known);
