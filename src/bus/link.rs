@@ -1,5 +1,6 @@
 //! One connection to NATS, and knowing when it is down.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -23,13 +24,25 @@ const SUBSCRIPTION_CAPACITY: usize = 4_096;
 /// Header bytes that are added to a body at most, short of an error's text.
 const HEADER_ALLOWANCE: usize = 1_024;
 
+/// Refusals by the server that are remembered: those of one round trip.
+const REFUSALS: usize = 16;
+
 /// Whether the link stands, how often it was lost, and what the server refused last.
 #[derive(Debug, Clone, Default)]
 struct LinkState {
     up: bool,
     losses: u64,
+    /// How many refusals there were, and the latest of them, newest first.
     refusals: u64,
-    refused: String,
+    refused: VecDeque<String>,
+}
+
+impl LinkState {
+    /// Whether the server has refused to publish on `subject`, after its first `before` refusals.
+    fn has_refused(&self, subject: &str, before: u64) -> bool {
+        let new = usize::try_from(self.refusals - before).unwrap_or(REFUSALS);
+        self.refused.iter().take(new).any(|error| refuses_publish(error, subject))
+    }
 }
 
 /// A connection. Cloning shares it.
@@ -185,8 +198,7 @@ impl Watch {
     /// and call again.
     pub(super) async fn broken(&mut self, subject: &str) -> BusError {
         let (losses, refusals) = (self.losses, self.refusals);
-        let is_mine = |state: &LinkState| state.refusals != refusals && refuses_publish(&state.refused, subject);
-        match self.state.wait_for(|state| state.losses != losses || is_mine(state)).await {
+        match self.state.wait_for(|state| state.losses != losses || state.has_refused(subject, refusals)).await {
             Ok(state) if state.losses == losses => BusError::Denied { subject: subject.to_owned() },
             _ => BusError::Disconnected { what: subject.to_owned() },
         }
@@ -228,7 +240,8 @@ fn note(label: &str, event: &Event, state: &watch::Sender<LinkState>) {
             if let ServerError::Other(text) = error {
                 state.send_modify(|state| {
                     state.refusals += 1;
-                    state.refused.clone_from(text);
+                    state.refused.truncate(REFUSALS - 1);
+                    state.refused.push_front(text.clone());
                 });
             }
         }

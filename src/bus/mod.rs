@@ -232,7 +232,12 @@ impl Bus {
             biased;
             reply = link.client.send_request(subject.clone(), request) => reply,
             // A request that was on its way may still arrive; the guard calls it off.
-            error = watch.broken(&subject) => return Err(error),
+            error = watch.broken(&subject) => {
+                if matches!(error, BusError::Denied { .. }) {
+                    guard.disarm();
+                }
+                return Err(error);
+            }
         };
         if !matches!(&reply, Err(e) if e.kind() == RequestErrorKind::TimedOut) {
             guard.disarm();
