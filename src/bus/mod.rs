@@ -15,6 +15,7 @@ pub mod service;
 pub mod session;
 pub mod stream;
 pub mod subject;
+mod worker;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

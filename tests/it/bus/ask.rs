@@ -246,12 +246,12 @@ async fn a_server_that_stops_finishes_what_it_has_begun() {
     assert_eq!(within(stream.next()).await.unwrap().unwrap().text, "0");
     let release = within(begins.recv()).await.unwrap();
     let stopping = tokio::spawn(server.stop(super::LONG));
-    // One that arrives in the very moment in which the subscription ends is lost to the client; see `Server::stop`.
+    // Until the endpoint is gone one may still be taken up, and waits for its release. One that arrives in the very moment in which the subscription ends is lost to the client; see `Server::stop`.
     let short = Call::within(Duration::from_millis(100));
     eventually(|| async {
         match other.ask(Target::Any, &chat(1, false), &short).await {
             Err(BusError::Nobody { .. }) => Some(()),
-            Err(BusError::Fault(Fault { code: FaultCode::Unavailable, .. }) | BusError::Deadline { .. }) => None,
+            Err(BusError::Fault(_) | BusError::Deadline { .. }) => None,
             taken => panic!("taken while stopping: {taken:?}"),
         }
     })
