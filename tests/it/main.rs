@@ -10,6 +10,7 @@
 )]
 
 mod contract;
+mod bus;
 mod engines;
 mod jack;
 mod layout;

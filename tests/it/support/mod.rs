@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod jack;
+pub mod nats;
 
 use std::path::PathBuf;
 
