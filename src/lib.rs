@@ -11,5 +11,6 @@ pub mod node;
 pub mod process;
 pub mod role;
 pub mod secret;
+pub mod sound;
 pub mod telemetry;
 pub mod text;

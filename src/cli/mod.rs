@@ -7,6 +7,7 @@ pub mod nodes;
 pub mod print;
 pub mod run;
 pub mod say;
+pub mod transcribe;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ enum Command {
     Run(run::RunArgs),
     Ask(ask::AskArgs),
     Say(say::SayArgs),
+    Transcribe(transcribe::TranscribeArgs),
     Nodes(nodes::NodesArgs),
     Models(models::ModelsArgs),
 }
@@ -57,6 +59,7 @@ pub async fn run(cli: Cli, command: clap::Command) -> anyhow::Result<()> {
         Command::Run(args) => run::run(args, globals).await,
         Command::Ask(args) => ask::run(args, globals).await,
         Command::Say(args) => say::run(args, globals).await,
+        Command::Transcribe(args) => transcribe::run(args, globals).await,
         Command::Nodes(args) => nodes::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
     }

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::pool::blocking;
-use super::sound::from_wire;
 use super::{Role, RoleContext, RoleError, millis};
 use crate::audio::{Clip, resample};
 use crate::bus::Bus;
@@ -22,6 +21,7 @@ use crate::config::SttConfig;
 use crate::engine::{
     EngineError, RECOGNIZER_RATE_HZ, Recognizer, RecognizerSpec, TranscribeOptions, TranscribedSegment,
 };
+use crate::sound::from_wire;
 
 /// The largest audio file that is fetched from CLIPS.
 const MAX_CLIP_BYTES: usize = 256 << 20;
