@@ -6,13 +6,12 @@ mod recording;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable as _};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{Globals, client, print};
-use crate::audio::VAD_RATE_HZ;
+use crate::audio::{ClipError, VAD_RATE_HZ};
 use crate::bus::message::fault::FaultCode;
 use crate::bus::message::stt::{Request, Segment, Transcript};
 use crate::bus::subject::Target;
@@ -69,7 +68,7 @@ pub async fn run(args: TranscribeArgs, globals: &Globals) -> anyhow::Result<()> 
         if many && !args.json {
             print::lines(&[format!("==> {} <==", file.display())])?;
         }
-        match transcribe(&bus, &args, file, &home).await.with_context(|| file.display().to_string()) {
+        match transcribe(&bus, &args, file, &home).await.map_err(|error| named(error, file)) {
             Err(error) if many && is_of_the_file(&error) => {
                 print::note(&format!("{error:#}"));
                 failed += 1;
@@ -81,6 +80,12 @@ pub async fn run(args: TranscribeArgs, globals: &Globals) -> anyhow::Result<()> 
         anyhow::bail!("{failed} of {} files could not be transcribed", args.files.len());
     }
     Ok(())
+}
+
+/// The error with the file's name, unless it has it.
+fn named(error: anyhow::Error, file: &Path) -> anyhow::Error {
+    let has_it = matches!(error.downcast_ref::<ClipError>(), Some(ClipError::Io { .. }));
+    if has_it { error } else { error.context(file.display().to_string()) }
 }
 
 /// Whether the next file may do better.

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::audio::{SegmentError, SegmentEvent, SegmentSettings, Segmenter, VAD_RATE_HZ, Vad};
+use crate::audio::{EndReason, Segment, SegmentError, SegmentEvent, SegmentSettings, Segmenter, VAD_RATE_HZ, Vad};
 
 /// The longest piece, in seconds: Whisper hears 30 at a time, and as 16-bit PCM it fits into a message of 1 MiB.
 pub const PIECE_MAX_S: u64 = 28;
@@ -76,6 +76,8 @@ pub struct Cutter {
     audio_start: u64,
     /// Speech that may still be merged with what follows.
     pending: Option<Range<u64>>,
+    /// Whether the last stretch of speech was cut off because it was long.
+    cut_off: bool,
     /// Pieces whose ends are settled.
     settled: Vec<Range<u64>>,
 }
@@ -93,6 +95,7 @@ impl Cutter {
             audio: Vec::new(),
             audio_start: 0,
             pending: None,
+            cut_off: false,
             settled: Vec::new(),
         })
     }
@@ -132,7 +135,7 @@ impl Cutter {
             self.hear();
         }
         if let Some(SegmentEvent::Ended(segment)) = self.segmenter.force_end() {
-            self.propose(segment.start_sample..segment.start_sample + segment.samples.len() as u64);
+            self.propose(&segment);
         }
         self.settled.extend(self.pending.take());
         self.take_settled()
@@ -144,7 +147,7 @@ impl Cutter {
         let event = self.segmenter.push(&self.frame, speech);
         self.frame.clear();
         if let Some(SegmentEvent::Ended(segment)) = event {
-            self.propose(segment.start_sample..segment.start_sample + segment.samples.len() as u64);
+            self.propose(&segment);
         }
         // A segment that runs reaches back by its pre-roll; until it ends it can't be too far away.
         let idle = self.segmenter.current().is_none();
@@ -156,12 +159,14 @@ impl Cutter {
     }
 
     /// Merges a stretch of speech with what is pending, or settles that and begins anew.
-    fn propose(&mut self, speech: Range<u64>) {
+    fn propose(&mut self, segment: &Segment) {
+        let speech = segment.start_sample..segment.start_sample + segment.samples.len() as u64;
+        let cut_off = std::mem::replace(&mut self.cut_off, segment.reason == EndReason::MaxLength);
         let Some(pending) = self.pending.take() else {
             self.pending = Some(speech);
             return;
         };
-        let goes_on = speech.start <= pending.end;
+        let goes_on = cut_off && speech.start <= pending.end;
         let fits = speech.end - pending.start <= samples(PIECE_MAX_S);
         let near = speech.start <= pending.end + samples(GAP_S);
         let short = pending.end - pending.start < samples(PIECE_ENOUGH_S);
