@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod client;
+pub mod doctor;
 pub mod models;
 pub mod nodes;
 pub mod print;
@@ -46,6 +47,7 @@ enum Command {
     Transcribe(transcribe::TranscribeArgs),
     Nodes(nodes::NodesArgs),
     Models(models::ModelsArgs),
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Runs the subcommand; `command` is the whole command line's definition.
@@ -62,6 +64,7 @@ pub async fn run(cli: Cli, command: clap::Command) -> anyhow::Result<()> {
         Command::Transcribe(args) => transcribe::run(args, globals).await,
         Command::Nodes(args) => nodes::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
+        Command::Doctor(args) => doctor::run(args, globals).await,
     }
 }
 
