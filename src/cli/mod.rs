@@ -5,6 +5,7 @@ pub mod client;
 pub mod doctor;
 pub mod models;
 pub mod nodes;
+pub mod play;
 pub mod print;
 pub mod run;
 pub mod say;
@@ -48,6 +49,7 @@ enum Command {
     Nodes(nodes::NodesArgs),
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
+    Play(play::PlayArgs),
 }
 
 /// Runs the subcommand; `command` is the whole command line's definition.
@@ -65,6 +67,7 @@ pub async fn run(cli: Cli, command: clap::Command) -> anyhow::Result<()> {
         Command::Nodes(args) => nodes::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
         Command::Doctor(args) => doctor::run(args, globals).await,
+        Command::Play(args) => play::run(args, globals).await,
     }
 }
 
