@@ -11,7 +11,8 @@ use tokio::time::timeout;
 use super::Bus;
 use super::error::BusError;
 
-const BUCKET: &str = "CLIPS";
+/// The store's name.
+pub const BUCKET: &str = "CLIPS";
 const MAX_AGE: Duration = Duration::from_secs(24 * 3_600);
 /// All clips together; the oldest go when a new one would not fit.
 const MAX_BYTES: i64 = 4 << 30;

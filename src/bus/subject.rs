@@ -101,6 +101,69 @@ pub enum Target<'a> {
     Node(&'a str),
 }
 
+/// The subjects as documents show them: each token that varies is a name in braces.
+pub mod pattern {
+    use super::{Capability, Verb};
+
+    /// Commands to a listener.
+    pub const VOICE_CONTROL: &str = "voice.{node}.{listener}.control";
+    /// Every change of a listener's state.
+    pub const VOICE_STATE: &str = "voice.{node}.{listener}.state";
+    /// What was said and done.
+    pub const SESSION: &str = "session.{session}.{kind}";
+    /// A host is up and serves.
+    pub const UP: &str = "event.{node}.up";
+    /// A host goes.
+    pub const DOWN: &str = "event.{node}.down";
+    /// Something went wrong that no caller hears of.
+    pub const FAULT: &str = "event.{node}.fault";
+    /// A host's entry in the bucket NODES, as the bucket's stream has it.
+    pub const NODE_ENTRY: &str = "$KV.NODES.{node}";
+    /// All that the bucket CLIPS keeps: chunks of clips, and what is known about them.
+    pub const CLIPS: &str = "$O.CLIPS.>";
+
+    /// Where anyone who can is asked.
+    #[must_use]
+    pub fn any(verb: &Verb) -> String {
+        verb.to_string()
+    }
+
+    /// Where anyone with a model is asked.
+    #[must_use]
+    pub fn model(verb: &Verb) -> String {
+        format!("{verb}.m.{{model}}")
+    }
+
+    /// Where a host is asked.
+    #[must_use]
+    pub fn node(verb: &Verb) -> String {
+        format!("{verb}.n.{{node}}")
+    }
+
+    /// Where a request is cancelled.
+    #[must_use]
+    pub fn cancel(capability: Capability) -> String {
+        super::cancel(capability, "{request}")
+    }
+
+    /// The names that vary in a pattern, in their order.
+    pub fn names(pattern: &str) -> impl Iterator<Item = &str> {
+        pattern.split('.').filter_map(|token| token.strip_prefix('{')?.strip_suffix('}'))
+    }
+
+    /// A subject that fits the pattern; names that `value` does not know stay as they are.
+    #[must_use]
+    pub fn fill<'a>(pattern: &str, value: impl Fn(&str) -> Option<&'a str>) -> String {
+        let mut subject = pattern.to_owned();
+        for name in names(pattern) {
+            if let Some(value) = value(name) {
+                subject = subject.replace(&format!("{{{name}}}"), &super::token(value));
+            }
+        }
+        subject
+    }
+}
+
 /// A name as one subject token: `[A-Za-z0-9_-]` stay, any other byte becomes `=HH`. Also valid as a KV key.
 ///
 /// The NATS client refuses neither `*` nor `>` in a subject, so every name that comes from outside goes through here.
@@ -175,6 +238,12 @@ pub fn event(node: &str, kind: &str) -> String {
     format!("event.{}.{kind}", token(node))
 }
 
+/// One kind of event of all hosts.
+#[must_use]
+pub fn event_of_all(kind: &str) -> String {
+    format!("event.*.{kind}")
+}
+
 /// A subject taken apart, as far as people want it named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
@@ -226,6 +295,35 @@ mod tests {
         assert_eq!(verb.subject(Target::Any), "llm.chat");
         assert_eq!(verb.subject(Target::Model("llama3:8b")), "llm.chat.m.llama3=3A8b");
         assert_eq!(verb.subject(Target::Node("stage.left")), "llm.chat.n.stage=2Eleft");
+    }
+
+    #[test]
+    fn patterns_and_builders_agree() {
+        let value = |name: &str| match name {
+            "model" => Some("llama3:8b"),
+            "node" => Some("stage.left"),
+            "listener" => Some("main"),
+            "session" => Some("main-1"),
+            "kind" => Some("reply"),
+            "request" => Some("R1"),
+            _ => None,
+        };
+        let verb = Verb::new(Capability::Llm, "chat");
+        for (pattern, built) in [
+            (pattern::any(&verb), verb.subject(Target::Any)),
+            (pattern::model(&verb), verb.subject(Target::Model("llama3:8b"))),
+            (pattern::node(&verb), verb.subject(Target::Node("stage.left"))),
+            (pattern::VOICE_CONTROL.to_owned(), voice_control("stage.left", "main")),
+            (pattern::VOICE_STATE.to_owned(), voice_state("stage.left", "main")),
+            (pattern::SESSION.to_owned(), session("main-1", "reply")),
+            (pattern::UP.to_owned(), event("stage.left", "up")),
+            (pattern::DOWN.to_owned(), event("stage.left", "down")),
+            (pattern::FAULT.to_owned(), event("stage.left", "fault")),
+            (pattern::cancel(Capability::Llm), cancel(Capability::Llm, "R1")),
+        ] {
+            assert_eq!(pattern::fill(&pattern, value), built);
+        }
+        assert_eq!(pattern::names(pattern::VOICE_STATE).collect::<Vec<_>>(), ["node", "listener"]);
     }
 
     proptest! {

@@ -2,6 +2,9 @@
 
 pub mod ask;
 pub mod client;
+pub mod completions;
+pub mod contract;
+pub mod decode;
 pub mod doctor;
 pub mod models;
 pub mod nodes;
@@ -10,6 +13,7 @@ pub mod print;
 pub mod run;
 pub mod say;
 pub mod transcribe;
+pub mod watch;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -47,17 +51,20 @@ enum Command {
     Say(say::SayArgs),
     Transcribe(transcribe::TranscribeArgs),
     Nodes(nodes::NodesArgs),
+    Watch(watch::WatchArgs),
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
     Play(play::PlayArgs),
+    Decode(decode::DecodeArgs),
+    Contract(contract::ContractArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 /// Runs the subcommand; `command` is the whole command line's definition.
 ///
 /// # Errors
 /// What [`Exit::of`] makes an exit code of.
-pub async fn run(cli: Cli, command: clap::Command) -> anyhow::Result<()> {
-    let _ = command;
+pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
     let globals = &cli.globals;
     match cli.command {
         Command::Run(args) => run::run(args, globals).await,
@@ -65,9 +72,13 @@ pub async fn run(cli: Cli, command: clap::Command) -> anyhow::Result<()> {
         Command::Say(args) => say::run(args, globals).await,
         Command::Transcribe(args) => transcribe::run(args, globals).await,
         Command::Nodes(args) => nodes::run(args, globals).await,
+        Command::Watch(args) => watch::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
         Command::Doctor(args) => doctor::run(args, globals).await,
         Command::Play(args) => play::run(args, globals).await,
+        Command::Decode(args) => decode::run(&args),
+        Command::Contract(args) => contract::run(&args),
+        Command::Completions(args) => completions::run(&args, &mut command),
     }
 }
 

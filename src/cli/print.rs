@@ -15,6 +15,18 @@ pub fn lines<L: AsRef<str>>(lines: &[L]) -> anyhow::Result<()> {
     quiet(written)
 }
 
+/// Prints one more line of a view that goes on. `false` when the reader has gone, which ends the view.
+///
+/// # Errors
+/// As [`lines`].
+pub fn follow(line: &str) -> anyhow::Result<bool> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        result => Ok(result.map(|()| true)?),
+    }
+}
+
 /// Prints text as it comes, without a line break.
 ///
 /// # Errors

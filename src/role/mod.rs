@@ -110,9 +110,12 @@ impl RoleContext {
     }
 }
 
+/// An offer, and its load if it has slots.
+type Offered = (Offer, Option<Load>);
+
 /// What the roles of a host offer at the moment. Cloning shares it.
 #[derive(Debug, Clone, Default)]
-pub struct Offers(Arc<watch::Sender<Vec<(Offer, Option<Load>)>>>);
+pub struct Offers(Arc<watch::Sender<Vec<Offered>>>);
 
 impl Offers {
     fn set(&self, offer: Offer, load: Option<Load>) {
@@ -138,10 +141,8 @@ impl Offers {
     /// What is on offer, with its load.
     #[must_use]
     pub fn now(&self) -> Vec<Offer> {
-        let offer = |(offer, load): &(Offer, Option<Load>)| Offer {
-            in_flight: load.as_ref().map_or(0, Load::in_flight),
-            ..offer.clone()
-        };
+        let offer =
+            |(offer, load): &Offered| Offer { in_flight: load.as_ref().map_or(0, Load::in_flight), ..offer.clone() };
         self.0.borrow().iter().map(offer).collect()
     }
 }

@@ -30,7 +30,8 @@ pub enum FaultCode {
 }
 
 impl FaultCode {
-    const ALL: [Self; 9] = [
+    /// Every code.
+    pub const ALL: [Self; 9] = [
         Self::Invalid,
         Self::NotFound,
         Self::Deadline,

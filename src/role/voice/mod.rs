@@ -1,11 +1,147 @@
-//! Role `voice`.
-use super::{Role, RoleContext, RoleError};
+//! Role `voice`: hears and speaks through JACK. It owns the turn: wake phrase, endpointing, playback and barge-in are
+//! local, and only an utterance's audio and the answer's sound cross the bus.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`turn`] | the turn, a pure state machine |
+//! | [`listener`] | one listener: tells the turn what happens, and does what it says |
+//! | [`pipeline`] | from JACK to utterances, on a thread of its own |
+//! | [`wake`] | the wake phrase |
+//! | [`answer`] | what a turn asks of other roles |
+//! | [`mouth`] | from sentences to JACK |
+
+mod answer;
+mod listener;
+mod mouth;
+mod pipeline;
+pub mod turn;
+mod wake;
+
 use async_trait::async_trait;
-/// Voice.
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::{Role, RoleContext, RoleError};
+use crate::audio::{Patch, SegmentSettings, WakePhrases};
+use crate::bus::message::fault::Fault;
+use crate::bus::message::node::Offer;
+use crate::bus::message::voice::{Control, State};
+use crate::bus::service::{Incoming, ServiceSpec};
+use crate::bus::subject::{self, Capability};
+use crate::config::{Config, ListenerConfig};
+use crate::role::pool::recognizer_spec;
+use listener::{Listener, Parts};
+use pipeline::PipelineSettings;
+
+/// Commands that wait for a listener.
+const CONTROLS: usize = 32;
+/// Requests to listeners at once. They are answered in no time.
+const SLOTS: usize = 64;
+
+/// A command to a listener, and where its answer goes.
+type Told = (Control, oneshot::Sender<Result<State, Fault>>);
+
+/// Hears and speaks.
 pub struct Voice;
+
 #[async_trait]
 impl Role for Voice {
-    async fn run(self: Box<Self>, _: RoleContext) -> Result<(), RoleError> {
-        Ok(())
+    async fn run(self: Box<Self>, context: RoleContext) -> Result<(), RoleError> {
+        let config = &context.config;
+        let spec = recognizer_spec(&config.stt, &config.voice.wake_model);
+        let wanted = config.voice.listeners.iter().any(|listener| listener.mode != "push_to_talk");
+        let recognizer = if wanted { Some(context.pool.recognizer(&config.stt.engine, spec).await?) } else { None };
+        let names: Vec<String> = config.voice.listeners.iter().map(|listener| listener.name.clone()).collect();
+        if names.is_empty() {
+            return Err(RoleError::Setting(
+                "voice.listeners is empty: add a [[voice.listeners]], or leave the role out".to_owned(),
+            ));
+        }
+        let service = ServiceSpec {
+            capability: Capability::Voice,
+            about: "a host's microphones and loudspeakers",
+            engine: format!("JACK, {}", config.voice.vad),
+            models: names.clone(),
+            slots: SLOTS,
+        };
+        let offer =
+            Offer { role: "voice".to_owned(), models: names, engine: service.engine.clone(), ..Offer::default() };
+        let server = context.bus.service(service).await?;
+        let mut listeners = JoinSet::new();
+        for listener in &config.voice.listeners {
+            let (controls, told) = mpsc::channel::<Told>(CONTROLS);
+            let parts = Parts {
+                context: context.clone(),
+                config: listener.clone(),
+                phrases: phrases(listener)?,
+                recognizer: recognizer.clone(),
+                pipeline: pipeline_settings(config, listener, &context)?,
+                told,
+            };
+            listeners.spawn(Listener::start(parts).await?.run());
+            let at = subject::voice_control(context.bus.node(), &listener.name);
+            server.serve_at(&listener.name, at, move |incoming| control(controls.clone(), incoming)).await?;
+        }
+        server.ready().await?;
+        context.up(offer, None);
+        let ended = tokio::select! {
+            () = context.stop.cancelled() => Ok(()),
+            Some(ended) = listeners.join_next() => {
+                ended.unwrap_or_else(|e| Err(RoleError::Setting(format!("a listener broke: {e}"))))
+            }
+        };
+        server.stop(context.drain_timeout()).await;
+        let finish = async { while listeners.join_next().await.is_some() {} };
+        if tokio::time::timeout(context.drain_timeout(), finish).await.is_err() {
+            tracing::warn!("a turn was cut off: it was not over within node.drain_timeout_ms");
+        }
+        ended
     }
+}
+
+async fn control(controls: mpsc::Sender<Told>, incoming: Incoming<Control>) -> Result<State, Fault> {
+    let gone = || Fault::unavailable("the listener is being started again: try once more");
+    let (answer, answered) = oneshot::channel();
+    controls.send((incoming.request, answer)).await.map_err(|_| gone())?;
+    answered.await.map_err(|_| gone())?
+}
+
+fn phrases(listener: &ListenerConfig) -> Result<WakePhrases, RoleError> {
+    let phrases = listener.wake.iter().map(|(name, aliases)| (name.clone(), aliases.clone()));
+    WakePhrases::new(phrases).map_err(|e| RoleError::Setting(format!("voice.listeners.{}.wake: {e}", listener.name)))
+}
+
+fn pipeline_settings(
+    config: &Config,
+    listener: &ListenerConfig,
+    context: &RoleContext,
+) -> Result<PipelineSettings, RoleError> {
+    let patch = Patch::new(&listener.capture_from, &listener.playback_to)
+        .map_err(|e| RoleError::Setting(format!("voice.listeners.{}: {e}", listener.name)))?;
+    let jack = crate::audio::JackSettings {
+        server: (!config.jack.server.is_empty()).then(|| config.jack.server.clone()),
+        patch,
+        capture_ms: config.jack.capture_ms,
+        playback_ms: config.jack.playback_ms,
+        ..crate::audio::JackSettings::for_listener(&listener.name)
+    };
+    let voice = &config.voice;
+    let segments = SegmentSettings {
+        pre_roll_ms: voice.pre_roll_ms,
+        start_ms: voice.start_ms,
+        end_silence_ms: voice.end_silence_ms,
+        max_ms: voice.max_utterance_ms,
+        no_speech_ms: voice.listen_timeout_ms,
+        on: voice.vad_on,
+        off: voice.vad_off,
+        ..SegmentSettings::default()
+    };
+    Ok(PipelineSettings {
+        jack,
+        vad: voice.vad.clone(),
+        models: context.home.models(),
+        segments,
+        glimpse_after_ms: voice.wake_after_ms,
+        glimpse_until_ms: voice.wake_window_ms,
+    })
 }

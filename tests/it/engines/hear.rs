@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use sidetone::audio::{Clip, resample};
 use sidetone::engine::{EngineError, Recognizer, RecognizerSpec, TranscribeOptions, Whisper, recognizer};
 use tokio_util::sync::CancellationToken;
 
@@ -7,9 +8,8 @@ use super::{model, whisper};
 
 /// 11 s of speech, public domain: John F. Kennedy's inaugural address.
 fn jfk() -> Vec<f32> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/audio/jfk.wav");
-    let samples = hound::WavReader::open(path).unwrap().into_samples::<i16>();
-    samples.map(|sample| f32::from(sample.unwrap()) / 32768.0).collect()
+    let clip = Clip::decode(include_bytes!("../../fixtures/audio/jfk.flac")).unwrap();
+    resample(&clip.samples, clip.rate_hz, 16_000).unwrap()
 }
 
 fn hear(whisper: &Whisper, samples: &[f32]) -> String {

@@ -1,1 +1,0 @@
-//! Renders `subjects/`: the contract of the bus.

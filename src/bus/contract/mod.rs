@@ -1,0 +1,107 @@
+//! Renders `subjects/`, the contract of the bus, from the wire types and the subjects.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `README.md` | a table for people: every subject, its messages, its headers, how to ask with the stock CLI |
+//! | `asyncapi.yaml` | the same as AsyncAPI 3.0 |
+//! | `schemas/<message>.json` | a JSON Schema (draft 2020-12) a message |
+//! | `examples/<message>.json` | one of each message |
+//!
+//! [`table`] lists what there is. A committed example is a promise: it must be read for ever.
+
+mod asyncapi;
+mod readme;
+pub mod table;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::message::fault::Fault;
+use super::subject::pattern;
+
+/// The table for people; a folder that has it is ours to write.
+pub const README: &str = "README.md";
+
+/// Why the contract can't be rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum ContractError {
+    /// The example of a message can't be written as JSON.
+    #[error("the example of {schema} can't be written as JSON: {why}")]
+    Example {
+        /// The message.
+        schema: &'static str,
+        /// What the codec said.
+        why: Fault,
+    },
+    /// A document can't be written.
+    #[error("{file} can't be written: {why}")]
+    Document {
+        /// The file.
+        file: String,
+        /// What the writer said.
+        why: String,
+    },
+}
+
+/// Every file of the contract: its path in `subjects/` and its text. The same every time.
+///
+/// # Errors
+/// [`ContractError`] when a message can't be written, which is a mistake in its type.
+pub fn render() -> Result<BTreeMap<String, String>, ContractError> {
+    let mut files = BTreeMap::new();
+    let mut examples = BTreeMap::new();
+    for message in table::messages() {
+        let body = (message.example)().map_err(|why| ContractError::Example { schema: message.schema, why })?;
+        let example: Value = serde_json::from_slice(&body)
+            .map_err(|e| ContractError::Example { schema: message.schema, why: Fault::failed(e.to_string()) })?;
+        let mut schema = (message.json_schema)();
+        schema.insert("$comment".to_owned(), format!("Header Schema: {}", message.schema).into());
+        let (schema_file, example_file) = (schema_file(message.name()), example_file(message.name()));
+        files.insert(schema_file.clone(), pretty(&schema_file, schema.as_value())?);
+        files.insert(example_file.clone(), pretty(&example_file, &example)?);
+        examples.insert(message.name(), example);
+    }
+    files.insert(README.to_owned(), readme::render(&examples));
+    let file = "asyncapi.yaml";
+    let yaml = serde_saphyr::to_string(&asyncapi::document(&examples))
+        .map_err(|e| ContractError::Document { file: file.to_owned(), why: e.to_string() })?;
+    files.insert(file.to_owned(), yaml);
+    Ok(files)
+}
+
+/// Where the JSON Schema of a message stands.
+#[must_use]
+pub fn schema_file(message: &str) -> String {
+    format!("schemas/{message}.json")
+}
+
+/// Where the example of a message stands.
+#[must_use]
+pub fn example_file(message: &str) -> String {
+    format!("examples/{message}.json")
+}
+
+fn pretty(file: &str, value: &Value) -> Result<String, ContractError> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| ContractError::Document { file: file.to_owned(), why: e.to_string() })?;
+    Ok(text + "\n")
+}
+
+/// What a varying token of a subject is, and one of it.
+fn parameter(name: &str) -> (&'static str, &'static str) {
+    match name {
+        "model" => ("A model or voice.", "smollm2-135m-instruct"),
+        "node" => ("A host.", "studio"),
+        "listener" => ("A listener of the host.", "main"),
+        "session" => ("A session.", "main-01KB3Z7D5YAZ9W1N4CV2T8Q6RE"),
+        "kind" => ("What kind of event it is, as in its field `kind`.", "utterance"),
+        "request" => ("The request's header `Req-Id`.", "uZTd5nB7cW3fQk1L9xYvM2"),
+        _ => ("", ""),
+    }
+}
+
+/// A subject that fits a pattern, such as one would type it.
+fn example_subject(subject: &str) -> String {
+    pattern::fill(subject, |name| Some(parameter(name).1))
+}

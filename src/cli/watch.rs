@@ -1,0 +1,165 @@
+//! `sidetone watch`: a live, readable view of sessions and states.
+
+mod line;
+
+use anyhow::Context as _;
+use clap::Args;
+use console::Term;
+use futures::StreamExt as _;
+use futures::stream::{BoxStream, SelectAll};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use super::{Globals, client, print};
+use crate::bus::message::Message;
+use crate::bus::message::fault::Fault;
+use crate::bus::message::node::NodeInfo;
+use crate::bus::message::session::{SessionEvent, What};
+use crate::bus::message::voice::State;
+use crate::bus::subject::{self, Parsed};
+use crate::bus::{Bus, BusError};
+use line::View;
+
+/// Watch what is said and done, live
+///
+/// One line an event: the time, the host (and the listener), the end of the turn's id, what happened. A text that is wider
+/// than the terminal is wrapped; in a pipe every event is one line.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Only this session
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// Print one JSON object a line: the subject and the message, or a notice
+    #[arg(long)]
+    json: bool,
+}
+
+/// Something to show.
+#[derive(Debug, Clone, PartialEq)]
+enum Event {
+    /// Of a session.
+    Session(SessionEvent),
+    /// A listener's state.
+    State(State),
+    /// A host came.
+    Up(NodeInfo),
+    /// A host goes.
+    Down(NodeInfo),
+    /// Something went wrong that no caller hears of.
+    Fault {
+        /// The host that says so.
+        node: String,
+        /// What.
+        fault: Fault,
+    },
+    /// A message of a later version, or of somebody else.
+    Unknown {
+        /// Where it came.
+        subject: String,
+        /// Why it can't be read.
+        why: String,
+    },
+    /// The server can't be reached.
+    Lost,
+    /// The server can be reached again.
+    Back {
+        /// Which.
+        server: String,
+    },
+}
+
+/// What came: the message with its subject, for programs, and as an event.
+type Heard = (Value, Event);
+
+/// Shows events until it is stopped.
+///
+/// # Errors
+/// The bus can't be reached at first, refuses a subscription, or standard output can't be written to.
+pub async fn run(args: WatchArgs, globals: &Globals) -> anyhow::Result<()> {
+    let (bus, _) = client::connect(globals).await?;
+    let mut events = subscribe(&bus, args.session.as_deref()).await?;
+    loop {
+        let lost = bus.lost();
+        tokio::pin!(lost);
+        // What was lost before `lost` began to look shows here.
+        while bus.is_up() {
+            let heard = tokio::select! {
+                heard = events.next() => heard.context("the connection to NATS was closed")?,
+                () = &mut lost => break,
+            };
+            if !show(&args, &heard)? {
+                return Ok(());
+            }
+        }
+        if !show(&args, &notice("lost", Event::Lost))? {
+            return Ok(());
+        }
+        // The subscriptions are renewed by the client; what was published meanwhile is in the stream SESSIONS.
+        bus.until_up().await;
+        if !show(&args, &notice("back", Event::Back { server: bus.server() }))? {
+            return Ok(());
+        }
+    }
+}
+
+fn notice(what: &str, event: Event) -> Heard {
+    (json!({ "notice": what }), event)
+}
+
+async fn subscribe(bus: &Bus, session: Option<&str>) -> Result<SelectAll<BoxStream<'static, Heard>>, BusError> {
+    let mut all = SelectAll::new();
+    if let Some(session) = session {
+        all.push(listen::<SessionEvent>(bus, &subject::session_all(session), |_, event| Event::Session(event)).await?);
+        return Ok(all);
+    }
+    // A listener's states come on a subject of their own, in a turn and without one: those in sessions are left out.
+    let sessions = listen::<SessionEvent>(bus, subject::SESSIONS, |_, event| Event::Session(event)).await?;
+    let is_state = |(_, event): &Heard| matches!(event, Event::Session(SessionEvent { what: What::State { .. }, .. }));
+    all.push(sessions.filter(move |heard| std::future::ready(!is_state(heard))).boxed());
+    all.push(listen::<State>(bus, subject::VOICE_STATES, |_, state| Event::State(state)).await?);
+    all.push(listen::<NodeInfo>(bus, &subject::event_of_all("up"), |_, info| Event::Up(info)).await?);
+    all.push(listen::<NodeInfo>(bus, &subject::event_of_all("down"), |_, info| Event::Down(info)).await?);
+    let fault = |subject: &str, fault| {
+        let node = match subject::parse(subject) {
+            Some(Parsed::Event { node, .. }) => node,
+            _ => String::new(),
+        };
+        Event::Fault { node, fault }
+    };
+    all.push(listen::<Fault>(bus, &subject::event_of_all("fault"), fault).await?);
+    Ok(all)
+}
+
+async fn listen<M: Message>(
+    bus: &Bus,
+    subject: &str,
+    event: impl Fn(&str, M) -> Event + Send + 'static,
+) -> Result<BoxStream<'static, Heard>, BusError> {
+    let messages = bus.subscribe::<M>(subject).await?;
+    let heard = messages.map(move |(subject, message)| match message {
+        Ok(message) => {
+            let body = json!({ "subject": subject, "message": message });
+            let event = event(&subject, message);
+            (body, event)
+        }
+        Err(fault) => {
+            let body = json!({ "subject": subject, "unreadable": fault.message });
+            let event = Event::Unknown { subject, why: fault.message };
+            (body, event)
+        }
+    });
+    Ok(heard.boxed())
+}
+
+/// Prints an event; `false` when nobody reads any more.
+fn show(args: &WatchArgs, (body, event): &Heard) -> anyhow::Result<bool> {
+    if args.json {
+        return print::follow(&body.to_string());
+    }
+    let terminal = Term::stdout();
+    // Asked anew for each event, since a terminal can be resized.
+    let width = terminal.size_checked().filter(|_| terminal.is_term()).map(|(_, columns)| usize::from(columns));
+    let view = View { zone: TimeZone::system(), width, colour: width.is_some() && console::colors_enabled() };
+    print::follow(&line::line(event, Timestamp::now(), &view))
+}

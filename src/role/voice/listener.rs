@@ -1,0 +1,522 @@
+//! One listener: tells the turn what happens, and does what it says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+use ulid::Ulid;
+
+use super::Told;
+use super::answer::{Failure, Progress, Task, Teller, answer, transcribe};
+use super::mouth::{self, Output, SharedOutput, Spoken};
+use super::pipeline::{Command, Heard, Pipeline, PipelineSettings, Utterance};
+use super::turn::{Action, Input, Outcome, Turn, Woken};
+use super::wake::{Look, WakeEar};
+use crate::audio::{PlaybackControl, WakePhrases};
+use crate::bus::message::agent;
+use crate::bus::message::fault::Fault;
+use crate::bus::message::node::Stop;
+use crate::bus::message::session::{Times, What};
+use crate::bus::message::voice::{Control, Mode, State, TurnState};
+use crate::bus::session::now;
+use crate::bus::subject;
+use crate::config::{ListenerConfig, VoiceConfig};
+use crate::engine::Recognizer;
+use crate::role::{RoleContext, RoleError, millis};
+
+/// Progress that waits for the listener. When it is full the worker waits.
+const PROGRESS: usize = 256;
+/// How long a listener may be without an end to its utterance, beyond what the settings allow.
+const LISTEN_GRACE: Duration = Duration::from_secs(5);
+
+/// What a listener is made of.
+pub struct Parts {
+    pub context: RoleContext,
+    pub config: ListenerConfig,
+    pub phrases: WakePhrases,
+    pub recognizer: Option<Arc<dyn Recognizer>>,
+    pub pipeline: PipelineSettings,
+    pub told: mpsc::Receiver<Told>,
+}
+
+/// A microphone, a loudspeaker, and the turn between them.
+pub struct Listener {
+    context: RoleContext,
+    config: ListenerConfig,
+    turn: Turn,
+    pipeline: Pipeline,
+    wake: Option<WakeEar>,
+    looks: mpsc::Receiver<Look>,
+    told: mpsc::Receiver<Told>,
+    stops: BoxStream<'static, ()>,
+    teller: Teller,
+    progress: mpsc::Receiver<(Ulid, Progress)>,
+    output: SharedOutput,
+    control: Option<PlaybackControl>,
+    rate_hz: Arc<AtomicU32>,
+    /// The speech that ended while a glimpse of it was being looked at.
+    ended: Option<Utterance>,
+    open: Option<OpenTurn>,
+    session: Option<(String, Instant)>,
+    /// What brought the next state about.
+    why: String,
+    /// What `say` is to speak.
+    to_say: String,
+    listen_until: Option<Instant>,
+}
+
+/// The turn under way.
+struct OpenTurn {
+    id: Ulid,
+    session: String,
+    utterance: Option<Utterance>,
+    /// When the last sample of speech was heard.
+    spoken_until: Option<Instant>,
+    /// When the transcript was there.
+    transcribed: Option<Instant>,
+    text: String,
+    reply: String,
+    times: Times,
+    failure: Option<Failure>,
+    /// Aborted when it is dropped.
+    work: Option<AbortOnDropHandle<()>>,
+}
+
+impl Listener {
+    /// Starts its thread. JACK need not be there.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, or the bus.
+    pub async fn start(parts: Parts) -> Result<Self, RoleError> {
+        let Parts { context, config, phrases, recognizer, pipeline, told } = parts;
+        let pipeline = Pipeline::start(pipeline).map_err(RoleError::Setting)?;
+        let (looks_out, looks) = mpsc::channel(4);
+        let names: Vec<String> = config.wake.keys().cloned().collect();
+        let wake = recognizer.map(|recognizer| WakeEar::new(phrases, &names, recognizer, looks_out));
+        let stops = context.bus.subscribe::<Stop>(subject::STOP).await?;
+        let (teller, progress) = mpsc::channel(PROGRESS);
+        let mode = match config.mode.as_str() {
+            "open" => Mode::Open,
+            "push_to_talk" => Mode::PushToTalk,
+            _ => Mode::Wake,
+        };
+        Ok(Self {
+            context,
+            config,
+            turn: Turn::new(mode),
+            pipeline,
+            wake,
+            looks,
+            told,
+            stops: stops.map(drop).boxed(),
+            teller,
+            progress,
+            output: SharedOutput::default(),
+            control: None,
+            rate_hz: Arc::default(),
+            ended: None,
+            open: None,
+            session: None,
+            why: "started".to_owned(),
+            to_say: String::new(),
+            listen_until: None,
+        })
+    }
+
+    fn voice(&self) -> &VoiceConfig {
+        &self.context.config.voice
+    }
+
+    /// Runs until the host stops.
+    ///
+    /// # Errors
+    /// The thread is gone.
+    pub async fn run(mut self) -> Result<(), RoleError> {
+        self.show(TurnState::Idle).await;
+        let stop = self.context.stop.clone();
+        loop {
+            // A host that stops lets the answer be spoken; the role cuts it off at its deadline.
+            if stop.is_cancelled() && matches!(self.turn.state(), TurnState::Idle | TurnState::Listening) {
+                self.step(Input::Stop, "the host stops").await;
+                return Ok(());
+            }
+            let listen_until = self.listen_until;
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if !stop.is_cancelled() => {}
+                Some(()) = self.stops.next() => self.step(Input::Stop, "control.stop").await,
+                Some((control, answer)) = self.told.recv() => {
+                    let result = self.obey(control).await;
+                    // A caller that no longer waits needs no answer.
+                    let _ = answer.send(result);
+                }
+                Some((turn, progress)) = self.progress.recv() => self.take_progress(turn, progress).await,
+                Some(look) = self.looks.recv() => self.take_look(look).await,
+                heard = self.pipeline.heard.recv() => match heard {
+                    Some(heard) => self.take_heard(heard).await,
+                    None => return Err(RoleError::Setting("the listener's thread has ended".to_owned())),
+                },
+                () = async { tokio::time::sleep_until(listen_until.unwrap_or_else(Instant::now).into()).await },
+                    if listen_until.is_some() =>
+                {
+                    self.fail("audio", Fault::failed("no end of the utterance came: JACK gives no audio")).await;
+                }
+            }
+        }
+    }
+
+    async fn obey(&mut self, control: Control) -> Result<State, Fault> {
+        let has_audio = self.control.is_some();
+        let no_audio = || {
+            Fault::unavailable(
+                "JACK is not there, so nothing can be heard or spoken; `sidetone doctor` says what to do",
+            )
+        };
+        match control {
+            Control::PushToTalk { held } => {
+                if !has_audio {
+                    return Err(no_audio());
+                }
+                if self.turn.muted() {
+                    return Err(Fault::invalid("the listener is muted: send {\"do\":\"mute\",\"on\":false} first"));
+                }
+                self.step(Input::PushToTalk(held), "push to talk").await;
+            }
+            Control::Mute { on } => {
+                let on = on.unwrap_or(!self.turn.muted());
+                self.pipeline.tell(Command::Mute(on));
+                self.step(Input::Mute(on), if on { "muted" } else { "unmuted" }).await;
+                self.show(self.turn.state()).await;
+            }
+            Control::Say { text } => {
+                if text.trim().is_empty() {
+                    return Err(Fault::invalid("text is empty: say what is to be spoken"));
+                }
+                if !has_audio {
+                    return Err(no_audio());
+                }
+                self.to_say = text;
+                self.step(Input::Say, "say").await;
+            }
+            Control::Stop => self.step(Input::Stop, "stop").await,
+            Control::Mode { mode } => {
+                if mode != Mode::PushToTalk && self.wake.is_none() {
+                    return Err(Fault::invalid(
+                        "no wake model is loaded: set the listener's mode to wake or open in the settings and start the host again",
+                    ));
+                }
+                self.step(Input::Mode(mode), "mode").await;
+                self.show(self.turn.state()).await;
+            }
+        }
+        Ok(self.state())
+    }
+
+    async fn take_heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Up { playback, rate_hz } => {
+                self.control = Some(playback.control());
+                let shared = Arc::new(AtomicU32::new(rate_hz));
+                self.rate_hz = Arc::clone(&shared);
+                *self.output.lock().await = Some(Output { playback, rate_hz: shared });
+                "JACK is there".clone_into(&mut self.why);
+                tracing::info!(listener = self.config.name, rate_hz, "JACK is there");
+                self.show(self.turn.state()).await;
+            }
+            Heard::Rate(rate_hz) => self.rate_hz.store(rate_hz, Ordering::Relaxed),
+            Heard::Down(reason) => {
+                tracing::warn!(listener = self.config.name, reason, "no JACK");
+                self.control = None;
+                // After this nobody holds the output: its lock is free.
+                if self.open.is_some() {
+                    let fault = Fault::unavailable(format!("JACK went away in mid-turn: {reason}"));
+                    if let Some(open) = &mut self.open {
+                        open.failure = Some(Failure::new("audio", fault));
+                    }
+                    self.step(Input::AudioLost, "JACK is gone").await;
+                }
+                *self.output.lock().await = None;
+                format!("no JACK: {reason}").clone_into(&mut self.why);
+                self.show(self.turn.state()).await;
+            }
+            Heard::Started => {
+                self.ended = None;
+                self.step(Input::SpeechStarted, "speech").await;
+            }
+            Heard::Glimpse(samples) => {
+                if let Some(wake) = self.wake.as_mut().filter(|_| self.turn.wants_wake()) {
+                    wake.look(samples, false);
+                }
+            }
+            Heard::Ended(utterance) if self.turn.is_listening() => self.take_utterance(utterance).await,
+            Heard::Ended(utterance) => {
+                let wants_wake = self.turn.wants_wake() && utterance.speech_ms > 0;
+                if let Some(wake) = self.wake.as_mut().filter(|_| wants_wake) {
+                    if !wake.is_busy() {
+                        wake.look(utterance.samples.clone(), true);
+                    }
+                    self.ended = Some(utterance);
+                }
+            }
+        }
+    }
+
+    async fn take_utterance(&mut self, utterance: Utterance) {
+        let spoken = utterance.speech_ms > 0;
+        self.note_utterance(utterance);
+        self.step(Input::SpeechEnded { spoken }, if spoken { "silence" } else { "nothing was said" }).await;
+    }
+
+    fn note_utterance(&mut self, utterance: Utterance) {
+        if let Some(open) = &mut self.open {
+            open.times.endpoint_ms = utterance.endpoint_ms;
+            open.spoken_until = Instant::now().checked_sub(Duration::from_millis(utterance.endpoint_ms));
+            open.utterance = Some(utterance);
+        }
+    }
+
+    async fn take_look(&mut self, look: Look) {
+        let Some(wake) = &mut self.wake else { return };
+        wake.done();
+        if !self.turn.wants_wake() {
+            return;
+        }
+        let Some(found) = look.found else {
+            // The glimpse was too short; the whole may tell.
+            if let Some(ended) = self.ended.as_ref().filter(|_| !look.whole) {
+                wake.look(ended.samples.clone(), true);
+            } else {
+                self.ended = None;
+            }
+            return;
+        };
+        if self.is_own_voice(&found.phrase) {
+            return;
+        }
+        let why = format!("wake phrase {:?}", found.phrase);
+        let rest = found.rest.trim();
+        match self.ended.take() {
+            None => self.step(Input::Wake(Woken::Running), &why).await,
+            Some(_) if look.whole && rest.is_empty() => self.step(Input::Wake(Woken::Alone), &why).await,
+            // What looks for the phrase has heard all of it, and is what `stt` would ask.
+            Some(ended) if look.whole && self.voice().wake_model == self.context.config.stt.model => {
+                let (text, took) = (rest.to_owned(), look.took);
+                self.step_with(Input::Wake(Woken::WithRequest), &why, |this| {
+                    this.note_utterance(ended);
+                    if let Some(open) = &mut this.open {
+                        open.text = text;
+                        open.times.stt_ms = millis(took);
+                        open.transcribed = Some(Instant::now());
+                    }
+                })
+                .await;
+            }
+            Some(ended) => {
+                self.step(Input::Wake(Woken::Running), &why).await;
+                self.take_utterance(ended).await;
+            }
+        }
+    }
+
+    /// Whether the phrase is in what is being spoken: then the microphone has heard the loudspeaker.
+    fn is_own_voice(&self, phrase: &str) -> bool {
+        let reply = self.open.as_ref().map(|open| open.reply.to_lowercase()).unwrap_or_default();
+        self.turn.state() == TurnState::Speaking && reply.contains(&phrase.to_lowercase())
+    }
+
+    async fn take_progress(&mut self, turn: Ulid, progress: Progress) {
+        let Some(open) = self.open.as_mut().filter(|open| open.id == turn) else { return };
+        match progress {
+            Progress::Transcribed(Ok(text), took) => {
+                open.times.stt_ms = millis(took);
+                open.transcribed = Some(Instant::now());
+                open.text =
+                    self.wake.as_ref().map_or_else(|| text.trim().to_owned(), |wake| wake.without_phrase(&text));
+                let words = open.text.chars().any(char::is_alphanumeric);
+                self.step(Input::Transcribed { words }, if words { "transcript" } else { "no words" }).await;
+            }
+            Progress::Transcribed(Err(fault), _) => self.fail("stt", fault).await,
+            Progress::Text(text) => open.reply.push_str(&text),
+            Progress::Sounding => self.step(Input::FirstSound, "first sound").await,
+            Progress::Finished(Ok(spoken)) => {
+                note_times(open, &spoken);
+                self.step(Input::Finished, "answered").await;
+            }
+            Progress::Finished(Err(failure)) => self.fail(failure.stage, failure.fault).await,
+        }
+    }
+
+    async fn fail(&mut self, stage: &'static str, fault: Fault) {
+        if let Some(open) = &mut self.open {
+            open.failure = Some(Failure::new(stage, fault));
+        }
+        self.step(Input::Failed, &format!("{stage} failed")).await;
+    }
+
+    async fn step(&mut self, input: Input, why: &str) {
+        self.step_with(input, why, |_| {}).await;
+    }
+
+    /// Lets the turn take `input` in, and does what it says; `opened` is called once a new turn is there.
+    async fn step_with(&mut self, input: Input, why: &str, opened: impl FnOnce(&mut Self)) {
+        why.clone_into(&mut self.why);
+        let mut opened = Some(opened);
+        for action in self.turn.step(input) {
+            match action {
+                Action::Open => {
+                    self.open();
+                    if let Some(opened) = opened.take() {
+                        opened(self);
+                    }
+                }
+                Action::Listen { held } => self.pipeline.tell(Command::Listen { held }),
+                Action::EndListening => self.pipeline.tell(Command::End),
+                Action::DropSpeech => self.pipeline.tell(Command::Drop),
+                Action::Transcribe => self.transcribe(),
+                Action::Answer => self.answer(),
+                Action::Speak => self.speak().await,
+                Action::Silence => self.silence(),
+                Action::Close(outcome) => self.close(outcome).await,
+                Action::Show(state) => self.show(state).await,
+            }
+        }
+        let voice = self.voice();
+        let longest = Duration::from_millis(u64::from(voice.max_utterance_ms) + u64::from(voice.listen_timeout_ms));
+        self.listen_until = self
+            .turn
+            .is_listening()
+            .then(|| self.listen_until.unwrap_or_else(|| Instant::now() + longest + LISTEN_GRACE));
+    }
+
+    fn open(&mut self) {
+        let idle = Duration::from_millis(self.voice().session_idle_ms);
+        let session = match self.session.take() {
+            Some((session, last)) if last.elapsed() < idle => session,
+            _ => format!("{}-{}", self.config.name, Ulid::generate()),
+        };
+        self.session = Some((session.clone(), Instant::now()));
+        self.open = Some(OpenTurn {
+            id: Ulid::generate(),
+            session,
+            utterance: None,
+            spoken_until: None,
+            transcribed: None,
+            text: String::new(),
+            reply: String::new(),
+            times: Times::default(),
+            failure: None,
+            work: None,
+        });
+    }
+
+    fn transcribe(&mut self) {
+        let timeout = Duration::from_millis(self.voice().stt_timeout_ms);
+        let (bus, teller) = (self.context.bus.clone(), self.teller.clone());
+        let Some(open) = &mut self.open else { return };
+        let samples = open.utterance.as_ref().map(|utterance| utterance.samples.clone()).unwrap_or_default();
+        open.work = Some(spawn(transcribe(bus, open.id, samples, timeout, teller)));
+    }
+
+    fn answer(&mut self) {
+        let Some(open) = &self.open else { return };
+        let audio_ms = open.utterance.as_ref().map_or(0, |u| u.samples.len() as u64 / 16);
+        let heard =
+            agent::Heard { node: self.context.bus.node().to_owned(), listener: self.config.name.clone(), audio_ms };
+        self.begin(Task::Run { text: open.text.clone(), session: open.session.clone(), heard });
+    }
+
+    async fn speak(&mut self) {
+        let text = std::mem::take(&mut self.to_say);
+        if let Some(open) = &mut self.open {
+            open.reply.clone_from(&text);
+            let what = What::Reply { text: text.clone(), model: None };
+            self.context.sessions.append(&open.session, Some(open.id), what).await;
+        }
+        self.begin(Task::Say(text));
+    }
+
+    fn begin(&mut self, task: Task) {
+        let until = Instant::now() + Duration::from_millis(self.voice().turn_timeout_ms);
+        let (output, bus, teller) = (Arc::clone(&self.output), self.context.bus.clone(), self.teller.clone());
+        let latency = self.pipeline.playback_latency();
+        let voice = (!self.config.voice.is_empty()).then(|| self.config.voice.clone());
+        let Some(open) = &mut self.open else { return };
+        let voice = mouth::Voice { bus, turn: open.id, voice, until, output, latency };
+        open.work = Some(spawn(answer(task, voice, teller)));
+    }
+
+    fn silence(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.work = None;
+        }
+        if let Some(control) = &self.control {
+            control.flush();
+        }
+    }
+
+    async fn close(&mut self, outcome: Outcome) {
+        let Some(open) = self.open.take() else { return };
+        let OpenTurn { id, session, times, failure, .. } = open;
+        if let Some((_, last)) = &mut self.session {
+            *last = Instant::now();
+        }
+        tracing::info!(listener = self.config.name, turn = %id, ?outcome, total_ms = times.total_ms, "the turn is over");
+        if let Some(Failure { stage, fault }) = failure {
+            let what = What::Error { code: fault.code, message: fault.message.clone(), stage: stage.to_owned() };
+            self.context.sessions.append(&session, Some(id), what).await;
+            self.context.bus.report(&fault).await;
+        } else if outcome == Outcome::Answered && open.spoken_until.is_some() {
+            self.context.sessions.append(&session, Some(id), What::Times(times)).await;
+        }
+    }
+
+    fn state(&self) -> State {
+        State {
+            node: self.context.bus.node().to_owned(),
+            listener: self.config.name.clone(),
+            state: self.turn.state(),
+            why: self.why.clone(),
+            at: now(),
+            session: self.open.as_ref().map(|open| open.session.clone()),
+            turn: self.open.as_ref().map(|open| open.id.to_string()),
+            mode: self.turn.mode(),
+            muted: self.turn.muted(),
+            audio: self.control.is_some(),
+        }
+    }
+
+    /// Publishes the state, and takes it down if a turn is open.
+    async fn show(&mut self, state: TurnState) {
+        let told = State { state, ..self.state() };
+        tracing::debug!(listener = self.config.name, state = state.name(), why = self.why, "state");
+        if let Some(open) = &self.open {
+            let what = What::State { listener: self.config.name.clone(), state, why: self.why.clone() };
+            self.context.sessions.append(&open.session, Some(open.id), what).await;
+        }
+        let subject = subject::voice_state(self.context.bus.node(), &self.config.name);
+        if let Err(error) = self.context.bus.publish(subject, &told).await {
+            tracing::debug!(%error, "the state was not published");
+        }
+    }
+}
+
+/// The times of the stages, as far as they are known.
+fn note_times(open: &mut OpenTurn, spoken: &Spoken) {
+    let between = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
+        (Some(from), Some(to)) => millis(to.saturating_duration_since(from)),
+        _ => 0,
+    };
+    open.times.first_sentence_ms = between(open.transcribed, spoken.first_sentence);
+    open.times.first_audio_ms = between(spoken.first_sentence, spoken.first_audio);
+    open.times.first_sample_ms = between(spoken.first_audio, spoken.first_sample);
+    open.times.total_ms = between(open.spoken_until, spoken.first_sample);
+    open.times.spoken_ms = millis(spoken.spoken);
+}
+
+fn spawn(work: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(work))
+}

@@ -1,0 +1,350 @@
+//! From JACK to utterances: one thread a listener, that never waits for the bus.
+//!
+//! ```text
+//! capture ring → resampler → 16 kHz frames → VAD → segmenter → Heard → listener
+//! ```
+//!
+//! The real-time side can't wake anybody, so the thread looks every few milliseconds.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self as std_mpsc, TryRecvError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::audio::{
+    AudioEvent, Capture, JackSettings, JackStatus, JackSupervisor, Playback, Resampler, Segment, SegmentEvent,
+    SegmentSettings, Segmenter, VAD_RATE_HZ, Vad, build_vad,
+};
+
+/// How often to look for audio. It bounds what the thread adds to the end of an utterance.
+const POLL: Duration = Duration::from_millis(8);
+/// Events that wait for the listener. When it is full, glimpses are left out; whole utterances wait.
+const QUEUE: usize = 64;
+/// Commands that wait for the thread.
+const COMMANDS: usize = 64;
+
+/// What the thread has heard.
+#[derive(Debug)]
+pub enum Heard {
+    /// JACK is there.
+    Up {
+        /// What is to be played goes in here.
+        playback: Playback,
+        /// The rate of it, in Hz.
+        rate_hz: u32,
+    },
+    /// JACK has another rate now.
+    Rate(u32),
+    /// JACK is gone.
+    Down(String),
+    /// Somebody began to speak.
+    Started,
+    /// What was said so far, while the speaker goes on: 16 kHz mono.
+    Glimpse(Vec<f32>),
+    /// An utterance is over.
+    Ended(Utterance),
+}
+
+/// An utterance.
+#[derive(Debug, Clone)]
+pub struct Utterance {
+    /// 16 kHz mono, pre-roll first.
+    pub samples: Vec<f32>,
+    /// Speech in it.
+    pub speech_ms: u32,
+    /// From the last sample of speech to the decision that it has ended.
+    pub endpoint_ms: u64,
+}
+
+/// What the thread is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Take an utterance down from now on.
+    Listen {
+        /// Silence does not end it.
+        held: bool,
+    },
+    /// End it now.
+    End,
+    /// Forget it.
+    Drop,
+    /// Hear nothing, or hear again.
+    Mute(bool),
+}
+
+/// What the thread needs to know.
+#[derive(Debug, Clone)]
+pub struct PipelineSettings {
+    /// How the listener appears in JACK.
+    pub jack: JackSettings,
+    /// What tells speech from silence.
+    pub vad: String,
+    /// Where models are.
+    pub models: PathBuf,
+    /// When an utterance starts and ends.
+    pub segments: SegmentSettings,
+    /// Speech after which glimpses begin, in ms.
+    pub glimpse_after_ms: u32,
+    /// Speech after which there are no more, in ms.
+    pub glimpse_until_ms: u32,
+}
+
+/// The listener's end of the thread. Dropping it ends the thread.
+#[derive(Debug)]
+pub struct Pipeline {
+    commands: std_mpsc::SyncSender<Command>,
+    /// What was heard.
+    pub heard: mpsc::Receiver<Heard>,
+    jack: Arc<JackStatus>,
+}
+
+impl Pipeline {
+    /// Starts the thread. JACK need not be there.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, or what is missing.
+    pub fn start(settings: PipelineSettings) -> Result<Self, String> {
+        let vad = build_vad(&settings.vad, &settings.models).map_err(|e| e.to_string())?;
+        let segmenter = Segmenter::new(&settings.segments).map_err(|e| e.to_string())?;
+        let (supervisor, events) =
+            JackSupervisor::start(settings.jack.clone()).map_err(|e| format!("no thread for JACK: {e}"))?;
+        let jack = supervisor.status();
+        let (heard_out, heard) = mpsc::channel(QUEUE);
+        let (commands, commands_in) = std_mpsc::sync_channel(COMMANDS);
+        let name = settings.jack.client_name.clone();
+        let run = Run {
+            events,
+            commands: commands_in,
+            heard: heard_out,
+            ears: Ears { vad, segmenter, frame: Vec::new(), glimpses: Glimpses::new(&settings), muted: false },
+            capture: None,
+            native: Vec::new(),
+            resampled: Vec::new(),
+            _supervisor: supervisor,
+        };
+        std::thread::Builder::new()
+            .name(name)
+            .spawn(move || run.run())
+            .map_err(|e| format!("no thread for a listener: {e}"))?;
+        Ok(Self { commands, heard, jack })
+    }
+
+    /// How long after JACK was given it a sample is heard.
+    pub fn playback_latency(&self) -> Duration {
+        let frames = f64::from(self.jack.playback_latency_frames());
+        Duration::from_secs_f64(frames / f64::from(self.jack.rate_hz().max(1)))
+    }
+
+    /// Tells the thread something. It takes commands every few ms; if it does not, it is gone, and `heard` says so.
+    pub fn tell(&self, command: Command) {
+        if let Err(error) = self.commands.try_send(command) {
+            tracing::warn!(?command, %error, "the listener's thread takes no commands");
+        }
+    }
+}
+
+struct Run {
+    events: std_mpsc::Receiver<AudioEvent>,
+    commands: std_mpsc::Receiver<Command>,
+    heard: mpsc::Sender<Heard>,
+    ears: Ears,
+    capture: Option<(Capture, Resampler)>,
+    native: Vec<f32>,
+    resampled: Vec<f32>,
+    _supervisor: JackSupervisor,
+}
+
+impl Run {
+    /// Runs until the listener or the supervisor is gone.
+    fn run(mut self) {
+        while !self.heard.is_closed() {
+            if !(self.take_events() && self.take_commands() && self.take_audio()) {
+                return;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// `false` when nobody listens any more.
+    fn send(&self, heard: Heard) -> bool {
+        self.heard.blocking_send(heard).is_ok()
+    }
+
+    fn take_events(&mut self) -> bool {
+        loop {
+            let told = match self.events.try_recv() {
+                Ok(AudioEvent::Up { rate_hz, capture, playback, .. }) => {
+                    self.ears.forget();
+                    match Resampler::new(rate_hz, VAD_RATE_HZ) {
+                        Ok(resampler) => self.capture = Some((capture, resampler)),
+                        Err(error) => tracing::error!(%error, rate_hz, "JACK's rate can't be used"),
+                    }
+                    self.send(Heard::Up { playback, rate_hz })
+                }
+                Ok(AudioEvent::Changed { rate_hz, .. }) => {
+                    if let (Some((_, old)), Ok(new)) = (&mut self.capture, Resampler::new(rate_hz, VAD_RATE_HZ)) {
+                        *old = new;
+                    }
+                    self.send(Heard::Rate(rate_hz))
+                }
+                Ok(AudioEvent::Down { reason }) => {
+                    self.capture = None;
+                    self.ears.forget();
+                    self.send(Heard::Down(reason))
+                }
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            };
+            if !told {
+                return false;
+            }
+        }
+    }
+
+    fn take_commands(&mut self) -> bool {
+        loop {
+            let heard = match self.commands.try_recv() {
+                Ok(command) => self.ears.obey(command),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            };
+            if !self.pass_on(heard) {
+                return false;
+            }
+        }
+    }
+
+    fn take_audio(&mut self) -> bool {
+        let Some((capture, resampler)) = &mut self.capture else { return true };
+        self.native.clear();
+        capture.read_into(&mut self.native);
+        self.resampled.clear();
+        resampler.push(&self.native, &mut self.resampled);
+        let samples = std::mem::take(&mut self.resampled);
+        let mut open = true;
+        for &sample in &samples {
+            if let Some(heard) = self.ears.hear(sample) {
+                open = self.pass_on(Some(heard));
+            }
+        }
+        self.resampled = samples;
+        open
+    }
+
+    /// Glimpses are left out when the listener is behind; all else waits for it.
+    fn pass_on(&self, heard: Option<Heard>) -> bool {
+        match heard {
+            None => true,
+            Some(glimpse @ Heard::Glimpse(_)) => {
+                !matches!(self.heard.try_send(glimpse), Err(mpsc::error::TrySendError::Closed(_)))
+            }
+            Some(heard) => self.send(heard),
+        }
+    }
+}
+
+/// VAD and segmenter: samples in, what was heard out.
+struct Ears {
+    vad: Box<dyn Vad>,
+    segmenter: Segmenter,
+    frame: Vec<f32>,
+    glimpses: Glimpses,
+    muted: bool,
+}
+
+impl Ears {
+    fn hear(&mut self, sample: f32) -> Option<Heard> {
+        if self.muted {
+            return None;
+        }
+        self.frame.push(sample);
+        if self.frame.len() < self.vad.frame_len() {
+            return None;
+        }
+        let speech = self.vad.speech(&self.frame);
+        let event = self.segmenter.push(&self.frame, speech);
+        self.frame.clear();
+        let speech_ms = self.segmenter.speech_ms();
+        match event {
+            Some(event) => Some(self.event(event)),
+            None => {
+                let due = self.segmenter.silence_ms() == 0 && self.glimpses.due(speech_ms);
+                self.segmenter.current().filter(|_| due).map(|samples| Heard::Glimpse(samples.to_vec()))
+            }
+        }
+    }
+
+    fn event(&mut self, event: SegmentEvent) -> Heard {
+        self.glimpses.restart();
+        match event {
+            SegmentEvent::Started => Heard::Started,
+            SegmentEvent::Ended(segment) => Heard::Ended(self.utterance(segment)),
+        }
+    }
+
+    fn utterance(&self, segment: Segment) -> Utterance {
+        let spoken_until = segment.start_sample + segment.speech_end as u64;
+        let waited = self.segmenter.position().saturating_sub(spoken_until);
+        Utterance {
+            samples: segment.samples,
+            speech_ms: segment.speech_ms,
+            endpoint_ms: waited * 1_000 / u64::from(VAD_RATE_HZ),
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> Option<Heard> {
+        match command {
+            Command::Listen { held } => {
+                // What is started by hand is not news to whoever started it.
+                let _ = self.segmenter.force_start(held);
+                None
+            }
+            Command::End => self.segmenter.force_end().map(|event| self.event(event)),
+            Command::Drop => {
+                self.segmenter.cancel();
+                None
+            }
+            Command::Mute(on) => {
+                self.muted = on;
+                self.forget();
+                None
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        self.segmenter.cancel();
+        self.vad.reset();
+        self.frame.clear();
+        self.glimpses.restart();
+    }
+}
+
+/// When to take a glimpse of running speech: after so much of it, and again while it is young.
+#[derive(Debug, Clone)]
+struct Glimpses {
+    after_ms: u32,
+    until_ms: u32,
+    next_ms: u32,
+}
+
+impl Glimpses {
+    fn new(settings: &PipelineSettings) -> Self {
+        let (after_ms, until_ms) = (settings.glimpse_after_ms.max(100), settings.glimpse_until_ms);
+        Self { after_ms, until_ms, next_ms: after_ms }
+    }
+
+    fn restart(&mut self) {
+        self.next_ms = self.after_ms;
+    }
+
+    fn due(&mut self, speech_ms: u32) -> bool {
+        let due = speech_ms >= self.next_ms && speech_ms <= self.until_ms;
+        if due {
+            self.next_ms = speech_ms + self.after_ms;
+        }
+        due
+    }
+}
