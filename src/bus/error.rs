@@ -58,7 +58,7 @@ pub enum BusError {
         max: usize,
     },
     /// Whoever was asked says why not.
-    #[error("{}", .0.message)]
+    #[error(transparent)]
     Fault(#[from] Fault),
     /// JetStream refused.
     #[error("JetStream: {what}: {why}")]

@@ -53,6 +53,17 @@ struct Inner {
     audio_streams: stream::Workers,
 }
 
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// Its version, such as `2.12.1`.
+    pub version: String,
+    /// Whether JetStream is switched on.
+    pub jetstream: bool,
+    /// The largest message, headers included.
+    pub max_payload_bytes: usize,
+}
+
 /// How a request is made.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -147,6 +158,13 @@ impl Bus {
     pub fn server(&self) -> String {
         let info = self.inner.control.client.server_info();
         format!("nats-server {} at {}:{}", info.version, info.host, info.port)
+    }
+
+    /// What the server says of itself.
+    #[must_use]
+    pub fn server_facts(&self) -> ServerFacts {
+        let info = self.inner.control.client.server_info();
+        ServerFacts { version: info.version, jetstream: info.jetstream, max_payload_bytes: info.max_payload }
     }
 
     /// Publishes an event, as JSON.
