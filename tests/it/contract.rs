@@ -14,7 +14,7 @@ use sidetone::bus::service::{Server, ServiceSpec};
 use sidetone::bus::subject::{self, Capability};
 use sidetone::cli::contract::drift;
 
-use crate::support::broker::Broker;
+use crate::support::nats::Nats;
 
 fn subjects() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("subjects")
@@ -157,11 +157,11 @@ async fn mock<A: Ask>(server: &Server, served: &mut BTreeSet<String>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_commands_of_the_readme_work_when_pasted() {
-    let Some(broker) = Broker::start() else { return };
-    if broker.shell("true").is_none() {
+    let Some(nats) = Nats::start().await else { return };
+    if nats.shell("true").is_none() {
         return;
     }
-    let bus = Bus::connect(&broker.url(), "studio").await.unwrap();
+    let bus = Bus::connect(&nats.url(), "studio").await.unwrap();
     let (mut servers, mut served) = (Vec::new(), BTreeSet::new());
     for capability in
         [Capability::Stt, Capability::Tts, Capability::Llm, Capability::Agent, Capability::Voice, Capability::Node]
@@ -198,7 +198,7 @@ async fn the_commands_of_the_readme_work_when_pasted() {
     assert_eq!(served, all, "each verb of the table has a stand-in here");
 
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/audio/computer-01.wav");
-    std::fs::copy(fixture, broker.folder().join("question.wav")).unwrap();
+    std::fs::copy(fixture, nats.folder().join("question.wav")).unwrap();
     let readme = std::fs::read_to_string(subjects().join("README.md")).unwrap();
     let mut asked = BTreeSet::new();
     for line in readme.lines().filter(|line| line.starts_with("nats req ")) {
@@ -211,11 +211,11 @@ async fn the_commands_of_the_readme_work_when_pasted() {
             })
             .unwrap_or_else(|| panic!("{line} asks for nothing known"));
         asked.insert(row.verb.to_string());
-        let mut command = broker.shell(line).unwrap();
+        let mut command = nats.shell(line).unwrap();
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
         if line.contains("> answer.wav") {
-            said = std::fs::read_to_string(broker.folder().join("answer.wav")).unwrap();
+            said = std::fs::read_to_string(nats.folder().join("answer.wav")).unwrap();
         }
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{line}: {told}");

@@ -9,8 +9,8 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
-mod contract;
 mod bus;
+mod contract;
 mod engines;
 mod jack;
 mod layout;

@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{ChildStdout, Command};
 use tokio::time::timeout;
 
-use crate::support::broker::Broker;
+use crate::support::nats::Nats;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -25,12 +25,12 @@ struct Watch {
 }
 
 impl Watch {
-    fn start(broker: &Broker, args: &[&str]) -> Self {
+    fn start(nats: &Nats, args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sidetone"))
             .arg("watch")
             .args(args)
-            .args(["--bus", &broker.url(), "--home"])
-            .arg(broker.folder())
+            .args(["--bus", &nats.url(), "--home"])
+            .arg(nats.folder())
             .env("TZ", "UTC")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -52,12 +52,12 @@ impl Watch {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watcher_sees_each_thing_once_and_outlives_the_server() {
-    let Some(mut broker) = Broker::start() else { return };
-    let bus = Bus::connect(&broker.url(), "studio").await.unwrap();
+    let Some(mut nats) = Nats::start().await else { return };
+    let bus = Bus::connect(&nats.url(), "studio").await.unwrap();
     let sessions = SessionLog::start(&bus).await.unwrap();
-    let mut people = Watch::start(&broker, &[]);
-    let mut programs = Watch::start(&broker, &["--json"]);
-    let mut one = Watch::start(&broker, &["--json", "--session", "s.2"]);
+    let mut people = Watch::start(&nats, &[]);
+    let mut programs = Watch::start(&nats, &["--json"]);
+    let mut one = Watch::start(&nats, &["--json", "--session", "s.2"]);
     assert!(people.line().await.contains("✓ bus: watching nats-server"));
     for watch in [&mut programs, &mut one] {
         assert_eq!(watch.json().await, json!({"notice": "watching"}));
@@ -83,11 +83,11 @@ async fn a_watcher_sees_each_thing_once_and_outlives_the_server() {
     assert_eq!(programs.json().await["message"]["code"], "busy");
 
     let lost = bus.lost();
-    broker.kill();
+    nats.kill().await;
     lost.await;
     assert!(people.line().await.contains("✗ bus: the connection dropped"));
     assert_eq!(programs.json().await, json!({"notice": "lost"}));
-    broker.restart();
+    nats.restart().await;
     assert!(people.line().await.contains("✓ bus: watching"));
     assert_eq!(programs.json().await, json!({"notice": "watching"}));
     bus.until_up().await;
@@ -100,10 +100,10 @@ async fn a_watcher_sees_each_thing_once_and_outlives_the_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watcher_whose_reader_has_gone_ends_quietly() {
-    let Some(broker) = Broker::start() else { return };
+    let Some(nats) = Nats::start().await else { return };
     let line = "{ sidetone watch --bus \"$NATS_URL\" --home .; echo $? > code; } | head -n 1";
-    let Some(mut shell) = broker.shell(line) else { return };
-    let bus = Bus::connect(&broker.url(), "studio").await.unwrap();
+    let Some(mut shell) = nats.shell(line) else { return };
+    let bus = Bus::connect(&nats.url(), "studio").await.unwrap();
     let mut child: Child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // The pipe breaks with the first line that nobody reads.
     let ended = tokio::task::spawn_blocking(move || {
@@ -122,19 +122,19 @@ async fn a_watcher_whose_reader_has_gone_ends_quietly() {
     };
     assert!(status.success());
     assert_eq!(errors, "");
-    assert_eq!(std::fs::read_to_string(broker.folder().join("code")).unwrap(), "0\n");
+    assert_eq!(std::fs::read_to_string(nats.folder().join("code")).unwrap(), "0\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stock_cli_shows_bodies_by_decode() {
-    let Some(broker) = Broker::start() else { return };
-    let Some(mut shell) = broker.shell("nats sub 'session.>' --count 3 --raw --translate 'sidetone decode'") else {
+    let Some(nats) = Nats::start().await else { return };
+    let Some(mut shell) = nats.shell("nats sub 'session.>' --count 3 --raw --translate 'sidetone decode'") else {
         return;
     };
     let packed = rmp_serde::to_vec_named(&json!({"kind": "reply", "text": "Hello"})).unwrap();
-    std::fs::write(broker.folder().join("packed"), packed).unwrap();
+    std::fs::write(nats.folder().join("packed"), packed).unwrap();
     let wav = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/audio/computer-01.wav");
-    std::fs::copy(wav, broker.folder().join("wav")).unwrap();
+    std::fs::copy(wav, nats.folder().join("wav")).unwrap();
     let mut child: Child = shell.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let shown = tokio::task::spawn_blocking(move || {
         let mut text = String::new();
@@ -146,7 +146,7 @@ async fn the_stock_cli_shows_bodies_by_decode() {
     // What is published before the CLI listens is lost, so it is published until three have been shown.
     let publish = "nats pub session.x.reply < packed; nats pub session.x.audio < wav; nats pub session.x.none ''";
     let shown = loop {
-        let mut publish = broker.shell(publish).unwrap();
+        let mut publish = nats.shell(publish).unwrap();
         let publish = tokio::task::spawn_blocking(move || publish.output().unwrap().status);
         tokio::select! {
             shown = &mut shown => break shown.unwrap(),

@@ -7,7 +7,7 @@ use async_nats::HeaderMap;
 use futures::StreamExt as _;
 use futures::future::join_all;
 use sidetone::bus::codec::Format;
-use sidetone::bus::message::fault::{Fault, FaultCode};
+use sidetone::bus::message::fault::FaultCode;
 use sidetone::bus::message::llm::Chat;
 use sidetone::bus::message::{Message as _, agent, stt};
 use sidetone::bus::service::{Incoming, Server};

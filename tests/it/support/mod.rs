@@ -1,6 +1,5 @@
 //! What the tests share.
 
-pub mod broker;
 pub mod jack;
 pub mod nats;
 

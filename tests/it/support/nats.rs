@@ -1,7 +1,7 @@
 //! A real nats-server with JetStream, and the stock `nats` CLI.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -118,6 +118,28 @@ impl Nats {
     async fn ready(&self) {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         eventually(|| async { TcpStream::connect(address).await.ok() }).await;
+    }
+
+    /// A folder that goes with the server.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A shell line as one would type it, with `nats` and `sidetone` on the path; `None` if set-up has not built `nats`.
+    pub fn shell(&self, line: &str) -> Option<std::process::Command> {
+        let bin = program("nats")?.parent()?.to_owned();
+        let sidetone = Path::new(env!("CARGO_BIN_EXE_sidetone")).parent()?;
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = std::process::Command::new("sh");
+        command
+            .args(["-ec", line])
+            .env("PATH", format!("{}:{}:{path}", bin.display(), sidetone.display()))
+            .env("NATS_URL", self.url())
+            .env("HOME", self.folder())
+            .env("XDG_CONFIG_HOME", self.folder())
+            .current_dir(self.folder())
+            .stdin(Stdio::null());
+        Some(command)
     }
 
     /// A run of the stock CLI `program` against it; killed when dropped.
