@@ -12,3 +12,8 @@
 mod engines;
 mod jack;
 mod support;
+// They need engines that fail on demand, beside the real ones.
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod turns;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod voice;

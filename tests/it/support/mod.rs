@@ -1,6 +1,10 @@
 //! What the tests share.
 
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+pub mod host;
 pub mod jack;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+pub mod studio;
 
 use std::path::PathBuf;
 
