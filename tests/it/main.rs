@@ -17,3 +17,5 @@ mod support;
 mod turns;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod voice;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod voice_faults;

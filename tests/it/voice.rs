@@ -64,7 +64,7 @@ fn is_spoken(reply: &str, heard: &[f32]) {
 }
 
 async fn start(jack: &JackServer, rate_hz: u32) -> (Host, Studio, Follow) {
-    let spec = HostSpec::new("studio", "voice,stt,tts,llm,agent").set(&["llm.engine=llamacpp"]);
+    let spec = HostSpec::new("studio", "voice,stt,tts,llm,agent").set(&["llm.engine=llamacpp", "agent.max_tokens=40"]);
     let table = "wake = { Computer = [], \"Smart mirror\" = [\"smart mirrors\"], Helena = [\"Elena\", \"Helene\"] }";
     let host = spec.listener(jack, table).start().await;
     let studio = Studio::open(jack, rate_hz);
@@ -181,8 +181,10 @@ async fn what_is_not_meant_for_it_stays_here_and_what_interrupts_it_is_heard() {
     studio.say(&[spoken("Computer, stop."), silence(1_000)].concat()).await;
     let state = follow.state(WakeDetected).await;
     assert_eq!(state.why, "wake phrase \"Computer\"");
-    follow.session("the command stop", |what| matches!(what, What::Command { name, .. } if name == "stop").then_some(())).await;
+    follow.state(Processing).await;
     follow.state(Idle).await;
+    let stop = |what: &What| matches!(what, What::Command { name, .. } if name == "stop").then_some(());
+    follow.session("the command stop", stop).await;
     studio.silent_for(300).await;
 
     // Any speech will do.

@@ -104,11 +104,8 @@ pub async fn answer(task: Task, voice: Voice, teller: Teller) {
             }
             Task::Run { text, session, heard } => run(&voice, text, session, heard, &mut speaker, &teller).await?,
         };
-        if !speaker.finish().await && !silent {
-            let text = "the answer has nothing in it that can be spoken: ask again, or choose another model";
-            return Err(Failure::new("agent", Fault::failed(text)));
-        }
-        Ok(())
+        speaker.finish().await;
+        Ok(silent)
     };
     let watching = async {
         // An error means that there was no sound at all.
@@ -117,7 +114,13 @@ pub async fn answer(task: Task, voice: Voice, teller: Teller) {
         }
         Ok(())
     };
-    let result = tokio::try_join!(writing, speech, watching).map(|((), spoken, ())| spoken);
+    let result = match tokio::try_join!(writing, speech, watching) {
+        Ok((false, Spoken { first_sample: None, .. }, ())) => {
+            let text = "the answer has nothing in it that can be spoken: ask again, or choose another model";
+            Err(Failure::new("agent", Fault::failed(text)))
+        }
+        result => result.map(|(_, spoken, ())| spoken),
+    };
     tell(&teller, turn, Progress::Finished(result)).await;
 }
 
@@ -161,12 +164,11 @@ struct Speaker {
     mouth: Mouth,
     splitter: SentenceSplitter,
     filter: SpeechFilter,
-    spoken: bool,
 }
 
 impl Speaker {
     fn new(mouth: Mouth) -> Self {
-        Self { mouth, splitter: SentenceSplitter::default(), filter: SpeechFilter::default(), spoken: false }
+        Self { mouth, splitter: SentenceSplitter::default(), filter: SpeechFilter::default() }
     }
 
     async fn push(&mut self, text: &str) {
@@ -175,18 +177,16 @@ impl Speaker {
         }
     }
 
-    /// Says the last sentence; gives whether there was anything to say.
-    async fn finish(mut self) -> bool {
+    /// Says the last sentence.
+    async fn finish(mut self) {
         if let Some(sentence) = self.splitter.finish() {
             self.say(&sentence).await;
         }
-        self.spoken
     }
 
     async fn say(&mut self, sentence: &str) {
         let spoken = self.filter.speakable(sentence);
         if !spoken.is_empty() {
-            self.spoken = true;
             self.mouth.say(spoken).await;
         }
     }

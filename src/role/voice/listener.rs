@@ -17,7 +17,7 @@ use super::earcon;
 use super::pipeline::{Command, Heard, Pipeline, PipelineSettings, Speech, Utterance};
 use super::turn::{Action, Input, Outcome, Turn, Woken};
 use super::wake::{Look, WakeEar};
-use crate::audio::{PlaybackControl, WakePhrases};
+use crate::audio::{EndReason, PlaybackControl, WakePhrases};
 use crate::bus::message::agent;
 use crate::bus::message::fault::Fault;
 use crate::bus::message::node::Stop;
@@ -283,8 +283,14 @@ impl Listener {
             return self.step(Input::PhraseEnded, "only the wake phrase").await;
         }
         let spoken = heard.speech_ms > 0;
+        let why = match utterance.reason {
+            _ if !spoken => "nothing was said",
+            EndReason::Silence => "silence",
+            EndReason::MaxLength => "voice.max_utterance_ms",
+            EndReason::Forced => "push to talk",
+        };
         self.note_utterance(utterance);
-        self.step(Input::SpeechEnded { spoken }, if spoken { "silence" } else { "nothing was said" }).await;
+        self.step(Input::SpeechEnded { spoken }, why).await;
     }
 
     fn note_utterance(&mut self, utterance: Utterance) {

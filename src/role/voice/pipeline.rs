@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::audio::{
-    AudioEvent, Capture, JackSettings, JackStatus, JackSupervisor, Playback, Resampler, Segment, SegmentEvent,
+    AudioEvent, Capture, EndReason, JackSettings, JackStatus, JackSupervisor, Playback, Resampler, Segment, SegmentEvent,
     SegmentSettings, Segmenter, VAD_RATE_HZ, Vad, build_vad,
 };
 
@@ -74,6 +74,8 @@ pub struct Utterance {
     pub speech: Speech,
     /// 16 kHz mono, pre-roll first.
     pub samples: Vec<f32>,
+    /// What ended it.
+    pub reason: EndReason,
     /// From the last sample of speech to the decision that it has ended.
     pub endpoint_ms: u64,
     /// When the last sample of speech was heard.
@@ -317,6 +319,7 @@ impl Ears {
         Utterance {
             speech: Speech { start_sample, began, speech_ms },
             samples: segment.samples,
+            reason: segment.reason,
             endpoint_ms,
             spoken_until: ago(endpoint_ms),
         }

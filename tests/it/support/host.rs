@@ -122,10 +122,10 @@ impl HostSpec {
         let code = status.code().unwrap_or_else(|| panic!("the host was killed: {status}\n{}", read(&log)));
         let text = read(&log);
         assert!(!text.contains("panicked"), "{text}");
-        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("sidetone: ")).collect();
-        assert_eq!(lines.len(), 1, "one line says why: {text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("sidetone: ")).count(), 1, "{text}");
+        let why = text.find("sidetone: ").map_or("", |at| &text[at..]).to_owned();
         super::jack::wait_for("its children to be gone", || children(self.home()).is_empty().then_some(()));
-        (code, lines.concat())
+        (code, why)
     }
 
     /// Starts it and waits until it is up.
@@ -322,9 +322,13 @@ impl Follow {
         .await
     }
 
-    /// Waits for an event of a session that `wanted` takes.
+    /// An event of a session that `wanted` takes: one of the story, or the next. It comes by another way than states.
     pub async fn session<T>(&mut self, what: &str, mut wanted: impl FnMut(&What) -> Option<T>) -> T {
-        self.until(what, |seen| if let Seen::Session(event) = seen { wanted(&event.what) } else { None }).await
+        let mut wanted = |seen: &Seen| if let Seen::Session(event) = seen { wanted(&event.what) } else { None };
+        match self.story.iter().find_map(&mut wanted) {
+            Some(found) => found,
+            None => self.until(what, wanted).await,
+        }
     }
 
     /// Waits for an error in a session; gives its stage and message.
