@@ -9,7 +9,11 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod bus;
 mod cli;
+mod contract;
 mod engines;
 mod jack;
+mod layout;
 mod support;
+mod watch;
