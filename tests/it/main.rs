@@ -10,6 +10,7 @@
 )]
 
 mod bus;
+mod cli;
 mod contract;
 mod engines;
 mod jack;
