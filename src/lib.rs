@@ -17,6 +17,7 @@
 //! | [`bus`] | the sole user of NATS: subjects, messages, services, streams, sessions, who is there, the contract |
 //! | [`audio`] | JACK, rings, resampling, VAD, endpointing, wake phrases; knows neither bus nor tokio |
 //! | [`engine`] | speech to text, text to speech, chat: traits, and tables from name to builder |
+//! | [`sound`] | between samples and what the bus carries |
 //! | [`text`] | sentences of a stream of text; what of a text is spoken |
 //! | [`config`] | every setting: typed, defaulted; unknown keys refused |
 //! | [`models`] | the catalogue of models, and how they are had |
@@ -43,5 +44,6 @@ pub mod node;
 pub mod process;
 pub mod role;
 pub mod secret;
+pub mod sound;
 pub mod telemetry;
 pub mod text;

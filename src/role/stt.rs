@@ -8,7 +8,6 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::pool::{blocking, recognizer_spec};
-use super::sound::from_wire;
 use super::{Role, RoleContext, RoleError, millis};
 use crate::audio::{Clip, resample};
 use crate::bus::Bus;
@@ -19,6 +18,7 @@ use crate::bus::message::stt::{Request, Segment, Transcript};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
 use crate::engine::{EngineError, RECOGNIZER_RATE_HZ, Recognizer, TranscribeOptions, TranscribedSegment};
+use crate::sound::from_wire;
 
 /// The largest audio file that is fetched from CLIPS.
 const MAX_CLIP_BYTES: usize = 256 << 20;

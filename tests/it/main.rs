@@ -9,6 +9,10 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod bus;
+mod contract;
 mod engines;
 mod jack;
+mod layout;
 mod support;
+mod watch;

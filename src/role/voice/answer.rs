@@ -12,7 +12,7 @@ use crate::bus::message::fault::Fault;
 use crate::bus::message::stt;
 use crate::bus::subject::Target;
 use crate::bus::{Bus, Call};
-use crate::role::sound::to_wire;
+use crate::sound::to_wire;
 use crate::text::sentence::SentenceSplitter;
 use crate::text::speech::SpeechFilter;
 

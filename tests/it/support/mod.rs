@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod jack;
+pub mod nats;
 
 use std::path::PathBuf;
 
