@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+use sidetone::bus::message::{Blob, stt, tts};
+use sidetone::bus::subject::Target;
+use sidetone::bus::{Bus, Call};
 use sidetone::config::Config;
 use sidetone::engine::{ChatModel as _, ChatTimeouts, LlamaCpp, LlamaCppSpec, SpeakOptions, TranscribeOptions};
 use sidetone::home::Home;
@@ -15,7 +18,7 @@ use crate::audio::{PERIOD, settings};
 use crate::jack::{JackServer, Peer, available};
 use crate::observe::Observer;
 use crate::running::{Process, RunningHost, SIDETONE, end};
-use crate::support::{BenchHome, Row, Scope, median, ms, pass, progress};
+use crate::support::{BenchHome, Row, Scope, fixture, median, ms, pass, progress};
 use crate::turns::RATE_HZ;
 
 const SECTION: &str = "host";
@@ -59,6 +62,7 @@ pub fn run(scope: Scope) -> anyhow::Result<Vec<Row>> {
         rows.push(Row::note(SECTION, "idle", "not measured: jackd is not installed"));
     }
     rows.extend(ask(scope, &host)?);
+    work(&host)?;
     host.check()?;
     rows.extend(memory(&host, &bare)?);
     Ok(rows)
@@ -139,22 +143,37 @@ fn run_cli(arguments: &[&str]) -> anyhow::Result<f64> {
     Ok(wall)
 }
 
+/// Has every engine work once: what they take for it is theirs from then on.
+fn work(host: &RunningHost) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let bus = Bus::connect(&host.url, "bench-caller").await?;
+        let call = Call::within(Duration::from_secs(60));
+        let file = Some(Blob(fixture("jfk.flac")?.into()));
+        let heard = bus.ask(Target::Any, &stt::Request { file, ..stt::Request::default() }, &call).await?;
+        let say = tts::Say { text: heard.text, ..tts::Say::default() };
+        bus.ask(Target::Any, &tts::Request(say), &call).await?;
+        Ok(())
+    })
+}
+
 /// What the host holds after it has worked.
 fn memory(host: &RunningHost, bare: &Loaded) -> anyhow::Result<Vec<Row>> {
-    let own = Process::read(host.pid())?.resident_mb()?;
-    let mut total = own;
-    let mut parts = Vec::new();
+    let own = Process::read(host.pid())?.memory()?;
+    let mut total_mb = own.resident_mb;
+    let mut parts = vec![format!("host {:.0} MB", own.resident_mb)];
     for child in Process::descendants(host.pid())? {
-        let resident = child.resident_mb()?;
-        total += resident;
-        parts.push(format!("{} {resident:.0} MB", child.name));
+        let resident_mb = child.memory()?.resident_mb;
+        total_mb += resident_mb;
+        parts.push(format!("{} {resident_mb:.0} MB", child.name));
     }
+    parts.push(format!("{:.0} MB in the host are the JACK server's own", own.shared_mb));
     Ok(vec![
-        Row::below(SECTION, "memory, the host alone", own, MOST_MB, "MB")
+        Row::below(SECTION, "memory of the host", own.resident_mb, MOST_MB, "MB")
             .beside(format!("{:.0} MB for the bare engines", bare.own_mb)),
-        Row::below(SECTION, "memory, with its children", total, MOST_MB, "MB")
+        Row::below(SECTION, "   without JACK's, with its children", total_mb - own.shared_mb, MOST_MB, "MB")
             .beside(format!("{:.0} MB for the bare engines", bare.own_mb + bare.children_mb)),
-        Row::note(SECTION, "   its children", parts.join(", ")),
+        Row::note(SECTION, "   in parts", parts.join(", ")),
     ])
 }
 
@@ -211,8 +230,9 @@ async fn load(home: &Home) -> anyhow::Result<Loaded> {
         let spec = recognizer_spec(&config.stt, &config.stt.model);
         let recognizer = pool.recognizer(&config.stt.engine, spec).await?;
         blocking::<_, sidetone::engine::EngineError>(move || {
-            let silence = vec![0.0; sidetone::engine::RECOGNIZER_RATE_HZ as usize];
-            recognizer.transcribe(&silence, &TranscribeOptions::default(), &CancellationToken::new())?;
+            // As role `stt` does: silence would not get as far as the model.
+            let hum: Vec<f32> = (0..16_000).map(|n| 0.01 * (n as f32 * 0.086).sin()).collect();
+            recognizer.transcribe(&hum, &TranscribeOptions::default(), &CancellationToken::new())?;
             Ok(recognizer)
         })
         .await
@@ -243,10 +263,10 @@ async fn load(home: &Home) -> anyhow::Result<Loaded> {
     let engines = tokio::try_join!(hear, speak, chat)?;
     let load_ms = ms(begun.elapsed());
     let pid = std::process::id();
-    let own_mb = Process::read(pid)?.resident_mb()?;
+    let own_mb = Process::read(pid)?.memory()?.resident_mb;
     let mut children_mb = 0.0;
     for child in Process::descendants(pid)? {
-        children_mb += child.resident_mb()?;
+        children_mb += child.memory()?.resident_mb;
     }
     engines.2.stop(Duration::from_secs(5)).await;
     Ok(Loaded { load_ms, own_mb, children_mb })

@@ -1,6 +1,7 @@
 //! Compares Sidetone with its bare parts, in the same run: `make bench`.
 //!
-//! A missed target is printed, not asserted: the machine may be busy with other things.
+//! A missed target is printed, not asserted: the machine may be busy with other things. The exit code tells only whether
+//! something broke.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,6 +23,8 @@ mod running;
 mod speech;
 mod support;
 mod turns;
+
+use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use support::{Row, Scope, table};
@@ -63,24 +66,31 @@ impl Section {
     }
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     // One TLS for every client, as in the program itself.
     let _ = rustls::crypto::ring::default_provider().install_default();
     if !options.part.is_empty() {
         println!("{}", host::run_part(&options.part)?);
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let scope = Scope { quick: options.quick };
     let sections = if options.sections.is_empty() { Section::value_variants() } else { &options.sections };
-    let mut rows = Vec::new();
+    let (mut rows, mut code) = (Vec::new(), ExitCode::SUCCESS);
     for section in sections {
-        rows.extend(section.run(scope)?);
+        // What one section can't say must not take the others' word away.
+        match section.run(scope) {
+            Ok(more) => rows.extend(more),
+            Err(error) => {
+                eprintln!("{section:?} broke: {error:#}");
+                code = ExitCode::FAILURE;
+            }
+        }
     }
     if options.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
     } else {
         println!("{}", table(&rows));
     }
-    Ok(())
+    Ok(code)
 }

@@ -199,12 +199,24 @@ impl Process {
         Duration::from_secs_f64(self.ticks as f64 / per_second.max(1) as f64)
     }
 
-    /// What it holds in memory, shared pages in full, in MB.
-    pub fn resident_mb(&self) -> anyhow::Result<f64> {
+    /// What it holds in memory.
+    pub fn memory(&self) -> anyhow::Result<Memory> {
         let path = PathBuf::from(format!("/proc/{}/status", self.pid));
         let text = std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
-        let kib = text.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
-        let kib: f64 = kib.context("/proc/PID/status has no VmRSS")?;
-        Ok(kib * 1_024.0 / 1e6)
+        let mb = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
+            let kib: f64 = line.and_then(|kib| kib.trim().parse().ok()).with_context(|| format!("no {name} there"))?;
+            anyhow::Ok(kib * 1_024.0 / 1e6)
+        };
+        Ok(Memory { resident_mb: mb("VmRSS:")?, shared_mb: mb("RssShmem:")? })
     }
+}
+
+/// The memory of a process.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// All that is in memory, what others share in full.
+    pub resident_mb: f64,
+    /// What of it is shared memory, as that of a JACK server with its clients.
+    pub shared_mb: f64,
 }
