@@ -23,6 +23,12 @@ use crate::sound::from_wire;
 /// The largest audio file that is fetched from CLIPS.
 const MAX_CLIP_BYTES: usize = 256 << 20;
 
+/// A second of a faint hum of 220 Hz, to warm a model up with: silence would not get as far as the model.
+fn hum() -> Vec<f32> {
+    let step = std::f32::consts::TAU * 220.0 / RECOGNIZER_RATE_HZ as f32;
+    (0..RECOGNIZER_RATE_HZ).map(|n| 0.01 * (n as f32 * step).sin()).collect()
+}
+
 /// Speech to text.
 pub struct Stt;
 
@@ -33,8 +39,7 @@ impl Role for Stt {
         let recognizer = context.pool.recognizer(&config.engine, recognizer_spec(config, &config.model)).await?;
         let warm = Arc::clone(&recognizer);
         blocking::<_, EngineError>(move || {
-            let silence = vec![0.0; RECOGNIZER_RATE_HZ as usize];
-            warm.transcribe(&silence, &TranscribeOptions::default(), &CancellationToken::new()).map(drop)
+            warm.transcribe(&hum(), &TranscribeOptions::default(), &CancellationToken::new()).map(drop)
         })
         .await?;
         let spec = ServiceSpec {
