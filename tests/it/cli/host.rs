@@ -1,5 +1,6 @@
 //! One host for all tests of the command line, and the program as a user runs it.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
@@ -75,6 +76,11 @@ impl Site {
         command
     }
 
+    /// What its hosts have logged.
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.file("host.log")).unwrap_or_default()
+    }
+
     /// Runs the program to its end.
     pub fn run(&self, args: &[&str]) -> Done {
         finish(self.command(args), &[])
@@ -89,7 +95,8 @@ impl Site {
     pub fn host_with(&self, args: &[&str]) -> Host {
         let mut command = self.command(args);
         command.args(["--set", "stt.threads=1", "--set", "tts.threads=1", "--set", "llm.threads=1"]);
-        command.args(["--set", "llm.engine=llamacpp"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let log = File::options().create(true).append(true).open(self.file("host.log")).unwrap();
+        command.args(["--set", "llm.engine=llamacpp"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         // A test process that is killed takes its hosts with it. The signal comes when the thread that started the child
         // ends, so that is one that lives as long as the process.
         // SAFETY: prctl is safe between fork and exec.
@@ -116,7 +123,11 @@ impl Site {
             }
         });
         let line = lines.recv_timeout(PATIENCE);
-        assert!(line.as_ref().is_ok_and(|line| line.contains(" is up on ")), "the host does not come up: {line:?}");
+        assert!(
+            line.as_ref().is_ok_and(|line| line.contains(" is up on ")),
+            "the host does not come up: {}",
+            self.log()
+        );
         Host(Some(child))
     }
 }

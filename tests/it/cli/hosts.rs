@@ -110,7 +110,7 @@ fn a_second_host_of_the_same_name_is_refused() {
     let error = site.run(&["run", "--bus", &bus, "--name", NAME, "--roles", "agent"]).error(1);
     assert!(error.contains(NAME) && error.contains("--name"), "{error}");
     // The first one is none the worse.
-    assert!(site.run(&["nodes"]).text().contains(NAME));
+    wait_for("the first host to be listed", || roles(site, NAME).contains(&"agent".to_owned()).then_some(()));
     let error = site.run(&["run", "--name", "other", "--roles", "agent"]).error(3);
     assert!(error.contains("is taken") && error.contains("--bus"), "{error}");
 }
