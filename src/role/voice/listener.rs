@@ -103,7 +103,8 @@ impl Listener {
         let Parts { context, config, phrases, recognizer, pipeline, told } = parts;
         let pipeline = Pipeline::start(pipeline).map_err(RoleError::Setting)?;
         let (looks_out, looks) = mpsc::channel(4);
-        let wake = recognizer.map(|recognizer| WakeEar::new(phrases, recognizer, looks_out));
+        let names: Vec<String> = config.wake.keys().cloned().collect();
+        let wake = recognizer.map(|recognizer| WakeEar::new(phrases, &names, recognizer, looks_out));
         let stops = context.bus.subscribe::<Stop>(subject::STOP).await?;
         let (teller, progress) = mpsc::channel(PROGRESS);
         let mode = match config.mode.as_str() {
