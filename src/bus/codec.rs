@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
+use async_nats::header::{HeaderName, IntoHeaderValue};
 use bytes::Bytes;
 
 use super::message::Message;
@@ -78,7 +79,13 @@ fn essence(content_type: &str) -> &str {
 /// The text of a header; empty if it is absent.
 #[must_use]
 pub fn text<'a>(headers: Option<&'a HeaderMap>, name: &'static str) -> &'a str {
-    headers.and_then(|headers| headers.get(name)).map_or("", |value| value.as_str())
+    // From a constant the name is made without a copy.
+    headers.and_then(|headers| headers.get(HeaderName::from_static(name))).map_or("", |value| value.as_str())
+}
+
+/// Sets a header.
+pub fn set(headers: &mut HeaderMap, name: &'static str, value: impl IntoHeaderValue) {
+    headers.insert(HeaderName::from_static(name), value);
 }
 
 /// The number in a header; `None` if it is absent or no number.

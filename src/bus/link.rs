@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr, ServerError};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr, ServerError, Subject};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use percent_encoding::percent_decode_str;
@@ -154,8 +154,8 @@ impl Link {
     /// Publishes, if the link stands.
     pub(super) async fn publish(
         &self,
-        subject: String,
-        reply: Option<String>,
+        subject: Subject,
+        reply: Option<Subject>,
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<(), BusError> {
@@ -166,7 +166,7 @@ impl Link {
             Some(reply) => self.client.publish_with_reply_and_headers(subject, reply, headers, body).await,
             None => self.client.publish_with_headers(subject, headers, body).await,
         }
-        .map_err(|e| BusError::client(what, e))
+        .map_err(|e| BusError::client(what.as_str(), e))
     }
 }
 

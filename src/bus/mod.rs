@@ -94,13 +94,13 @@ impl Call {
 
     fn headers<M: Message>(&self, request: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, self.format.content_type());
-        headers.insert(header::ACCEPT, self.format.content_type());
-        headers.insert(header::REQ_ID, request);
-        headers.insert(header::DEADLINE_MS, self.time().as_millis().to_string());
-        headers.insert(header::SCHEMA, M::SCHEMA);
+        codec::set(&mut headers, header::CONTENT_TYPE, self.format.content_type());
+        codec::set(&mut headers, header::ACCEPT, self.format.content_type());
+        codec::set(&mut headers, header::REQ_ID, request);
+        codec::set(&mut headers, header::DEADLINE_MS, self.time().as_millis().to_string());
+        codec::set(&mut headers, header::SCHEMA, M::SCHEMA);
         if let Some(turn) = self.turn {
-            headers.insert(header::TRACEPARENT, traceparent(turn));
+            codec::set(&mut headers, header::TRACEPARENT, traceparent(turn));
         }
         headers
     }
@@ -173,9 +173,9 @@ impl Bus {
     /// [`BusError::Disconnected`] at once while the server can't be reached; nothing is kept for later.
     pub async fn publish<M: Message>(&self, subject: String, message: &M) -> Result<(), BusError> {
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, Format::Json.content_type());
-        headers.insert(header::SCHEMA, M::SCHEMA);
-        self.inner.control.publish(subject, None, headers, codec::encode(message, Format::Json)?).await
+        codec::set(&mut headers, header::CONTENT_TYPE, Format::Json.content_type());
+        codec::set(&mut headers, header::SCHEMA, M::SCHEMA);
+        self.inner.control.publish(subject.into(), None, headers, codec::encode(message, Format::Json)?).await
     }
 
     /// Tells whoever watches of something that went wrong and that no caller hears of.
@@ -276,7 +276,12 @@ fn read<M: Message>(reply: &async_nats::Message) -> Result<M, BusError> {
     if let Some(fault) = codec::fault(headers) {
         return Err(fault.into());
     }
-    let kind = codec::text(headers, header::CONTENT_TYPE);
+    decode(reply)
+}
+
+/// Reads the body of a reply that is no error.
+fn decode<M: Message>(reply: &async_nats::Message) -> Result<M, BusError> {
+    let kind = codec::text(reply.headers.as_ref(), header::CONTENT_TYPE);
     codec::decode(kind, &reply.payload)
         .map_err(|e| Fault::failed(format!("the answer on {} can't be read: {e}", reply.subject)).into())
 }
@@ -310,7 +315,9 @@ impl Drop for CancelOnDrop {
                     return;
                 }
                 let subject = subject::cancel(capability, &request);
-                if let Err(error) = bus.inner.control.publish(subject, None, HeaderMap::new(), Bytes::new()).await {
+                if let Err(error) =
+                    bus.inner.control.publish(subject.into(), None, HeaderMap::new(), Bytes::new()).await
+                {
                     tracing::debug!(%error, "a request could not be cancelled");
                 }
             });

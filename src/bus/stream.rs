@@ -17,14 +17,16 @@
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use async_nats::{HeaderMap, StatusCode, Subscriber};
+use async_nats::{HeaderMap, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::sync::watch;
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::codec::{self, Format, header};
@@ -33,13 +35,13 @@ use super::link::{Link, Watch};
 use super::message::fault::{Fault, FaultCode};
 use super::message::{Ask, Message, Replies};
 use super::subject::Target;
-use super::{Bus, Call, CancelOnDrop, GRACE, read};
+use super::{Bus, Call, CancelOnDrop, GRACE, decode};
 
 /// Chunks that may be on the way to a caller that acknowledges.
 pub const CREDIT: u64 = 32;
 /// The caller acknowledges every so many chunks that it has done with; well under [`CREDIT`], so that the worker need
 /// not pause.
-const ACK_EVERY: u64 = 8;
+const ACK_EVERY: u64 = 16;
 /// How long a reader may take nothing before the worker gives up on it.
 const STALL: Duration = Duration::from_secs(30);
 
@@ -50,12 +52,12 @@ pub struct Stream<M> {
     messages: Subscriber,
     watch: Watch,
     guard: CancelOnDrop,
-    until: Instant,
     deadline: Duration,
+    passed: Pin<Box<Sleep>>,
     received: u64,
     acknowledged: u64,
     /// Where to acknowledge, as the last chunk said.
-    control: Option<String>,
+    control: Option<Subject>,
     over: bool,
     message: PhantomData<fn() -> M>,
 }
@@ -78,17 +80,17 @@ impl Bus {
         let inbox = link.client.new_inbox();
         let id = inbox.rsplit('.').next().unwrap_or_default().to_owned();
         let mut headers = call.headers::<A>(&id);
-        headers.insert(header::CREDIT, CREDIT.to_string());
+        codec::set(&mut headers, header::CREDIT, CREDIT.to_string());
         let messages = link.client.subscribe(inbox.clone()).await.map_err(|e| BusError::client(subject.as_str(), e))?;
-        link.publish(subject.clone(), Some(inbox), headers, body).await?;
+        link.publish(subject.as_str().into(), Some(inbox.into()), headers, body).await?;
         Ok(Stream {
             guard: CancelOnDrop::new(self, A::VERB.capability, &id, call),
             bus: self.clone(),
             subject,
             messages,
             watch,
-            until: Instant::now() + call.time() + GRACE,
             deadline: call.time(),
+            passed: Box::pin(tokio::time::sleep(call.time() + GRACE)),
             received: 0,
             acknowledged: 0,
             control: None,
@@ -139,7 +141,7 @@ impl<M: Message> Stream<M> {
             biased;
             message = self.messages.next() => message,
             error = self.watch.broken(&self.subject) => return Some(Err(error)),
-            () = tokio::time::sleep_until(self.until.into()) => {
+            () = &mut self.passed => {
                 let (subject, ms) = (self.subject.clone(), self.deadline.as_millis());
                 return Some(Err(BusError::Deadline { subject, ms }));
             }
@@ -151,29 +153,32 @@ impl<M: Message> Stream<M> {
             return Some(Err(BusError::Nobody { subject: self.subject.clone() }));
         }
         let headers = message.headers.as_ref();
-        if codec::text(headers, header::STATUS) == "200" {
-            let sent = codec::number(headers, header::CHUNKS).unwrap_or_default();
-            if sent == self.received {
-                return None;
-            }
-            return Some(Err(self.cut(format!("{} of {sent} chunks arrived", self.received))));
-        }
-        let item = match read(&message) {
-            Ok(item) => item,
-            Err(error) => return Some(Err(error)),
-        };
         match codec::number(headers, header::SEQ) {
             Some(seq) if seq == self.received => {}
             Some(seq) => return Some(Err(self.cut(format!("chunk {} is missing (got {seq})", self.received)))),
-            // Not a chunk but the one reply to a caller who wants no stream.
-            None if self.received == 0 => {
+            None if codec::text(headers, header::STATUS) == "200" => {
+                let sent = codec::number(headers, header::CHUNKS).unwrap_or_default();
+                let why = || format!("{} of {sent} chunks arrived", self.received);
+                return (sent != self.received).then(|| Err(self.cut(why())));
+            }
+            None => {
+                if let Some(fault) = codec::fault(headers) {
+                    return Some(Err(fault.into()));
+                }
+                // Not a chunk but the one reply to a caller who wants no stream.
+                if self.received > 0 {
+                    return Some(Err(self.cut("a chunk without a number arrived")));
+                }
                 self.over = true;
                 self.guard.disarm();
             }
-            None => return Some(Err(self.cut("a chunk without a number arrived"))),
         }
+        let item = match decode(&message) {
+            Ok(item) => item,
+            Err(error) => return Some(Err(error)),
+        };
         self.received += 1;
-        self.control = message.reply.map(async_nats::Subject::into_string);
+        self.control = message.reply;
         Some(Ok(item))
     }
 
@@ -270,7 +275,9 @@ impl<M> Clone for Sink<M> {
 struct Inner {
     bus: Bus,
     replies: Replies,
-    reply: Option<String>,
+    reply: Option<Subject>,
+    /// Where the caller acknowledges.
+    control: Subject,
     format: Format,
     streaming: bool,
     credit: Option<u64>,
@@ -285,7 +292,7 @@ struct Inner {
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) replies: Replies,
-    pub(super) reply: Option<String>,
+    pub(super) reply: Option<Subject>,
     pub(super) format: Format,
     /// Whether chunks go out at all, or the summary alone.
     pub(super) streaming: bool,
@@ -306,6 +313,7 @@ impl<M: Message> Sink<M> {
             bus: bus.clone(),
             replies,
             reply,
+            control: format!("{}.{id}", workers.prefix).into(),
             format,
             streaming,
             credit,
@@ -338,7 +346,7 @@ impl<M: Message> Sink<M> {
         let Some(reply) = inner.reply.clone().filter(|_| inner.streaming) else {
             return Ok(());
         };
-        let (link, workers) = (inner.bus.link(inner.replies), inner.bus.workers(inner.replies));
+        let link = inner.bus.link(inner.replies);
         let mut sending = inner.sending.lock().await;
         let watch = match &mut *sending {
             Some(watch) => watch,
@@ -350,10 +358,9 @@ impl<M: Message> Sink<M> {
         }
         let body = codec::encode(chunk, inner.format)?;
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, inner.format.content_type());
-        headers.insert(header::SEQ, inner.sent.load(Ordering::Acquire).to_string());
-        let control = format!("{}.{}", workers.prefix, inner.id);
-        link.publish(reply, Some(control), headers, body).await.map_err(|e| e.to_fault())?;
+        codec::set(&mut headers, header::CONTENT_TYPE, inner.format.content_type());
+        codec::set(&mut headers, header::SEQ, inner.sent.load(Ordering::Acquire).to_string());
+        link.publish(reply, Some(inner.control.clone()), headers, body).await.map_err(|e| e.to_fault())?;
         inner.sent.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }

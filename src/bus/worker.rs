@@ -5,9 +5,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::HeaderMap;
 use async_nats::service::Request;
 use async_nats::service::error::Error as ServiceError;
+use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use tokio::sync::Semaphore;
@@ -38,6 +38,8 @@ const MAX_ERROR_CHARS: usize = 2_000;
 #[derive(Debug)]
 pub(super) struct Worker {
     bus: Bus,
+    /// Who says it, on every reply.
+    node: HeaderValue,
     link: Link,
     spec: ServiceSpec,
     slots: Semaphore,
@@ -57,7 +59,8 @@ struct Requests {
 impl Worker {
     pub(super) fn new(bus: &Bus, link: &Link, spec: ServiceSpec) -> Self {
         let (slots, running, tasks) = (Semaphore::new(spec.slots), Mutex::default(), TaskTracker::new());
-        Self { bus: bus.clone(), link: link.clone(), spec, slots, running, tasks }
+        let node = HeaderValue::from(codec::one_line(bus.node()));
+        Self { bus: bus.clone(), node, link: link.clone(), spec, slots, running, tasks }
     }
 
     /// Requests being worked on.
@@ -160,7 +163,7 @@ impl Worker {
         let id = codec::text(headers, header::REQ_ID);
         let _running = Running::enter(self, id, &cancel);
         let streaming = A::REPLIES != Replies::One && asked.wants_stream();
-        let reply = request.message.reply.as_ref().map(ToString::to_string);
+        let reply = request.message.reply.clone();
         let credit = codec::number(headers, header::CREDIT);
         let wanted = Wanted { replies: A::REPLIES, reply, format, streaming, credit };
         let replies = Sink::new(&self.bus, wanted, cancel.clone());
@@ -190,11 +193,11 @@ impl Worker {
             }
         };
         let mut out = HeaderMap::new();
-        out.insert(header::NODE, codec::one_line(self.bus.node()).as_str());
+        codec::set(&mut out, header::NODE, self.node.clone());
         if streaming {
             replies.send(&reply).await?;
-            out.insert(header::STATUS, "200");
-            out.insert(header::CHUNKS, replies.sent().to_string());
+            codec::set(&mut out, header::STATUS, "200");
+            codec::set(&mut out, header::CHUNKS, replies.sent().to_string());
             return Ok((Bytes::new(), out));
         }
         let raw = reply.to_raw().transpose()?.filter(|(kind, _)| accept.is_empty() || accept == *kind);
@@ -203,7 +206,7 @@ impl Worker {
             None => (format.content_type(), codec::encode(&reply, format)?),
         };
         self.link.check_size(&format!("the answer of {}", A::VERB), body.len()).map_err(|e| e.to_fault())?;
-        out.insert(header::CONTENT_TYPE, kind);
+        codec::set(&mut out, header::CONTENT_TYPE, kind);
         Ok((body, out))
     }
 
@@ -226,7 +229,7 @@ impl Worker {
                 let status = codec::one_line(&fault.message).chars().take(MAX_ERROR_CHARS).collect();
                 let error = ServiceError { status, code: fault.code.number() };
                 let mut headers = HeaderMap::new();
-                headers.insert(header::NODE, codec::one_line(self.bus.node()).as_str());
+                codec::set(&mut headers, header::NODE, self.node.clone());
                 request.respond_with_headers(Err(error), headers).await
             }
         };

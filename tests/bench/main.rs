@@ -14,6 +14,7 @@
 )]
 
 mod audio;
+mod bus;
 mod host;
 #[path = "../it/support/jack.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]
@@ -51,6 +52,7 @@ struct Options {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Section {
+    Bus,
     Audio,
     Speech,
     Host,
@@ -59,6 +61,7 @@ enum Section {
 impl Section {
     fn run(self, scope: Scope) -> anyhow::Result<Vec<Row>> {
         match self {
+            Self::Bus => bus::run(scope),
             Self::Audio => audio::run(scope),
             Self::Speech => speech::run(scope),
             Self::Host => host::run(scope),

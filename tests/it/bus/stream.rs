@@ -133,15 +133,15 @@ async fn a_reader_that_stalls_makes_the_worker_pause() {
     let mut stream = within(other.open(Target::Any, &chat(1, true), &call())).await.unwrap();
     let mut read = 0;
     for round in 0..20 {
-        within(left.wait_for(|left| *left >= CREDIT + read / 8 * 8)).await.unwrap();
+        within(left.wait_for(|left| *left >= CREDIT + read / 16 * 16)).await.unwrap();
         // A whole round trip later the worker still waits.
         within(other.ask(Target::Any, &sidetone::bus::message::stt::Request::default(), &call())).await.unwrap();
-        assert_eq!(*left.borrow(), CREDIT + read / 8 * 8, "round {round}");
-        // What has been read is acknowledged when more is asked for, by eights.
-        for _ in 0..8 {
+        assert_eq!(*left.borrow(), CREDIT + read / 16 * 16, "round {round}");
+        // What has been read is acknowledged when more is asked for, by sixteens.
+        for _ in 0..16 {
             within(stream.next()).await.unwrap().unwrap();
         }
-        read += if round == 0 { 7 } else { 8 };
+        read += if round == 0 { 15 } else { 16 };
     }
     drop(stream);
     assert_eq!(within(ends.recv()).await.unwrap().code, FaultCode::Cancelled);
