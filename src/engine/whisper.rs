@@ -249,6 +249,9 @@ impl Recognizer for Whisper {
             params.set_audio_ctx(positions);
             params.set_max_tokens(tokens);
             params.set_single_segment(true);
+            // Of one segment they would tell nothing, and looking for them makes tiny.en end clips of 20 s and more before
+            // their last words.
+            params.set_no_timestamps(true);
             // No second try at a higher temperature: it doubles the time and seldom helps a short clip.
             params.set_temperature_inc(0.0);
         }
