@@ -16,6 +16,8 @@ use super::{Transcription, default_threads};
 
 /// Whisper hears in windows of 30 s.
 const WINDOW_SAMPLES: usize = 30 * RECOGNIZER_RATE_HZ as usize;
+/// From this length on (15 s) a clip is heard without timestamps.
+const LONG_SAMPLES: usize = 15 * RECOGNIZER_RATE_HZ as usize;
 /// whisper.cpp refuses clips under 1 s; shorter ones get silence appended up to this.
 const MIN_SAMPLES: usize = RECOGNIZER_RATE_HZ as usize * 11 / 10;
 /// Samples per position of the encoder's context: 20 ms.
@@ -249,6 +251,9 @@ impl Recognizer for Whisper {
             params.set_audio_ctx(positions);
             params.set_max_tokens(tokens);
             params.set_single_segment(true);
+            // Of one segment they would tell nothing, and looking for them makes tiny.en end clips of 20 s and more before
+            // their last words. Of short clips they help to tell a noise from a word.
+            params.set_no_timestamps(clip.len() > LONG_SAMPLES);
             // No second try at a higher temperature: it doubles the time and seldom helps a short clip.
             params.set_temperature_inc(0.0);
         }

@@ -44,6 +44,20 @@ fn speech_goes_into_a_file_or_a_pipe() {
 }
 
 #[test]
+fn a_long_speech_is_heard_to_its_end() {
+    let Some(site) = shared() else { return };
+    let text = "The sky is blue because of a process called scattering. When sunlight reaches our planet, it is just a tiny \
+                fraction of it, but it is enough to make it appear blue. This is because of the way light interacts with \
+                matter, specifically with the color of the atmosphere. The blue color is a result of the way light is \
+                absorbed and scattered by the molecules of air, but the human eye is designed to see the color of the \
+                atmosphere, which is why we can see the sky as blue.";
+    let file = site.file("speech.wav");
+    site.run(&["say", text, "-o", file.to_str().unwrap()]).text();
+    let heard = site.run(&["transcribe", file.to_str().unwrap()]).text().to_lowercase();
+    assert!(heard.starts_with("the sky is blue because") && heard.contains("we can see the sky as blue"), "{heard}");
+}
+
+#[test]
 fn what_nobody_can_speak_is_refused_with_what_there_is() {
     let Some(site) = shared() else { return };
     let error = site.run(&["say", "Hello.", "-o", "-", "--voice", "nobody"]).error(1);
