@@ -170,9 +170,11 @@ async fn a_turn_is_led_by_hand() {
     assert!(follow.story().iter().all(|seen| !matches!(seen, Seen::Session(event) if event.what.kind() == "reply")));
     peers.permits.add_permits(1);
     follow.state(Idle).await;
-    let reply = follow.session("the reply", |what| if let What::Reply { text, .. } = what { Some(text.clone()) } else { None });
+    let reply =
+        follow.session("the reply", |what| if let What::Reply { text, .. } = what { Some(text.clone()) } else { None });
     assert_eq!(reply.await, "Here it is. And then there was more.");
-    let times = follow.session("the times", |what| if let What::Times(times) = what { Some(*times) } else { None }).await;
+    let times =
+        follow.session("the times", |what| if let What::Times(times) = what { Some(*times) } else { None }).await;
     assert_eq!(times.spoken_ms, 800);
     follow.story();
     studio.take_heard();
@@ -249,7 +251,8 @@ async fn a_turn_is_led_by_hand() {
         let headers = reply.headers.unwrap();
         assert_eq!(headers.get("Nats-Service-Error-Code").unwrap().as_str(), "400", "{body}");
         nats.publish(subject.clone(), body.into()).await.unwrap();
-        let fault = follow.until("a fault", |seen| if let Seen::Fault(fault) = seen { Some(fault.clone()) } else { None });
+        let fault =
+            follow.until("a fault", |seen| if let Seen::Fault(fault) = seen { Some(fault.clone()) } else { None });
         let fault = fault.await;
         assert!(fault.code == FaultCode::Invalid && fault.message.contains(&subject), "{fault:?}");
     }
@@ -262,7 +265,8 @@ async fn what_fails_is_said_once_with_its_stage_and_heard() {
         return;
     }
     let jack = JackServer::start(48_000, 256);
-    let (host, mut studio, mut follow, peers) = start(&jack, &["voice.turn_timeout_ms=2500", "voice.stt_timeout_ms=1500"]).await;
+    let (host, mut studio, mut follow, peers) =
+        start(&jack, &["voice.turn_timeout_ms=2500", "voice.stt_timeout_ms=1500"]).await;
     let broken = || Err::<(), _>(Fault::failed("it broke, as its script says"));
     let good = Script::default;
     for (stage, why, script) in [

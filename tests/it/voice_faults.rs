@@ -114,7 +114,8 @@ async fn a_host_that_is_told_to_end_finishes_what_it_says() {
     let jack = JackServer::start(48_000, 256);
     let (mut host, studio, mut follow) = start(&jack).await;
     // 60 ms a letter; more than is made ahead.
-    let text = "This is said first and is long. This comes after it and is long. Then there is more of it. That is all of it.";
+    let text =
+        "This is said first and is long. This comes after it and is long. Then there is more of it. That is all of it.";
     let letters = text.chars().filter(|c| c.is_alphanumeric()).count();
     host.control(Control::Say { text: text.to_owned() }).await.unwrap();
     follow.state(Speaking).await;

@@ -40,7 +40,10 @@ mod tests {
             let peak = samples.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
             assert!(peak <= PEAK && peak > PEAK * 0.9, "{rate_hz} Hz: peak {peak}");
             assert!(samples.windows(2).all(|pair| (pair[1] - pair[0]).abs() <= steepest), "{rate_hz} Hz clicks");
-            assert!(samples[0].abs() < 1e-3 && samples[samples.len() - 1].abs() < 1e-3, "{rate_hz} Hz clicks at an end");
+            assert!(
+                samples[0].abs() < 1e-3 && samples[samples.len() - 1].abs() < 1e-3,
+                "{rate_hz} Hz clicks at an end"
+            );
         }
     }
 }

@@ -12,8 +12,8 @@ use ulid::Ulid;
 
 use super::Told;
 use super::answer::{Failure, Progress, Task, Teller, answer, transcribe};
-use super::mouth::{self, Output, SharedOutput, Spoken};
 use super::earcon;
+use super::mouth::{self, Output, SharedOutput, Spoken};
 use super::pipeline::{Command, Heard, Pipeline, PipelineSettings, Speech, Utterance};
 use super::turn::{Action, Input, Outcome, Turn, Woken};
 use super::wake::{Look, WakeEar};

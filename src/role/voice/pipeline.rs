@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::audio::{
-    AudioEvent, Capture, EndReason, JackSettings, JackStatus, JackSupervisor, Playback, Resampler, Segment, SegmentEvent,
-    SegmentSettings, Segmenter, VAD_RATE_HZ, Vad, build_vad,
+    AudioEvent, Capture, EndReason, JackSettings, JackStatus, JackSupervisor, Playback, Resampler, Segment,
+    SegmentEvent, SegmentSettings, Segmenter, VAD_RATE_HZ, Vad, build_vad,
 };
 
 /// How often to look for audio. It bounds what the thread adds to the end of an utterance.
