@@ -201,6 +201,7 @@ async fn what_is_not_meant_for_it_stays_here_and_what_interrupts_it_is_heard() {
     host.control(Control::Say { text: long }).await.unwrap();
     follow.state(Idle).await;
     follow.state(Speaking).await;
+    studio.take_heard();
     studio.sounds().await;
     studio.say(&stop).await;
     let state = follow.state(WakeDetected).await;

@@ -76,7 +76,6 @@ pub struct Mouth(mpsc::Sender<String>);
 impl Mouth {
     /// Opens it; gives it, and the work of speaking, which ends when all has been heard. The work tells `first_sound` when
     /// the first sample has left. Dropping the work breaks it off; what is queued in JACK is for the caller to flush.
-    #[must_use]
     pub fn open(voice: Voice, first_sound: oneshot::Sender<()>) -> (Self, impl Future<Output = Result<Spoken, Fault>>) {
         let (sentences, received) = mpsc::channel(SENTENCES);
         (Self(sentences), speak(voice, received, first_sound))

@@ -84,9 +84,10 @@ impl Studio {
         let begun = Instant::now();
         let wanted = (self.rate_hz * ms / 1_000) as usize;
         loop {
-            let heard = self.heard.lock().unwrap();
-            let silent = heard.iter().rev().take(wanted).filter(|sample| sample.abs() < 1e-4).count();
-            drop(heard);
+            let silent = {
+                let heard = self.heard.lock().unwrap();
+                heard.iter().rev().take(wanted).filter(|sample| sample.abs() < 1e-4).count()
+            };
             if silent == wanted {
                 return begun.elapsed();
             }
