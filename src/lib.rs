@@ -1,4 +1,37 @@
 //! Sidetone: one voice and agent system out of a handful of Linux hosts.
+//!
+//! Every host runs this program with some roles switched on. Roles talk only over NATS, even on one host. Audio that
+//! must be in time stays in JACK. What was said and done is kept in JetStream.
+//!
+//! ```text
+//! JACK in → ring → VAD → wake → utterance ─ stt.request ─▶ transcript ─ agent.run ─▶ command match
+//!                                                                        ├─ hit: its action
+//! JACK out ◀ ring ◀ PCM chunks ◀─ tts.stream ─ sentences ◀─ text deltas ◀┴─ miss: llm.chat
+//! ```
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`cli`] | one file a subcommand, named as the subcommand |
+//! | [`node`] | the host: starts the roles, restarts what fails, drains under a deadline |
+//! | [`role`] | trait `Role`, the table `ROLES`; a file or folder a role |
+//! | [`bus`] | the sole user of NATS: subjects, messages, services, streams, sessions, who is there, the contract |
+//! | [`audio`] | JACK, rings, resampling, VAD, endpointing, wake phrases; knows neither bus nor tokio |
+//! | [`engine`] | speech to text, text to speech, chat: traits, and tables from name to builder |
+//! | [`sound`] | between samples and what the bus carries |
+//! | [`text`] | sentences of a stream of text; what of a text is spoken |
+//! | [`config`] | every setting: typed, defaulted; unknown keys refused |
+//! | [`models`] | the catalogue of models, and how they are had |
+//! | [`process`], [`home`], [`secret`], [`telemetry`] | child processes; the host's folder; keys that do not print; logging |
+//!
+//! What holds everywhere, and what a test holds to where it can:
+//!
+//! - `main → cli → node → role → {bus, audio, engine}`. Roles never import roles; `audio` and `engine` never import `bus`.
+//! - A subject is spelled in [`bus::subject`] and nowhere else.
+//! - Decisions are pure: the turn, the endpointing, the command matcher, the sentence splitter take values and give values.
+//! - `process()` does not allocate, lock, block, log or call the system.
+//! - Every queue is bounded, and what happens when it is full is written beside it. Nothing waits without a deadline.
+//! - An error says what was tried, on what, why it can't be, and what would do.
+//! - What was said stays out of log texts.
 
 pub mod audio;
 pub mod bus;
@@ -11,5 +44,6 @@ pub mod node;
 pub mod process;
 pub mod role;
 pub mod secret;
+pub mod sound;
 pub mod telemetry;
 pub mod text;

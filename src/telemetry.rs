@@ -7,9 +7,9 @@ use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-/// What is logged unless `SIDETONE_LOG` or `--log` says otherwise. The NATS client is quiet: the bus says what matters. So is
-/// Whisper, which takes a transcription that was cancelled for an error; the engine returns what matters.
-const DEFAULT: &str = "info,async_nats=error,whisper_rs=off";
+/// What is logged unless `SIDETONE_LOG` or `--log` says otherwise. The NATS client, the decoders and Whisper are quiet: `bus`,
+/// `audio` and `engine` say what matters (Whisper takes a transcription that was cancelled for an error).
+const DEFAULT: &str = "info,async_nats=error,whisper_rs=off,jack_sys=warn,symphonia=off";
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]

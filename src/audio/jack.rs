@@ -82,7 +82,7 @@ pub enum JackError {
     NoLibrary(String),
     /// No server of that name runs, or it belongs to another user.
     #[error(
-        "no JACK server '{server}' answers; start one as this user, such as 'jackd -R -d alsa', or name the right one in the listener's 'server' or $JACK_DEFAULT_SERVER"
+        "no JACK server '{server}' answers; start one as this user, such as 'jackd -R -d alsa', or name the right one in jack.server or $JACK_DEFAULT_SERVER"
     )]
     NoServer {
         /// The server that was asked.
@@ -318,6 +318,12 @@ impl JackClient {
             }
         }
         ports.into_iter().map(|port| port.name).collect()
+    }
+
+    /// The audio ports of the graph; none once the server has gone.
+    #[must_use]
+    pub fn ports(&self) -> Vec<PortInfo> {
+        self.client().map(audio_ports).unwrap_or_default()
     }
 
     /// The client while its server lives.

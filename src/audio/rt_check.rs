@@ -1,5 +1,5 @@
 //! Watches over the live JACK callback in builds with feature `rt-check`: an allocation in it aborts the process, and how
-//! long it takes is counted. In other builds nothing of this is there.
+//! long it takes is counted and logged. In other builds nothing of this is there.
 
 /// Runs the callback's work.
 #[cfg(not(feature = "rt-check"))]
@@ -7,10 +7,14 @@ pub(super) fn watched<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-#[cfg(feature = "rt-check")]
-pub(super) use checking::watched;
+/// Logs how long the callbacks took so far.
+#[cfg(not(feature = "rt-check"))]
+pub(super) fn report() {}
+
 #[cfg(feature = "rt-check")]
 pub use checking::{CALLBACK_TIMES, CallbackTimes};
+#[cfg(feature = "rt-check")]
+pub(super) use checking::{report, watched};
 
 #[cfg(feature = "rt-check")]
 mod checking {
@@ -33,6 +37,13 @@ mod checking {
         let done = assert_no_alloc::assert_no_alloc(work);
         CALLBACK_TIMES.add(start.elapsed().as_nanos());
         done
+    }
+
+    /// Logs how long the callbacks of this process took so far.
+    pub(in crate::audio) fn report() {
+        let us = |quantile| CALLBACK_TIMES.quantile_us(quantile).unwrap_or_default();
+        let (count, p50_us, p99_us, max_us) = (CALLBACK_TIMES.count(), us(0.5), us(0.99), us(1.0));
+        tracing::debug!(count, p50_us, p99_us, max_us, "callback times");
     }
 
     /// A histogram that a callback may fill.

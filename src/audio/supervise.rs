@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::jack::{JackClient, JackError, JackSettings};
 use super::ring::{Capture, Playback};
+use super::rt_check;
 
 /// How often to look even if JACK reports nothing.
 const TICK: Duration = Duration::from_secs(1);
@@ -226,6 +227,7 @@ impl Run {
                     self.publish(rate_hz, buffer_frames);
                     self.send(AudioEvent::Changed { rate_hz, buffer_frames })?;
                 }
+                rt_check::report();
                 std::thread::park_timeout(TICK);
             }
             Ok(())

@@ -3,19 +3,21 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::jetstream::object_store::{Config, ObjectStore};
+use async_nats::jetstream::object_store::{Config, GetErrorKind, ObjectStore};
 use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use super::Bus;
 use super::error::BusError;
+use super::link::Watch;
+use super::message::fault::{Fault, FaultCode};
 
 /// The store's name.
 pub const BUCKET: &str = "CLIPS";
 const MAX_AGE: Duration = Duration::from_secs(24 * 3_600);
-/// All clips together; the oldest go when a new one would not fit.
-const MAX_BYTES: i64 = 4 << 30;
+/// All clips together; one that does not fit is refused. The server sets this much of its store aside.
+const MAX_BYTES: i64 = 1 << 30;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Bus {
@@ -28,36 +30,51 @@ impl Bus {
     /// Keeps a clip; gives its name.
     ///
     /// # Errors
-    /// [`BusError::JetStream`] when the server has no JetStream or no room, or takes longer than a minute.
+    /// [`BusError::Disconnected`] while the link is down; [`BusError::JetStream`] when the server has no JetStream or no
+    /// room, or takes longer than a minute.
     pub async fn put_clip(&self, audio: &[u8]) -> Result<String, BusError> {
+        let what = "keeping a clip in CLIPS";
+        let mut watch = self.inner.audio.watch(what)?;
         let name = ulid::Ulid::generate().to_string();
         let put = async {
             let store = self.clips().await?;
             let mut reader = audio;
-            store.put(name.as_str(), &mut reader).await.map_err(|e| BusError::jetstream("keeping a clip in CLIPS", e))
+            store.put(name.as_str(), &mut reader).await.map_err(|e| BusError::jetstream(what, e))
         };
-        within("keeping a clip in CLIPS", put).await?;
+        within(what, &mut watch, put).await?;
         Ok(name)
     }
 
     /// Fetches the clip `name`, of at most `max_bytes`.
     ///
     /// # Errors
-    /// [`BusError::JetStream`] when it is not there (any more), is too large, or does not come within a minute.
+    /// [`BusError::Fault`] when it is not there (any more) or is too large; [`BusError::Disconnected`] while the link is
+    /// down; [`BusError::JetStream`] when it does not come whole within a minute.
     pub async fn get_clip(&self, name: &str, max_bytes: usize) -> Result<Bytes, BusError> {
         let what = format!("fetching the clip {name:?} from CLIPS");
+        let mut watch = self.inner.audio.watch(&what)?;
+        let failed = |error: &dyn std::fmt::Display| BusError::jetstream(what.as_str(), error);
         let get = async {
             let store = self.clips().await?;
-            let mut object = store.get(name).await.map_err(|e| BusError::jetstream(what.as_str(), e))?;
-            if object.info().size > max_bytes {
-                let why = format!("it is {} bytes, and {max_bytes} are taken", object.info().size);
-                return Err(BusError::jetstream(what.as_str(), why));
+            let object = store.get(name).await.map_err(|error| match error.kind() {
+                GetErrorKind::NotFound => {
+                    Fault::not_found(format!("there is no clip {name:?} in CLIPS (they are kept for a day)")).into()
+                }
+                _ => failed(&error),
+            })?;
+            let bytes = object.info().size;
+            if bytes > max_bytes {
+                let text = format!("the clip {name:?} is {bytes} bytes, and {max_bytes} are taken");
+                return Err(Fault::new(FaultCode::TooLarge, text).into());
             }
-            let mut bytes = Vec::with_capacity(object.info().size);
-            object.read_to_end(&mut bytes).await.map_err(|e| BusError::jetstream(what.as_str(), e))?;
-            Ok(Bytes::from(bytes))
+            let mut audio = Vec::with_capacity(bytes);
+            object.take(max_bytes as u64).read_to_end(&mut audio).await.map_err(|e| failed(&e))?;
+            if audio.len() != bytes {
+                return Err(failed(&format!("{} of its {bytes} bytes came", audio.len())));
+            }
+            Ok(Bytes::from(audio))
         };
-        within(&what, get).await
+        within(&what, &mut watch, get).await
     }
 
     async fn clips(&self) -> Result<ObjectStore, BusError> {
@@ -76,8 +93,16 @@ impl Bus {
     }
 }
 
-async fn within<T>(what: &str, work: impl Future<Output = Result<T, BusError>>) -> Result<T, BusError> {
-    timeout(TIMEOUT, work)
-        .await
-        .unwrap_or_else(|_| Err(BusError::jetstream(what, format!("not done within {} s", TIMEOUT.as_secs()))))
+async fn within<T>(
+    what: &str,
+    watch: &mut Watch,
+    work: impl Future<Output = Result<T, BusError>>,
+) -> Result<T, BusError> {
+    tokio::select! {
+        biased;
+        result = timeout(TIMEOUT, work) => result.unwrap_or_else(|_| {
+            Err(BusError::jetstream(what, format!("not done within {} s", TIMEOUT.as_secs())))
+        }),
+        error = watch.broken(what) => Err(error),
+    }
 }

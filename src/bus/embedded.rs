@@ -1,5 +1,6 @@
 //! The embedded server: a real `nats-server` with JetStream on loopback, started and supervised by the first host.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub async fn start(home: &Home, port: u16) -> Result<Supervised, BusError> {
     let folder = home.state().join("nats");
     let config = folder.join("nats-server.conf");
     tokio::fs::create_dir_all(&folder).await.map_err(|e| failed(format!("can't make {}: {e}", folder.display())))?;
+    let lock = lock(&folder).map_err(failed)?;
     tokio::fs::write(&config, render(port, &folder))
         .await
         .map_err(|e| failed(format!("can't write {}: {e}", config.display())))?;
@@ -45,13 +47,30 @@ pub async fn start(home: &Home, port: u16) -> Result<Supervised, BusError> {
         program: home.program("nats-server"),
         args: vec!["-c".into(), config.into()],
         env: Vec::new(),
-        ready: ReadyProbe::tcp(address),
+        // The lock goes with the specification, which lives as long as the server is kept up.
+        ready: ReadyProbe::new(move || {
+            let _ = &lock;
+            async move { TcpStream::connect(address).await.is_ok() }
+        }),
         ready_timeout: READY_TIMEOUT,
         install_hint:
             "install nats-server 2.12 or newer (`make setup` in a checkout does), or set bus.url to a server of yours"
                 .to_owned(),
     };
     Supervised::start(spec).await.map_err(|e| failed(e.to_string()))
+}
+
+/// Keeps a second server, on another port, away from the same store, which it would spoil.
+fn lock(folder: &Path) -> Result<File, String> {
+    let path = folder.join("lock");
+    let file = File::create(&path).map_err(|e| format!("can't make {}: {e}", path.display()))?;
+    file.try_lock().map_err(|_| {
+        format!(
+            "the store {} is in use by another host on this machine: use that host's bus, or give this one another --home",
+            folder.display()
+        )
+    })?;
+    Ok(file)
 }
 
 /// The server's configuration. An acknowledged event must survive a power failure: every write is synced.

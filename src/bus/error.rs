@@ -19,6 +19,12 @@ pub enum BusError {
         /// What was to be done.
         what: String,
     },
+    /// The server's permissions forbid the request.
+    #[error("this host may not publish on {subject}: allow it in the NATS server's permissions for this user")]
+    Denied {
+        /// The subject that was asked.
+        subject: String,
+    },
     /// Nobody serves the subject.
     #[error("nobody offers {subject}: start a host with that role (`sidetone nodes` shows who is there)")]
     Nobody {
@@ -52,7 +58,7 @@ pub enum BusError {
         max: usize,
     },
     /// Whoever was asked says why not.
-    #[error("{}", .0.message)]
+    #[error(transparent)]
     Fault(#[from] Fault),
     /// JetStream refused.
     #[error("JetStream: {what}: {why}")]
@@ -78,7 +84,7 @@ impl BusError {
     pub const fn can_retry(&self) -> bool {
         match self {
             Self::Fault(fault) => fault.code.can_retry(),
-            Self::TooLarge { .. } => false,
+            Self::TooLarge { .. } | Self::Denied { .. } => false,
             _ => true,
         }
     }

@@ -1,10 +1,13 @@
 //! One connection to NATS, and knowing when it is down.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use async_nats::{Client, Event, HeaderMap, ServerError};
+use async_nats::connection::State;
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr, ServerError};
 use bytes::Bytes;
 use futures::StreamExt as _;
+use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -21,11 +24,25 @@ const SUBSCRIPTION_CAPACITY: usize = 4_096;
 /// Header bytes that are added to a body at most, short of an error's text.
 const HEADER_ALLOWANCE: usize = 1_024;
 
-/// How often the link was lost, and whether it stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct LinkState {
+/// Refusals by the server that are remembered: those of one round trip.
+const REFUSALS: usize = 16;
+
+/// Whether the link stands, how often it was lost, and what the server refused last.
+#[derive(Debug, Clone, Default)]
+struct LinkState {
     up: bool,
     losses: u64,
+    /// How many refusals there were, and the latest of them, newest first.
+    refusals: u64,
+    refused: VecDeque<String>,
+}
+
+impl LinkState {
+    /// Whether the server has refused to publish on `subject`, after its first `before` refusals.
+    fn has_refused(&self, subject: &str, before: u64) -> bool {
+        let new = usize::try_from(self.refusals - before).unwrap_or(REFUSALS);
+        self.refused.iter().take(new).any(|error| refuses_publish(error, subject))
+    }
 }
 
 /// A connection. Cloning shares it.
@@ -36,11 +53,15 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects to `url`, once; `name` is shown in the server's connection list.
+    /// Connects to `url`, once; `name` is shown in the server's connection list. Several addresses, of which any will
+    /// do, are separated by commas.
     pub(super) async fn connect(url: &str, name: &str) -> Result<Self, BusError> {
-        let (sender, state) = watch::channel(LinkState { up: true, losses: 0 });
+        let failed = |why: String| BusError::Connect { url: without_password(url), why };
+        let servers: Result<Vec<ServerAddr>, _> = url.split(',').map(|address| address.trim().parse()).collect();
+        let servers = servers.map_err(|e| failed(e.to_string()))?;
+        let (sender, state) = watch::channel(LinkState { up: true, ..LinkState::default() });
         let label = name.to_owned();
-        let client = async_nats::ConnectOptions::new()
+        let client = with_login(ConnectOptions::new(), &servers)
             .name(name)
             .ping_interval(PING_INTERVAL)
             .connection_timeout(CONNECT_TIMEOUT)
@@ -53,9 +74,9 @@ impl Link {
                 note(&label, &event, &sender);
                 async {}
             })
-            .connect(url)
+            .connect(servers)
             .await
-            .map_err(|e| BusError::Connect { url: without_password(url), why: describe(&e) })?;
+            .map_err(|e| failed(describe(&e)))?;
         let link = Self { client, state };
         link.ready().await?;
         Ok(link)
@@ -63,7 +84,8 @@ impl Link {
 
     /// Whether the connection stands right now.
     pub(super) fn is_up(&self) -> bool {
-        self.state.borrow().up
+        // The client knows a moment before its events tell.
+        self.client.connection_state() == State::Connected && self.state.borrow().up
     }
 
     /// Waits until the connection stands.
@@ -87,6 +109,18 @@ impl Link {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// Starts to watch over a request on `subject`, before it is sent. Fails at once if the link is down.
+    pub(super) fn watch(&self, subject: &str) -> Result<Watch, BusError> {
+        let state = self.state.clone();
+        let (losses, refusals) = {
+            let now = state.borrow();
+            (now.losses, now.refusals)
+        };
+        // Looked at after the count was taken, so that a loss in between is seen by one or the other.
+        self.check(subject)?;
+        Ok(Watch { state, losses, refusals })
     }
 
     /// Checks that `bytes` of body fit into one message.
@@ -136,6 +170,47 @@ impl Link {
     }
 }
 
+/// Logs in with what the address says (`nats://user:password@host`, `nats://token@host`): the client leaves that out.
+fn with_login(options: ConnectOptions, servers: &[ServerAddr]) -> ConnectOptions {
+    let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    match servers.iter().find_map(|server| Some((server.username()?, server.password()))) {
+        Some((user, Some(password))) => options.user_and_password(plain(user), plain(password)),
+        Some((token, None)) => options.token(plain(token)),
+        None => options,
+    }
+}
+
+/// Watches over what was sent on a link.
+#[derive(Debug)]
+pub(super) struct Watch {
+    state: watch::Receiver<LinkState>,
+    losses: u64,
+    refusals: u64,
+}
+
+impl Watch {
+    /// Whether the link was lost since.
+    pub(super) fn is_broken(&self) -> bool {
+        self.state.borrow().losses != self.losses
+    }
+
+    /// Completes when no answer can come any more: the link was lost, or the server refused the request. Safe to drop
+    /// and call again.
+    pub(super) async fn broken(&mut self, subject: &str) -> BusError {
+        let (losses, refusals) = (self.losses, self.refusals);
+        match self.state.wait_for(|state| state.losses != losses || state.has_refused(subject, refusals)).await {
+            Ok(state) if state.losses == losses => BusError::Denied { subject: subject.to_owned() },
+            _ => BusError::Disconnected { what: subject.to_owned() },
+        }
+    }
+}
+
+/// Whether the server's error is about publishing to `subject`.
+fn refuses_publish(error: &str, subject: &str) -> bool {
+    let quoted = error.split('"').nth(1);
+    quoted == Some(subject) && error.to_ascii_lowercase().starts_with("permissions violation for publish")
+}
+
 fn note(label: &str, event: &Event, state: &watch::Sender<LinkState>) {
     match event {
         Event::Connected => {
@@ -144,17 +219,32 @@ fn note(label: &str, event: &Event, state: &watch::Sender<LinkState>) {
         }
         Event::Disconnected => {
             tracing::warn!(connection = label, "the connection to NATS dropped; reconnecting");
-            state.send_modify(|state| *state = LinkState { up: false, losses: state.losses + 1 });
+            state.send_modify(|state| {
+                state.up = false;
+                state.losses += 1;
+            });
         }
         Event::Closed => {
             tracing::debug!(connection = label, "the connection to NATS is closed");
-            state.send_modify(|state| *state = LinkState { up: false, losses: state.losses + 1 });
+            state.send_modify(|state| {
+                state.up = false;
+                state.losses += 1;
+            });
         }
         // The only place where a denied permission shows: the publish itself returned Ok.
         Event::ServerError(ServerError::AuthorizationViolation) => {
             tracing::error!(connection = label, "NATS denied this host's login");
         }
-        Event::ServerError(error) => tracing::error!(connection = label, %error, "NATS refused something"),
+        Event::ServerError(error) => {
+            tracing::error!(connection = label, %error, "NATS refused something");
+            if let ServerError::Other(text) = error {
+                state.send_modify(|state| {
+                    state.refusals += 1;
+                    state.refused.truncate(REFUSALS - 1);
+                    state.refused.push_front(text.clone());
+                });
+            }
+        }
         Event::SlowConsumer(id) => {
             tracing::warn!(connection = label, subscription = id, "a reader is too slow; messages were dropped");
         }
@@ -187,6 +277,14 @@ fn without_password(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_matched_to_its_subject() {
+        let text = "Permissions Violation for Publish to \"llm.chat\"";
+        assert!(refuses_publish(text, "llm.chat"));
+        assert!(!refuses_publish(text, "llm"));
+        assert!(!refuses_publish("Permissions Violation for Subscription to \"llm.chat\"", "llm.chat"));
+    }
 
     #[test]
     fn passwords_stay_out_of_errors() {

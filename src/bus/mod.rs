@@ -15,9 +15,10 @@ pub mod service;
 pub mod session;
 pub mod stream;
 pub mod subject;
+mod worker;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{HeaderMap, RequestErrorKind};
 use bytes::Bytes;
@@ -28,9 +29,11 @@ use codec::{Format, header};
 pub use error::BusError;
 use link::Link;
 use message::fault::Fault;
-use message::{Ask, Message, voice};
+use message::{Ask, Message, Replies, voice};
 use subject::Target;
 
+/// The most time that a request can ask for.
+const MAX_DEADLINE: Duration = Duration::from_secs(3_600);
 /// How much longer than its deadline a caller waits, so that the worker's own word that it passed can arrive.
 const GRACE: Duration = Duration::from_millis(250);
 
@@ -47,12 +50,24 @@ struct Inner {
     /// Audio has a connection of its own: capacity and stalls are a connection's, and 'stop' must not queue behind sound.
     audio: Link,
     streams: stream::Workers,
+    audio_streams: stream::Workers,
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// Its version, such as `2.12.1`.
+    pub version: String,
+    /// Whether JetStream is switched on.
+    pub jetstream: bool,
+    /// The largest message, headers included.
+    pub max_payload_bytes: usize,
 }
 
 /// How a request is made.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// The time for all of it, the whole stream included.
+    /// The time for all of it, the whole stream included; an hour at most.
     pub deadline: Duration,
     /// The turn that it belongs to.
     pub turn: Option<Ulid>,
@@ -73,12 +88,16 @@ impl Call {
         Self { turn: Some(turn), ..self }
     }
 
+    fn time(&self) -> Duration {
+        self.deadline.min(MAX_DEADLINE)
+    }
+
     fn headers<M: Message>(&self, request: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, self.format.content_type());
         headers.insert(header::ACCEPT, self.format.content_type());
         headers.insert(header::REQ_ID, request);
-        headers.insert(header::DEADLINE_MS, self.deadline.as_millis().to_string());
+        headers.insert(header::DEADLINE_MS, self.time().as_millis().to_string());
         headers.insert(header::SCHEMA, M::SCHEMA);
         if let Some(turn) = self.turn {
             headers.insert(header::TRACEPARENT, traceparent(turn));
@@ -107,8 +126,9 @@ impl Bus {
     pub async fn connect(url: &str, node: &str) -> Result<Self, BusError> {
         let (control_name, audio_name) = (format!("sidetone {node}"), format!("sidetone {node} audio"));
         let (control, audio) = tokio::try_join!(Link::connect(url, &control_name), Link::connect(url, &audio_name))?;
-        let streams = stream::Workers::start(&control).await?;
-        Ok(Self { inner: Arc::new(Inner { node: node.to_owned(), control, audio, streams }) })
+        let (streams, audio_streams) =
+            tokio::try_join!(stream::Workers::start(&control), stream::Workers::start(&audio))?;
+        Ok(Self { inner: Arc::new(Inner { node: node.to_owned(), control, audio, streams, audio_streams }) })
     }
 
     /// The name of this host.
@@ -138,6 +158,13 @@ impl Bus {
     pub fn server(&self) -> String {
         let info = self.inner.control.client.server_info();
         format!("nats-server {} at {}:{}", info.version, info.host, info.port)
+    }
+
+    /// What the server says of itself.
+    #[must_use]
+    pub fn server_facts(&self) -> ServerFacts {
+        let info = self.inner.control.client.server_info();
+        ServerFacts { version: info.version, jetstream: info.jetstream, max_payload_bytes: info.max_payload }
     }
 
     /// Publishes an event, as JSON.
@@ -184,7 +211,7 @@ impl Bus {
         Ok(messages)
     }
 
-    /// Asks for one reply.
+    /// Asks for one reply. A verb that answers by a stream must be asked for its summary alone.
     ///
     /// # Errors
     /// What was asked says so itself ([`BusError::Fault`]), or nobody did in time, or the link dropped meanwhile.
@@ -207,22 +234,28 @@ impl Bus {
     }
 
     async fn ask_at<A: Ask>(&self, subject: String, request: &A, call: &Call) -> Result<A::Reply, BusError> {
+        if A::REPLIES != Replies::One && request.wants_stream() {
+            let text = format!("{} answers by a stream: open it, or ask with \"stream\": false", A::VERB);
+            return Err(Fault::invalid(text).into());
+        }
         let body = codec::encode(request, call.format)?;
         let link = &self.inner.control;
-        link.check(&subject)?;
+        let mut watch = link.watch(&subject)?;
         link.check_size(&subject, body.len())?;
         let id = link.client.new_inbox();
         let id = id.rsplit('.').next().unwrap_or_default();
-        let mut guard = CancelOnDrop::new(self, A::VERB.capability, id);
-        let request = async_nats::Request::new()
-            .payload(body)
-            .headers(call.headers::<A>(id))
-            .timeout(Some(call.deadline + GRACE));
+        let mut guard = CancelOnDrop::new(self, A::VERB.capability, id, call);
+        let request =
+            async_nats::Request::new().payload(body).headers(call.headers::<A>(id)).timeout(Some(call.time() + GRACE));
         let reply = tokio::select! {
+            biased;
             reply = link.client.send_request(subject.clone(), request) => reply,
-            () = link.lost() => {
-                guard.disarm();
-                return Err(BusError::Disconnected { what: subject });
+            // A request that was on its way may still arrive; the guard calls it off.
+            error = watch.broken(&subject) => {
+                if matches!(error, BusError::Denied { .. }) {
+                    guard.disarm();
+                }
+                return Err(error);
             }
         };
         if !matches!(&reply, Err(e) if e.kind() == RequestErrorKind::TimedOut) {
@@ -230,10 +263,8 @@ impl Bus {
         }
         let reply = reply.map_err(|e| match e.kind() {
             RequestErrorKind::NoResponders => BusError::Nobody { subject: subject.clone() },
-            RequestErrorKind::TimedOut => {
-                BusError::Deadline { subject: subject.clone(), ms: call.deadline.as_millis() }
-            }
-            _ => BusError::client(subject.clone(), e),
+            RequestErrorKind::TimedOut => BusError::Deadline { subject: subject.clone(), ms: call.time().as_millis() },
+            _ => BusError::client(subject.as_str(), e),
         })?;
         read(&reply)
     }
@@ -254,11 +285,12 @@ fn read<M: Message>(reply: &async_nats::Message) -> Result<M, BusError> {
 #[derive(Debug)]
 struct CancelOnDrop {
     armed: Option<(Bus, subject::Capability, String)>,
+    until: Instant,
 }
 
 impl CancelOnDrop {
-    fn new(bus: &Bus, capability: subject::Capability, request: &str) -> Self {
-        Self { armed: Some((bus.clone(), capability, request.to_owned())) }
+    fn new(bus: &Bus, capability: subject::Capability, request: &str, call: &Call) -> Self {
+        Self { armed: Some((bus.clone(), capability, request.to_owned())), until: Instant::now() + call.time() }
     }
 
     fn disarm(&mut self) {
@@ -269,9 +301,14 @@ impl CancelOnDrop {
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         let Some((bus, capability, request)) = self.armed.take() else { return };
+        let until = self.until;
         // Dropped outside a runtime there is no connection left either.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
+                // While the link is down the worker goes on, so it is told later; at the deadline it stops by itself.
+                if tokio::time::timeout_at(until.into(), bus.until_up()).await.is_err() {
+                    return;
+                }
                 let subject = subject::cancel(capability, &request);
                 if let Err(error) = bus.inner.control.publish(subject, None, HeaderMap::new(), Bytes::new()).await {
                     tracing::debug!(%error, "a request could not be cancelled");

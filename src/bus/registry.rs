@@ -63,6 +63,8 @@ async fn store(bus: &Bus) -> Result<Store, BusError> {
         history: 1,
         max_age: EXPIRY,
         storage: StorageType::Memory,
+        // Whoever watches hears when an entry expires.
+        limit_markers: Some(EXPIRY),
         ..Config::default()
     };
     jetstream
@@ -76,42 +78,44 @@ fn failed(what: &str) -> impl Fn(&dyn std::fmt::Display) -> BusError {
 }
 
 impl Claim {
-    /// Claims the name in `info`.
+    /// Claims the name in `info`. To be done before the host itself serves `node.info`: that is how it finds out
+    /// whether another host of the name lives.
     ///
     /// # Errors
     /// [`ClaimError::Taken`] when another living host has it.
     pub async fn make(bus: &Bus, info: &NodeInfo) -> Result<Self, ClaimError> {
-        let store = store(bus).await?;
-        let key = token(&info.node);
-        let body = codec::encode(info, Format::Json).map_err(BusError::from)?;
-        let failed = failed("claiming the name");
-        let revision = match store.create(&key, body.clone()).await {
+        let revision = match create(bus, info).await? {
             Ok(revision) => revision,
-            Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {
-                let entry = store.entry(key.clone()).await.map_err(|e| failed(&e))?;
-                let other = entry.as_ref().and_then(|entry| codec::decode::<NodeInfo>("", &entry.value).ok());
-                if let Some(other) = other.filter(|other| other.instance != info.instance)
-                    && alive(bus, &other).await
+            Err(Rival { revision, info: other }) => {
+                if let Some(other) = other
+                    && alive(bus, &other).await?
                 {
                     return Err(ClaimError::Taken { node: other.node, since: other.since });
                 }
-                let revision = entry.map_or(0, |entry| entry.revision);
-                store.update(&key, body, revision).await.map_err(|e| failed(&e))?
+                let store = store(bus).await?;
+                let body = codec::encode(info, Format::Json).map_err(BusError::from)?;
+                let claimed = store.update(token(&info.node), body, revision).await;
+                claimed.map_err(|e| failed("claiming the name")(&e))?
             }
-            Err(error) => return Err(failed(&error).into()),
         };
         Ok(Self { bus: bus.clone(), revision })
     }
 
-    /// Renews the entry every 3 s with what `info` gives, until `stop` fires; then takes it out.
+    /// Renews the entry every 3 s, and when the link is back, with what `info` gives, until `stop` fires; then takes it
+    /// out.
     ///
     /// # Errors
     /// [`ClaimError::Taken`] when another host has taken the name, which this host must then give up.
     pub async fn keep(mut self, info: impl Fn() -> NodeInfo + Send, stop: CancellationToken) -> Result<(), ClaimError> {
         loop {
+            let back = async {
+                self.bus.lost().await;
+                self.bus.until_up().await;
+            };
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(RENEW_EVERY) => {}
+                () = back => {}
             }
             if !self.bus.is_up() {
                 continue;
@@ -122,8 +126,9 @@ impl Claim {
                 Err(taken) => return Err(taken),
             }
         }
-        if let Ok(store) = store(&self.bus).await
-            && let Err(error) = store.purge(token(self.bus.node())).await
+        if self.bus.is_up()
+            && let Ok(store) = store(&self.bus).await
+            && let Err(error) = store.purge_expect_revision(token(self.bus.node()), Some(self.revision)).await
         {
             tracing::debug!(%error, "the entry stays until it expires");
         }
@@ -133,27 +138,66 @@ impl Claim {
     async fn renew(&mut self, info: &NodeInfo) -> Result<(), ClaimError> {
         let store = store(&self.bus).await?;
         let body = codec::encode(info, Format::Json).map_err(BusError::from)?;
-        match store.update(token(&info.node), body, self.revision).await {
-            Ok(revision) => self.revision = revision,
-            // The server was restarted (the bucket is in memory), or the entry expired during a pause, or it is taken.
-            Err(_) => self.revision = Self::make(&self.bus, info).await?.revision,
+        if let Ok(revision) = store.update(token(&info.node), body.clone(), self.revision).await {
+            self.revision = revision;
+            return Ok(());
         }
+        // The server was restarted (the bucket is in memory), or the entry expired during a pause, or an
+        // acknowledgement was lost, or the name is taken.
+        self.revision = match create(&self.bus, info).await? {
+            Ok(revision) => revision,
+            Err(Rival { info: Some(other), .. }) if other.instance != info.instance => {
+                return Err(ClaimError::Taken { node: other.node, since: other.since });
+            }
+            Err(Rival { revision, .. }) => {
+                store.update(token(&info.node), body, revision).await.map_err(|e| failed("renewing the entry")(&e))?
+            }
+        };
         Ok(())
     }
 }
 
+/// The entry that is there already; without `info` if it can't be read.
+struct Rival {
+    revision: u64,
+    info: Option<NodeInfo>,
+}
+
+/// Puts the entry in if there is none.
+async fn create(bus: &Bus, info: &NodeInfo) -> Result<Result<u64, Rival>, BusError> {
+    let (store, key) = (store(bus).await?, token(&info.node));
+    let failed = failed("claiming the name");
+    match store.create(&key, codec::encode(info, Format::Json)?).await {
+        Ok(revision) => Ok(Ok(revision)),
+        Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {
+            let entry = store.entry(key).await.map_err(|e| failed(&e))?;
+            Ok(Err(entry.map_or(Rival { revision: 0, info: None }, |entry| Rival {
+                revision: entry.revision,
+                info: codec::decode("", &entry.value).ok(),
+            })))
+        }
+        Err(error) => Err(failed(&error)),
+    }
+}
+
 /// Whether the host that wrote `entry` answers.
-async fn alive(bus: &Bus, entry: &NodeInfo) -> bool {
+async fn alive(bus: &Bus, entry: &NodeInfo) -> Result<bool, BusError> {
     let call = Call::within(ALIVE_TIMEOUT);
-    let reply = bus.ask(Target::Node(&entry.node), &AskInfo {}, &call).await;
-    reply.is_ok_and(|info| info.instance == entry.instance)
+    match bus.ask(Target::Node(&entry.node), &AskInfo {}, &call).await {
+        Ok(info) => Ok(info.instance == entry.instance),
+        Err(BusError::Nobody { .. } | BusError::Deadline { .. }) => Ok(false),
+        // Too busy to say so, but there.
+        Err(BusError::Fault(_)) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// All hosts that are there, by name.
 ///
 /// # Errors
-/// [`BusError::JetStream`] when the bucket can't be read in time.
+/// [`BusError::Disconnected`] while the link is down, [`BusError::JetStream`] when the bucket can't be read in time.
 pub async fn nodes(bus: &Bus) -> Result<Vec<NodeInfo>, BusError> {
+    bus.inner.control.check("reading the hosts")?;
     let read = async {
         let store = store(bus).await?;
         let failed = failed("reading the hosts");

@@ -69,10 +69,12 @@ impl SessionLog {
             node: self.bus.node().to_owned(),
             what,
         };
-        self.count.send_modify(|count| *count += 1);
-        if self.queue.send(event).await.is_err() {
-            self.count.send_modify(|count| *count -= 1);
-            tracing::error!("a session event was lost: the writer has ended");
+        match self.queue.reserve().await {
+            Ok(place) => {
+                self.count.send_modify(|count| *count += 1);
+                place.send(event);
+            }
+            Err(_) => tracing::error!(session, "a session event was lost: the writer has ended"),
         }
     }
 
@@ -159,6 +161,8 @@ impl Writer {
     }
 
     async fn attempt(&mut self, event: &SessionEvent, body: bytes::Bytes) -> Result<(), BusError> {
+        let subject = subject::session(&event.session, event.what.kind());
+        let mut watch = self.bus.inner.control.watch(&subject)?;
         let expected = match self.last.get(&event.session) {
             Some(sequence) => *sequence,
             None => match self.read_last(&event.session).await? {
@@ -173,8 +177,15 @@ impl Writer {
             .message_id(&event.id)
             .expected_last_subject_sequence(expected)
             .payload(body);
-        let subject = subject::session(&event.session, event.what.kind());
-        let sent = async { self.context.send_publish(subject, message).await?.await }.await;
+        let sent = async { self.context.send_publish(subject.clone(), message).await?.await };
+        let sent = tokio::select! {
+            biased;
+            sent = sent => sent,
+            error = watch.broken(&subject) => {
+                self.last.remove(&event.session);
+                return Err(error);
+            }
+        };
         match sent {
             Ok(ack) => {
                 if self.last.len() >= REMEMBERED {
@@ -214,34 +225,41 @@ impl Writer {
     }
 }
 
-/// The last events of a session, oldest first; at most `limit`.
+/// The last events of a session, oldest first; at most `limit`, at least one if there is one.
 ///
 /// # Errors
-/// [`BusError::JetStream`] when the stream can't be read in time.
+/// [`BusError::Disconnected`] while the link is down, [`BusError::JetStream`] when the stream can't be read in time.
 pub async fn history(bus: &Bus, session: &str, limit: usize) -> Result<Vec<SessionEvent>, BusError> {
     let what = format!("reading session {session}");
+    bus.inner.control.check(&what)?;
     let read = async {
         let stream = ensure(bus).await?;
         let config = jetstream::consumer::pull::OrderedConfig {
             filter_subject: subject::session_all(session),
             ..Default::default()
         };
-        let mut consumer = stream.create_consumer(config).await.map_err(|e| BusError::jetstream(what.as_str(), e))?;
-        let info = consumer.info().await.map_err(|e| BusError::jetstream(what.as_str(), e))?;
-        let mut pending = info.num_pending;
+        let failed = |error: &dyn std::fmt::Display| BusError::jetstream(what.as_str(), error);
+        let consumer = stream.create_consumer(config).await.map_err(|e| failed(&e))?;
+        let name = consumer.cached_info().name.clone();
+        let mut pending = consumer.cached_info().num_pending;
         let mut events = std::collections::VecDeque::new();
-        let mut messages = consumer.messages().await.map_err(|e| BusError::jetstream(what.as_str(), e))?;
+        let mut messages = consumer.messages().await.map_err(|e| failed(&e))?;
         while pending > 0 {
             let Some(message) = messages.next().await else { break };
-            let message = message.map_err(|e| BusError::jetstream(what.as_str(), e))?;
-            pending -= 1;
+            let message = message.map_err(|e| failed(&e))?;
+            pending = message.info().map_err(|e| failed(&e))?.pending;
             // An event of a later version that can't be read is left out, not fatal.
             if let Ok(event) = codec::decode::<SessionEvent>("", &message.payload) {
-                if events.len() == limit {
+                if events.len() == limit.max(1) {
                     events.pop_front();
                 }
                 events.push_back(event);
             }
+        }
+        // The server would keep it for minutes.
+        drop(messages);
+        if let Err(error) = stream.delete_consumer(&name).await {
+            tracing::debug!(%error, "a consumer of SESSIONS stays until it expires");
         }
         Ok(Vec::from(events))
     };

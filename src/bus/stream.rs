@@ -11,7 +11,8 @@
 //! ```
 //!
 //! The credit is the backpressure: at most that many chunks are on the way. A caller that asks for none (the stock CLI)
-//! gets them as they come. When the caller is gone, the server answers 503 on the control inbox, and the worker stops.
+//! gets them as they come. When the caller is gone, the server answers 503 on the control inbox, and the worker stops;
+//! it answers only the connection that sent the chunk, so each connection has a control inbox of its own.
 //! A gap in `Seq` or a missing end is an error, never a short answer.
 
 use std::collections::HashMap;
@@ -23,12 +24,12 @@ use std::time::{Duration, Instant};
 use async_nats::{HeaderMap, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::codec::{self, Format, header};
 use super::error::BusError;
-use super::link::Link;
+use super::link::{Link, Watch};
 use super::message::fault::{Fault, FaultCode};
 use super::message::{Ask, Message, Replies};
 use super::subject::Target;
@@ -36,7 +37,8 @@ use super::{Bus, Call, CancelOnDrop, GRACE, read};
 
 /// Chunks that may be on the way to a caller that acknowledges.
 pub const CREDIT: u64 = 32;
-/// The caller acknowledges every so many chunks; well under [`CREDIT`], so that the worker need not pause.
+/// The caller acknowledges every so many chunks that it has done with; well under [`CREDIT`], so that the worker need
+/// not pause.
 const ACK_EVERY: u64 = 8;
 /// How long a reader may take nothing before the worker gives up on it.
 const STALL: Duration = Duration::from_secs(30);
@@ -46,11 +48,14 @@ pub struct Stream<M> {
     bus: Bus,
     subject: String,
     messages: Subscriber,
-    lost: futures::future::BoxFuture<'static, ()>,
+    watch: Watch,
     guard: CancelOnDrop,
     until: Instant,
     deadline: Duration,
     received: u64,
+    acknowledged: u64,
+    /// Where to acknowledge, as the last chunk said.
+    control: Option<String>,
     over: bool,
     message: PhantomData<fn() -> M>,
 }
@@ -69,26 +74,34 @@ impl Bus {
         let subject = A::VERB.subject(target);
         let body = codec::encode(request, call.format)?;
         let link = self.link(A::REPLIES);
-        link.check(&subject)?;
+        let watch = link.watch(&subject)?;
         let inbox = link.client.new_inbox();
         let id = inbox.rsplit('.').next().unwrap_or_default().to_owned();
         let mut headers = call.headers::<A>(&id);
         headers.insert(header::CREDIT, CREDIT.to_string());
-        let lost = Box::pin(link.lost());
         let messages = link.client.subscribe(inbox.clone()).await.map_err(|e| BusError::client(subject.as_str(), e))?;
         link.publish(subject.clone(), Some(inbox), headers, body).await?;
         Ok(Stream {
-            guard: CancelOnDrop::new(self, A::VERB.capability, &id),
+            guard: CancelOnDrop::new(self, A::VERB.capability, &id, call),
             bus: self.clone(),
             subject,
             messages,
-            lost,
-            until: Instant::now() + call.deadline + GRACE,
-            deadline: call.deadline,
+            watch,
+            until: Instant::now() + call.time() + GRACE,
+            deadline: call.time(),
             received: 0,
+            acknowledged: 0,
+            control: None,
             over: false,
             message: PhantomData,
         })
+    }
+
+    fn workers(&self, replies: Replies) -> &Workers {
+        match replies {
+            Replies::Audio => &self.inner.audio_streams,
+            Replies::One | Replies::Stream => &self.inner.streams,
+        }
     }
 
     pub(super) fn link(&self, replies: Replies) -> &Link {
@@ -108,11 +121,13 @@ impl<M: Message> Stream<M> {
         if self.over {
             return None;
         }
+        self.acknowledge().await;
         let item = self.receive().await;
         if !matches!(item, Some(Ok(_))) {
             self.over = true;
-            // Past the deadline or after a gap the worker may still be at it; otherwise it has stopped by itself.
-            if !matches!(item, Some(Err(BusError::Deadline { .. } | BusError::Cut { .. }))) {
+            // When it has answered, or nobody was there, nobody works on it any more. Otherwise somebody may.
+            if matches!(item, None | Some(Err(BusError::Fault(_) | BusError::Nobody { .. } | BusError::Denied { .. })))
+            {
                 self.guard.disarm();
             }
         }
@@ -123,7 +138,7 @@ impl<M: Message> Stream<M> {
         let message = tokio::select! {
             biased;
             message = self.messages.next() => message,
-            () = &mut self.lost => return Some(Err(BusError::Disconnected { what: self.subject.clone() })),
+            error = self.watch.broken(&self.subject) => return Some(Err(error)),
             () = tokio::time::sleep_until(self.until.into()) => {
                 let (subject, ms) = (self.subject.clone(), self.deadline.as_millis());
                 return Some(Err(BusError::Deadline { subject, ms }));
@@ -147,16 +162,35 @@ impl<M: Message> Stream<M> {
             Ok(item) => item,
             Err(error) => return Some(Err(error)),
         };
-        if let Some(seq) = codec::number(headers, header::SEQ)
-            && seq != self.received
-        {
-            return Some(Err(self.cut(format!("chunk {} is missing (got {seq})", self.received))));
+        match codec::number(headers, header::SEQ) {
+            Some(seq) if seq == self.received => {}
+            Some(seq) => return Some(Err(self.cut(format!("chunk {} is missing (got {seq})", self.received)))),
+            // Not a chunk but the one reply to a caller who wants no stream.
+            None if self.received == 0 => {
+                self.over = true;
+                self.guard.disarm();
+            }
+            None => return Some(Err(self.cut("a chunk without a number arrived"))),
         }
         self.received += 1;
-        if let Some(reply) = message.reply.filter(|_| self.received.is_multiple_of(ACK_EVERY)) {
-            acknowledge(&self.bus, self.received, reply.into_string()).await;
-        }
+        self.control = message.reply.map(async_nats::Subject::into_string);
         Some(Ok(item))
+    }
+
+    /// Tells the worker how many chunks have been done with: when the next is asked for, so that a slow reader slows the
+    /// worker down, and so that dropping [`Stream::next`] can't lose a chunk.
+    async fn acknowledge(&mut self) {
+        if self.received < self.acknowledged + ACK_EVERY {
+            return;
+        }
+        let Some(control) = &self.control else { return };
+        let (link, body) = (&self.bus.inner.control, Bytes::from(self.received.to_string()));
+        if link.is_up()
+            && let Err(error) = link.client.publish(control.clone(), body).await
+        {
+            tracing::debug!(%error, "an acknowledgement was not sent");
+        }
+        self.acknowledged = self.received;
     }
 
     fn cut(&self, why: impl Into<String>) -> BusError {
@@ -164,23 +198,14 @@ impl<M: Message> Stream<M> {
     }
 }
 
-/// Tells the worker how many chunks have been read.
-async fn acknowledge(bus: &Bus, received: u64, control: String) {
-    let body = Bytes::from(received.to_string());
-    if let Err(error) = bus.inner.control.client.publish(control, body).await {
-        tracing::debug!(%error, "an acknowledgement was not sent");
-    }
-}
-
 /// What a worker hears of one of its streams.
 #[derive(Debug)]
 struct Flow {
-    acknowledged: AtomicU64,
-    moved: Notify,
+    acknowledged: watch::Sender<u64>,
     cancel: CancellationToken,
 }
 
-/// All streams that this host is sending: one subscription hears for all of them.
+/// All streams that this host is sending over a connection: one subscription hears for all of them.
 #[derive(Debug)]
 pub(super) struct Workers {
     prefix: String,
@@ -204,9 +229,14 @@ impl Workers {
                 let Some(flow) = flow else { continue };
                 if message.status == Some(StatusCode::NO_RESPONDERS) {
                     flow.cancel.cancel();
-                } else if let Some(count) = std::str::from_utf8(&message.payload).ok().and_then(|x| x.parse().ok()) {
-                    flow.acknowledged.fetch_max(count, Ordering::AcqRel);
-                    flow.moved.notify_one();
+                } else if let Some(count) =
+                    std::str::from_utf8(&message.payload).ok().and_then(|x| x.parse::<u64>().ok())
+                {
+                    flow.acknowledged.send_if_modified(|known| {
+                        let more = count > *known;
+                        *known = count.max(*known);
+                        more
+                    });
                 }
             }
         });
@@ -239,7 +269,7 @@ impl<M> Clone for Sink<M> {
 #[derive(Debug)]
 struct Inner {
     bus: Bus,
-    link: Link,
+    replies: Replies,
     reply: Option<String>,
     format: Format,
     streaming: bool,
@@ -247,6 +277,8 @@ struct Inner {
     id: u64,
     flow: Arc<Flow>,
     sent: AtomicU64,
+    /// Held while a chunk is sent: chunks leave in the order of their numbers, and one that is given up takes none.
+    sending: tokio::sync::Mutex<Option<Watch>>,
 }
 
 /// How a caller wants its replies.
@@ -264,17 +296,25 @@ impl<M: Message> Sink<M> {
     /// A sink for a caller; `cancel` fires when the caller is gone.
     pub(super) fn new(bus: &Bus, wanted: Wanted, cancel: CancellationToken) -> Self {
         let Wanted { replies, reply, format, streaming, credit } = wanted;
-        let workers = &bus.inner.streams;
+        let workers = bus.workers(replies);
         let id = workers.next.fetch_add(1, Ordering::Relaxed);
-        let flow = Arc::new(Flow { acknowledged: AtomicU64::new(0), moved: Notify::new(), cancel });
+        let flow = Arc::new(Flow { acknowledged: watch::Sender::new(0), cancel });
         if streaming {
             lock(&workers.flows).insert(id, Arc::clone(&flow));
         }
-        let (bus, link, sent) = (bus.clone(), bus.link(replies).clone(), AtomicU64::new(0));
-        Self {
-            inner: Arc::new(Inner { bus, link, reply, format, streaming, credit, id, flow, sent }),
-            message: PhantomData,
-        }
+        let inner = Inner {
+            bus: bus.clone(),
+            replies,
+            reply,
+            format,
+            streaming,
+            credit,
+            id,
+            flow,
+            sent: AtomicU64::new(0),
+            sending: tokio::sync::Mutex::default(),
+        };
+        Self { inner: Arc::new(inner), message: PhantomData }
     }
 
     /// Whether the caller takes chunks, or only waits for the summary.
@@ -298,37 +338,50 @@ impl<M: Message> Sink<M> {
         let Some(reply) = inner.reply.clone().filter(|_| inner.streaming) else {
             return Ok(());
         };
-        inner.wait_for_credit().await?;
+        let (link, workers) = (inner.bus.link(inner.replies), inner.bus.workers(inner.replies));
+        let mut sending = inner.sending.lock().await;
+        let watch = match &mut *sending {
+            Some(watch) => watch,
+            first => first.insert(link.watch(&reply).map_err(|e| e.to_fault())?),
+        };
+        inner.wait_for_credit(watch, &reply).await?;
+        if watch.is_broken() {
+            return Err(broken_off("the connection to NATS dropped meanwhile"));
+        }
         let body = codec::encode(chunk, inner.format)?;
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, inner.format.content_type());
-        headers.insert(header::SEQ, inner.sent.fetch_add(1, Ordering::AcqRel).to_string());
-        let control = format!("{}.{}", inner.bus.inner.streams.prefix, inner.id);
-        inner.link.publish(reply, Some(control), headers, body).await.map_err(|e| e.to_fault())
+        headers.insert(header::SEQ, inner.sent.load(Ordering::Acquire).to_string());
+        let control = format!("{}.{}", workers.prefix, inner.id);
+        link.publish(reply, Some(control), headers, body).await.map_err(|e| e.to_fault())?;
+        inner.sent.fetch_add(1, Ordering::AcqRel);
+        Ok(())
     }
 }
 
+fn broken_off(why: &str) -> Fault {
+    Fault::new(FaultCode::Unavailable, format!("the answer was broken off: {why}"))
+}
+
 impl Inner {
-    async fn wait_for_credit(&self) -> Result<(), Fault> {
+    async fn wait_for_credit(&self, watch: &mut Watch, reply: &str) -> Result<(), Fault> {
         if self.flow.cancel.is_cancelled() {
             return Err(Fault::cancelled());
         }
         let Some(credit) = self.credit else { return Ok(()) };
-        let free = || self.sent.load(Ordering::Acquire) < self.flow.acknowledged.load(Ordering::Acquire) + credit;
-        if free() {
+        let sent = self.sent.load(Ordering::Acquire);
+        let is_free = |acknowledged: &u64| sent < acknowledged.saturating_add(credit);
+        if is_free(&self.flow.acknowledged.borrow()) {
             return Ok(());
         }
-        let moved = async {
-            while !free() {
-                self.flow.moved.notified().await;
-            }
-        };
+        let mut acknowledged = self.flow.acknowledged.subscribe();
         tokio::select! {
-            () = moved => Ok(()),
+            // The sender is `self`, so this ends only by what is waited for.
+            _ = acknowledged.wait_for(is_free) => Ok(()),
             () = self.flow.cancel.cancelled() => Err(Fault::cancelled()),
+            error = watch.broken(reply) => Err(error.to_fault()),
             () = tokio::time::sleep(STALL) => {
-                let text = format!("the reader took nothing for {} s; the answer was broken off", STALL.as_secs());
-                Err(Fault::new(FaultCode::Unavailable, text))
+                Err(broken_off(&format!("the reader took nothing for {} s", STALL.as_secs())))
             }
         }
     }
@@ -336,6 +389,6 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        lock(&self.bus.inner.streams.flows).remove(&self.id);
+        lock(&self.bus.workers(self.replies).flows).remove(&self.id);
     }
 }

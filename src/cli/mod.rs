@@ -5,11 +5,14 @@ pub mod client;
 pub mod completions;
 pub mod contract;
 pub mod decode;
+pub mod doctor;
 pub mod models;
 pub mod nodes;
+pub mod play;
 pub mod print;
 pub mod run;
 pub mod say;
+pub mod transcribe;
 pub mod watch;
 
 use std::io::Write as _;
@@ -46,9 +49,12 @@ enum Command {
     Run(run::RunArgs),
     Ask(ask::AskArgs),
     Say(say::SayArgs),
+    Transcribe(transcribe::TranscribeArgs),
     Nodes(nodes::NodesArgs),
     Watch(watch::WatchArgs),
     Models(models::ModelsArgs),
+    Doctor(doctor::DoctorArgs),
+    Play(play::PlayArgs),
     Decode(decode::DecodeArgs),
     Contract(contract::ContractArgs),
     Completions(completions::CompletionsArgs),
@@ -64,9 +70,12 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Run(args) => run::run(args, globals).await,
         Command::Ask(args) => ask::run(args, globals).await,
         Command::Say(args) => say::run(args, globals).await,
+        Command::Transcribe(args) => transcribe::run(args, globals).await,
         Command::Nodes(args) => nodes::run(args, globals).await,
         Command::Watch(args) => watch::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
+        Command::Doctor(args) => doctor::run(args, globals).await,
+        Command::Play(args) => play::run(args, globals).await,
         Command::Decode(args) => decode::run(&args),
         Command::Contract(args) => contract::run(&args),
         Command::Completions(args) => completions::run(&args, &mut command),

@@ -1,4 +1,4 @@
-//! Output for people: lines and tables on standard output.
+//! Output for people: lines and tables on standard output, notes on standard error.
 
 use std::io::{self, Write as _};
 
@@ -43,6 +43,12 @@ pub fn text(text: &str) -> anyhow::Result<()> {
 pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     quiet(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+/// Says something on standard error that does not belong to the output.
+pub fn note(text: &str) {
+    // If standard error is closed there is nobody left to tell.
+    let _ = writeln!(io::stderr().lock(), "sidetone: {text}");
 }
 
 /// Prints a value as one line of JSON.

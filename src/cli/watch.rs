@@ -62,8 +62,8 @@ enum Event {
     },
     /// The server can't be reached.
     Lost,
-    /// The server can be reached again.
-    Back {
+    /// From now on nothing is missed.
+    Watching {
         /// Which.
         server: String,
     },
@@ -79,7 +79,8 @@ type Heard = (Value, Event);
 pub async fn run(args: WatchArgs, globals: &Globals) -> anyhow::Result<()> {
     let (bus, _) = client::connect(globals).await?;
     let mut events = subscribe(&bus, args.session.as_deref()).await?;
-    loop {
+    let mut go_on = show(&args, &notice("watching", Event::Watching { server: bus.server() }))?;
+    while go_on {
         let lost = bus.lost();
         tokio::pin!(lost);
         // What was lost before `lost` began to look shows here.
@@ -97,10 +98,9 @@ pub async fn run(args: WatchArgs, globals: &Globals) -> anyhow::Result<()> {
         }
         // The subscriptions are renewed by the client; what was published meanwhile is in the stream SESSIONS.
         bus.until_up().await;
-        if !show(&args, &notice("back", Event::Back { server: bus.server() }))? {
-            return Ok(());
-        }
+        go_on = show(&args, &notice("watching", Event::Watching { server: bus.server() }))?;
     }
+    Ok(())
 }
 
 fn notice(what: &str, event: Event) -> Heard {
@@ -158,8 +158,8 @@ fn show(args: &WatchArgs, (body, event): &Heard) -> anyhow::Result<bool> {
         return print::follow(&body.to_string());
     }
     let terminal = Term::stdout();
-    // Asked anew for each event, since a terminal can be resized.
-    let width = terminal.size_checked().filter(|_| terminal.is_term()).map(|(_, columns)| usize::from(columns));
-    let view = View { zone: TimeZone::system(), width, colour: width.is_some() && console::colors_enabled() };
+    // Asked anew for each event, since a terminal can be resized; one that does not tell its size wraps by itself.
+    let width = terminal.size_checked().map(|(_, columns)| usize::from(columns));
+    let view = View { zone: TimeZone::system(), width, colour: terminal.is_term() && console::colors_enabled() };
     print::follow(&line::line(event, Timestamp::now(), &view))
 }

@@ -79,6 +79,19 @@ impl Ollama {
         Ok(ollama)
     }
 
+    /// The version of the server.
+    ///
+    /// # Errors
+    /// [`EngineError::Unavailable`] when it does not answer in time, [`EngineError::Failed`] when it is no Ollama.
+    pub async fn version(&self) -> Result<String, EngineError> {
+        #[derive(serde::Deserialize)]
+        struct Version {
+            version: String,
+        }
+        let Version { version } = self.ask(self.client.get(self.path("version"))).await?;
+        Ok(version)
+    }
+
     fn new(spec: &ChatSpec) -> Result<Self, EngineError> {
         let (url, base) = base_url(spec.url.as_deref().unwrap_or(DEFAULT_URL))?;
         Ok(Self {

@@ -3,7 +3,6 @@
 pub mod agent;
 pub mod llm;
 pub mod pool;
-mod sound;
 pub mod stt;
 pub mod tts;
 pub mod voice;

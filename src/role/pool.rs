@@ -2,10 +2,12 @@
 //! also serves `stt`.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use crate::config::SttConfig;
 use crate::engine::{EngineError, Recognizer, RecognizerSpec, Synthesizer, SynthesizerSpec, recognizer, synthesizer};
 use crate::home::Home;
 use crate::models::{Catalogue, ModelError, ModelKind};
@@ -69,10 +71,23 @@ impl Pool {
         let path = if engine == "piper" {
             self.catalogue.require(&self.home, voice, ModelKind::Piper)?
         } else {
-            std::path::PathBuf::new()
+            PathBuf::new()
         };
         let (engine, spec) = (engine.to_owned(), SynthesizerSpec { voice: voice.to_owned(), path, threads });
         Ok(blocking(move || synthesizer(&engine, &spec)).await?)
+    }
+}
+
+/// How to build the recognizer `model` as `stt` is set up. The role `voice` looks for wake phrases with the same one.
+#[must_use]
+pub fn recognizer_spec(config: &SttConfig, model: &str) -> RecognizerSpec {
+    RecognizerSpec {
+        model: model.to_owned(),
+        path: PathBuf::new(),
+        language: (!config.language.is_empty()).then(|| config.language.clone()),
+        threads: config.threads,
+        // One more than is served, so that the search for the wake phrase need not wait.
+        slots: config.slots + 1,
     }
 }
 

@@ -7,8 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::pool::blocking;
-use super::sound::from_wire;
+use super::pool::{blocking, recognizer_spec};
 use super::{Role, RoleContext, RoleError, millis};
 use crate::audio::{Clip, resample};
 use crate::bus::Bus;
@@ -18,39 +17,29 @@ use crate::bus::message::node::Offer;
 use crate::bus::message::stt::{Request, Segment, Transcript};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
-use crate::config::SttConfig;
-use crate::engine::{
-    EngineError, RECOGNIZER_RATE_HZ, Recognizer, RecognizerSpec, TranscribeOptions, TranscribedSegment,
-};
+use crate::engine::{EngineError, RECOGNIZER_RATE_HZ, Recognizer, TranscribeOptions, TranscribedSegment};
+use crate::sound::from_wire;
 
 /// The largest audio file that is fetched from CLIPS.
 const MAX_CLIP_BYTES: usize = 256 << 20;
 
+/// A second of a faint hum of 220 Hz, to warm a model up with: silence would not get as far as the model.
+fn hum() -> Vec<f32> {
+    let step = std::f32::consts::TAU * 220.0 / RECOGNIZER_RATE_HZ as f32;
+    (0..RECOGNIZER_RATE_HZ).map(|n| 0.01 * (n as f32 * step).sin()).collect()
+}
+
 /// Speech to text.
 pub struct Stt;
-
-/// The recognizer that `stt` is set to; the role `voice` looks for wake phrases with the same one where it can.
-#[must_use]
-pub fn recognizer_spec(config: &SttConfig) -> RecognizerSpec {
-    RecognizerSpec {
-        model: config.model.clone(),
-        path: std::path::PathBuf::new(),
-        language: (!config.language.is_empty()).then(|| config.language.clone()),
-        threads: config.threads,
-        // One more than is served, so that the search for the wake phrase need not wait.
-        slots: config.slots + 1,
-    }
-}
 
 #[async_trait]
 impl Role for Stt {
     async fn run(self: Box<Self>, context: RoleContext) -> Result<(), RoleError> {
         let config = &context.config.stt;
-        let recognizer = context.pool.recognizer(&config.engine, recognizer_spec(config)).await?;
+        let recognizer = context.pool.recognizer(&config.engine, recognizer_spec(config, &config.model)).await?;
         let warm = Arc::clone(&recognizer);
         blocking::<_, EngineError>(move || {
-            let silence = vec![0.0; RECOGNIZER_RATE_HZ as usize];
-            warm.transcribe(&silence, &TranscribeOptions::default(), &CancellationToken::new()).map(drop)
+            warm.transcribe(&hum(), &TranscribeOptions::default(), &CancellationToken::new()).map(drop)
         })
         .await?;
         let spec = ServiceSpec {

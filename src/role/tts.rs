@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::pool::blocking;
-use super::sound::to_wire;
 use super::{Role, RoleContext, RoleError, millis};
 use crate::audio::wav_bytes;
 use crate::bus::Bus;
@@ -20,6 +19,7 @@ use crate::bus::message::tts::{Chunk, Request, Say, Speech, Spoken, Stream};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
 use crate::engine::{EngineError, SpeakOptions, Synthesizer};
+use crate::sound::to_wire;
 use crate::text::sentence::SentenceSplitter;
 use crate::text::speech::SpeechFilter;
 

@@ -9,9 +9,14 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod bus;
+mod cli;
+mod contract;
 mod engines;
 mod jack;
+mod layout;
 mod support;
+mod watch;
 // They need engines that fail on demand, beside the real ones.
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod turns;

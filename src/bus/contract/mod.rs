@@ -15,7 +15,7 @@ pub mod table;
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::message::fault::Fault;
 use super::subject::pattern;
@@ -55,10 +55,9 @@ pub fn render() -> Result<BTreeMap<String, String>, ContractError> {
         let body = (message.example)().map_err(|why| ContractError::Example { schema: message.schema, why })?;
         let example: Value = serde_json::from_slice(&body)
             .map_err(|e| ContractError::Example { schema: message.schema, why: Fault::failed(e.to_string()) })?;
-        let mut schema = (message.json_schema)();
-        schema.insert("$comment".to_owned(), format!("Header Schema: {}", message.schema).into());
+        let schema = titled((message.json_schema)(), message.schema);
         let (schema_file, example_file) = (schema_file(message.name()), example_file(message.name()));
-        files.insert(schema_file.clone(), pretty(&schema_file, schema.as_value())?);
+        files.insert(schema_file.clone(), pretty(&schema_file, &schema)?);
         files.insert(example_file.clone(), pretty(&example_file, &example)?);
         examples.insert(message.name(), example);
     }
@@ -80,6 +79,21 @@ pub fn schema_file(message: &str) -> String {
 #[must_use]
 pub fn example_file(message: &str) -> String {
     format!("examples/{message}.json")
+}
+
+/// A schema with what it is about first.
+fn titled(schema: schemars::Schema, name: &str) -> Value {
+    let mut rest = schema;
+    let mut fields = Map::new();
+    fields.extend(rest.remove("$schema").map(|uri| ("$schema".to_owned(), uri)));
+    fields.insert("$comment".to_owned(), format!("the message with the header Schema: {name}").into());
+    for key in ["title", "description"] {
+        fields.extend(rest.remove(key).map(|value| (key.to_owned(), value)));
+    }
+    if let Some(rest) = rest.as_object() {
+        fields.extend(rest.clone());
+    }
+    fields.into()
 }
 
 fn pretty(file: &str, value: &Value) -> Result<String, ContractError> {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use schemars::Schema;
+use schemars::generate::SchemaSettings;
 
 use crate::bus::codec::{self, Format, header};
 use crate::bus::message::fault::Fault;
@@ -229,7 +230,7 @@ impl MessageRow {
     const fn of<M: Message>() -> Self {
         Self {
             schema: M::SCHEMA,
-            json_schema: || schemars::schema_for!(M),
+            json_schema: || SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<M>(),
             example: || codec::encode(&M::example(), Format::Json),
             convert: |body, from, to| codec::encode(&codec::decode::<M>(from.content_type(), body)?, to),
             is_audio: || M::from_raw("audio/wav", &Bytes::new()).is_some(),

@@ -101,6 +101,9 @@ pub(super) fn line(event: &Event, now: Timestamp, view: &View) -> String {
 }
 
 fn paint(view: &View, style: &Style, text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
     style.clone().force_styling(view.colour).apply_to(text).to_string()
 }
 
@@ -148,8 +151,8 @@ fn parts(event: &Event) -> Parts<'_> {
             let text = "the connection dropped; waiting for the server to come back".to_owned();
             plain(String::new(), "✗ bus:", text, Style::new().red())
         }
-        Event::Back { server } => {
-            plain(String::new(), "✓ bus:", format!("connected to {server}"), Style::new().green())
+        Event::Watching { server } => {
+            plain(String::new(), "✓ bus:", format!("watching {server}"), Style::new().green())
         }
     }
 }

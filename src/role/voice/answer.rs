@@ -13,7 +13,7 @@ use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::stt;
 use crate::bus::subject::Target;
 use crate::bus::{Bus, BusError, Call};
-use crate::role::sound::to_wire;
+use crate::sound::to_wire;
 use crate::text::sentence::SentenceSplitter;
 use crate::text::speech::SpeechFilter;
 

@@ -160,7 +160,7 @@ impl Listener {
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
-                Some(()) = self.stops.next() => self.step(Input::Stop, "control.stop").await,
+                Some(()) = self.stops.next() => self.step(Input::Stop, subject::STOP).await,
                 Some((control, answer)) = self.told.recv() => {
                     let result = self.obey(control).await;
                     // A caller that no longer waits needs no answer.

@@ -31,7 +31,7 @@ use crate::bus::message::voice::{Control, State};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::{self, Capability};
 use crate::config::{Config, ListenerConfig};
-use crate::role::stt::recognizer_spec;
+use crate::role::pool::recognizer_spec;
 use listener::{Listener, Parts};
 use pipeline::PipelineSettings;
 
@@ -50,8 +50,7 @@ pub struct Voice;
 impl Role for Voice {
     async fn run(self: Box<Self>, context: RoleContext) -> Result<(), RoleError> {
         let config = &context.config;
-        let mut spec = recognizer_spec(&config.stt);
-        spec.model.clone_from(&config.voice.wake_model);
+        let spec = recognizer_spec(&config.stt, &config.voice.wake_model);
         let wanted = config.voice.listeners.iter().any(|listener| listener.mode != "push_to_talk");
         let recognizer = if wanted { Some(context.pool.recognizer(&config.stt.engine, spec).await?) } else { None };
         let names: Vec<String> = config.voice.listeners.iter().map(|listener| listener.name.clone()).collect();

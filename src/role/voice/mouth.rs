@@ -16,7 +16,7 @@ use crate::bus::message::fault::Fault;
 use crate::bus::message::tts::{Say, Stream};
 use crate::bus::subject::Target;
 use crate::bus::{Bus, Call};
-use crate::role::sound::from_wire;
+use crate::sound::from_wire;
 
 /// Sentences that wait to be spoken. When it is full the reader of the model waits, and so does the model.
 const SENTENCES: usize = 64;

@@ -2,8 +2,8 @@
 
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use jack::{AudioIn, AudioOut, Client, ClientOptions, Control, Port, ProcessScope};
@@ -130,25 +130,54 @@ impl jack::ProcessHandler for PeerProcess {
     }
 }
 
+/// Counts the periods that the server missed.
+struct Xruns(Arc<AtomicU64>);
+
+impl jack::NotificationHandler for Xruns {
+    fn xrun(&mut self, _: &Client) -> Control {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Control::Continue
+    }
+}
+
 /// Another program on the graph: ports `ear` (records) and `mouth` (plays).
+#[allow(dead_code, reason = "the bench counts xruns and connects; the tests do not")]
 pub struct Peer {
-    _client: jack::AsyncClient<(), PeerProcess>,
+    _client: jack::AsyncClient<Xruns, PeerProcess>,
+    xruns: Arc<AtomicU64>,
     /// What `ear` heard.
     pub ear: Capture,
     /// What `mouth` says.
     pub mouth: Playback,
 }
 
+#[allow(dead_code, reason = "the bench counts xruns and connects; the tests do not")]
 impl Peer {
     /// Opens client `name` on `server`.
     pub fn open(server: &JackServer, name: &str) -> Self {
-        let client = open_on(server.name(), name);
+        Self::open_at(server.name(), name)
+    }
+
+    /// Opens client `name` on the server called `server`, whoever started it.
+    pub fn open_at(server: &str, name: &str) -> Self {
+        let client = open_on(server, name);
         let input = client.register_port("ear", AudioIn::default()).unwrap();
         let output = client.register_port("mouth", AudioOut::default()).unwrap();
         let rate_hz = client.sample_rate();
         let (rt, ear, mouth) = voice_rings(rate_hz as usize * 4, rate_hz as usize * 4, rate_hz);
-        let client = client.activate_async((), PeerProcess { input, output, rt }).unwrap();
-        Self { _client: client, ear, mouth }
+        let xruns = Arc::<AtomicU64>::default();
+        let client = client.activate_async(Xruns(Arc::clone(&xruns)), PeerProcess { input, output, rt }).unwrap();
+        Self { _client: client, xruns, ear, mouth }
+    }
+
+    /// Periods that the server has missed since this client was opened.
+    pub fn xruns(&self) -> u64 {
+        self.xruns.load(Ordering::Relaxed)
+    }
+
+    /// Makes a connection.
+    pub fn connect(&self, source: &str, sink: &str) {
+        self._client.as_client().connect_ports_by_name(source, sink).unwrap();
     }
 
     /// What port `port` is connected to.

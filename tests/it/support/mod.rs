@@ -3,6 +3,7 @@
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 pub mod host;
 pub mod jack;
+pub mod nats;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 pub mod studio;
 

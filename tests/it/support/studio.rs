@@ -84,10 +84,8 @@ impl Studio {
         let begun = Instant::now();
         let wanted = (self.rate_hz * ms / 1_000) as usize;
         loop {
-            let silent = {
-                let heard = self.heard.lock().unwrap();
-                heard.iter().rev().take(wanted).filter(|sample| sample.abs() < 1e-4).count()
-            };
+            let quiet = |sample: &&f32| sample.abs() < 1e-4;
+            let silent = self.heard.lock().unwrap().iter().rev().take(wanted).filter(quiet).count();
             if silent == wanted {
                 return begun.elapsed();
             }

@@ -3,14 +3,16 @@
 //! `config/default.toml` says the same to people; a test holds the two together. Later sources win, key by key: the
 //! defaults, the files in their order, then `--set key=value`. A list is replaced as a whole.
 
+mod load;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use toml::{Table, Value};
+
+pub use load::{ConfigError, files};
 
 /// `config/default.toml`, for people to start from.
-pub const DEFAULT_TOML: &str = include_str!("../config/default.toml");
+pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
 
 /// All settings of a host.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -323,116 +325,7 @@ impl Default for AgentConfig {
     }
 }
 
-/// What is wrong with a configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// A file can't be read.
-    #[error("can't read the configuration {path}: {why}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        why: std::io::Error,
-    },
-    /// A file or `--set` has a mistake; the text names the line and what is known there.
-    #[error("in {place}: {why}")]
-    Wrong {
-        /// The file, or the `--set`.
-        place: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// The settings contradict each other.
-    #[error("{key} is {given}: {why}")]
-    Value {
-        /// The setting.
-        key: String,
-        /// Its value.
-        given: String,
-        /// What would do.
-        why: String,
-    },
-}
-
 impl Config {
-    /// Reads `files` in their order, then applies `sets` (`key.path=value`, the value in TOML or a bare text).
-    ///
-    /// # Errors
-    /// [`ConfigError`] for the first mistake; it names the file or the `--set`, the line, and what would do.
-    pub fn load(files: &[PathBuf], sets: &[String]) -> Result<Self, ConfigError> {
-        let mut merged = Table::new();
-        for path in files {
-            let text = std::fs::read_to_string(path).map_err(|why| ConfigError::Read { path: path.clone(), why })?;
-            merge(&mut merged, parse(&path.display().to_string(), &text)?);
-        }
-        for set in sets {
-            let text = setting(set)?;
-            merge(&mut merged, parse(&format!("--set {set}"), &text)?);
-        }
-        let config: Self = merged.try_into().map_err(|e| wrong("the configuration", &e))?;
-        config.check()?;
-        Ok(config)
-    }
-
-    /// Checks what the types alone don't.
-    fn check(&self) -> Result<(), ConfigError> {
-        let value = |key: &str, given: &dyn std::fmt::Debug, why: &str| {
-            Err(ConfigError::Value { key: key.to_owned(), given: format!("{given:?}"), why: why.to_owned() })
-        };
-        for (key, slots) in [
-            ("stt.slots", self.stt.slots),
-            ("tts.slots", self.tts.slots),
-            ("llm.slots", self.llm.slots),
-            ("agent.slots", self.agent.slots),
-        ] {
-            if slots == 0 {
-                return value(
-                    key,
-                    &slots,
-                    "a role needs at least 1 slot; leave the role out of node.roles to switch it off",
-                );
-            }
-        }
-        let mut names: Vec<&str> = Vec::new();
-        for listener in &self.voice.listeners {
-            let key = format!("voice.listeners.{}", listener.name);
-            if listener.name.is_empty() || listener.name.len() > 40 || listener.name.contains([':', '.', ' ', '*', '>'])
-            {
-                return value(
-                    "voice.listeners.name",
-                    &listener.name,
-                    "it names a JACK client and a subject: 1 to 40 bytes without spaces, ':', '.', '*', '>'",
-                );
-            }
-            if names.contains(&listener.name.as_str()) {
-                return value("voice.listeners.name", &listener.name, "two listeners can't share a name");
-            }
-            names.push(&listener.name);
-            if !["wake", "open", "push_to_talk"].contains(&listener.mode.as_str()) {
-                return value(&format!("{key}.mode"), &listener.mode, "it must be wake, open or push_to_talk");
-            }
-            if listener.mode == "wake" && listener.wake.is_empty() {
-                return value(
-                    &format!("{key}.wake"),
-                    &listener.wake,
-                    "mode wake needs a phrase, such as wake = { Computer = [] }",
-                );
-            }
-        }
-        // One utterance goes over the bus as 16-bit PCM at 16 kHz in one message of at most 1 MiB.
-        if self.voice.max_utterance_ms > 32_000 {
-            return value(
-                "voice.max_utterance_ms",
-                &self.voice.max_utterance_ms,
-                "at most 32000: a longer one does not fit into a message",
-            );
-        }
-        if self.tts.voices.is_empty() {
-            return value("tts.voices", &self.tts.voices, "name at least one voice; `sidetone models list` shows them");
-        }
-        Ok(())
-    }
-
     /// The name of this host on the bus.
     #[must_use]
     pub fn node_name(&self) -> String {
@@ -444,109 +337,5 @@ impl Config {
             .ok()
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| "localhost".to_owned())
-    }
-}
-
-/// Parses one source, and checks its keys while its lines are still known.
-fn parse(place: &str, text: &str) -> Result<Table, ConfigError> {
-    toml::from_str::<Config>(text).map_err(|e| wrong(place, &e))?;
-    toml::from_str(text).map_err(|e| wrong(place, &e))
-}
-
-fn wrong(place: &str, error: &toml::de::Error) -> ConfigError {
-    ConfigError::Wrong { place: place.to_owned(), why: error.to_string().trim_end().to_owned() }
-}
-
-/// `a.b=value` as a line of TOML.
-fn setting(set: &str) -> Result<String, ConfigError> {
-    let Some((key, value)) = set.split_once('=') else {
-        let why = "a setting is key=value, such as llm.engine=ollama".to_owned();
-        return Err(ConfigError::Wrong { place: format!("--set {set}"), why });
-    };
-    let line = format!("{key} = {value}");
-    // A bare word need not be quoted.
-    let is_toml = toml::from_str::<Table>(&line).is_ok();
-    Ok(if is_toml { line } else { format!("{key} = {}", Value::String(value.to_owned())) })
-}
-
-fn merge(into: &mut Table, from: Table) {
-    for (key, value) in from {
-        match (into.get_mut(&key), value) {
-            (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
-            (_, value) => {
-                into.insert(key, value);
-            }
-        }
-    }
-}
-
-/// The configuration files to read: those given, else `<home>/config.toml` if there is one.
-#[must_use]
-pub fn files(given: &[PathBuf], home: &Path) -> Vec<PathBuf> {
-    let own = home.join("config.toml");
-    if given.is_empty() && own.is_file() { vec![own] } else { given.to_vec() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn written(text: &str) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        file
-    }
-
-    #[test]
-    fn the_file_for_people_says_what_the_defaults_are() {
-        assert_eq!(toml::from_str::<Config>(DEFAULT_TOML).unwrap(), Config::default());
-        let file: Table = toml::from_str(DEFAULT_TOML).unwrap();
-        let all = Table::try_from(Config::default()).unwrap();
-        let keys = |table: &Table| -> Vec<String> {
-            table
-                .iter()
-                .flat_map(|(k, v)| {
-                    v.as_table().into_iter().flat_map(move |t| t.keys().map(move |x| format!("{k}.{x}")))
-                })
-                .collect()
-        };
-        let (mut file, mut all) = (keys(&file), keys(&all));
-        file.sort();
-        all.sort();
-        assert_eq!(file, all, "every setting is in config/default.toml");
-    }
-
-    #[test]
-    fn later_sources_win_key_by_key() {
-        let one = written("[stt]\nslots = 3\nmodel = \"a\"\n");
-        let two = written("[stt]\nmodel = \"b\"\n");
-        let files = [one.path().to_owned(), two.path().to_owned()];
-        let sets = ["llm.engine=ollama".to_owned(), "stt.threads=1".to_owned(), "node.roles=[\"stt\"]".to_owned()];
-        let config = Config::load(&files, &sets).unwrap();
-        assert_eq!((config.stt.slots, config.stt.model.as_str(), config.stt.threads), (3, "b", 1));
-        assert_eq!((config.llm.engine.as_str(), config.node.roles), ("ollama", vec!["stt".to_owned()]));
-    }
-
-    #[test]
-    fn mistakes_are_named_with_their_place() {
-        let file = written("[stt]\n\nslot = 3\n");
-        let error = Config::load(&[file.path().to_owned()], &[]).unwrap_err().to_string();
-        assert!(
-            error.contains("line 3") && error.contains("unknown field `slot`") && error.contains("`slots`"),
-            "{error}"
-        );
-        let file = written("[voice]\nvad_on = \"high\"\n");
-        let error = Config::load(&[file.path().to_owned()], &[]).unwrap_err().to_string();
-        assert!(error.contains("vad_on") && error.contains("invalid type"), "{error}");
-        for (set, word) in [
-            ("stt.slots=0", "at least 1"),
-            ("stt.slots", "key=value"),
-            ("stt.slotz=1", "unknown field"),
-            ("voice.max_utterance_ms=90000", "at most 32000"),
-            ("tts.voices=[]", "at least one voice"),
-        ] {
-            let error = Config::load(&[], &[set.to_owned()]).unwrap_err().to_string();
-            assert!(error.contains(word), "{set}: {error}");
-        }
     }
 }

@@ -1,10 +1,12 @@
-//! Between samples and what the bus carries.
+//! Between samples and what the bus carries. Beside `audio` and `bus`, neither of which knows the other: for the roles and
+//! for subcommands that send sound.
 
 use crate::audio::{PcmFormat, mono_to_pcm, pcm_to_mono};
 use crate::bus::message::fault::Fault;
 use crate::bus::message::{Blob, Pcm, SampleFormat};
 
 /// Mono samples as 16-bit PCM.
+#[must_use]
 pub fn to_wire(samples: &[f32], rate_hz: u32) -> Pcm {
     let data = Blob(mono_to_pcm(samples, PcmFormat::S16Le).into());
     Pcm { format: SampleFormat::S16le, rate_hz, channels: 1, data }

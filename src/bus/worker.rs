@@ -1,0 +1,263 @@
+//! The way of one request through a host: slot, body, deadline, cancel, reply.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_nats::HeaderMap;
+use async_nats::service::Request;
+use async_nats::service::error::Error as ServiceError;
+use bytes::Bytes;
+use futures::FutureExt as _;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+use ulid::Ulid;
+
+use super::codec::{self, Format, header};
+use super::link::Link;
+use super::message::fault::{Fault, FaultCode};
+use super::message::{Ask, Message, Replies};
+use super::service::{Incoming, ServiceSpec};
+use super::stream::{Sink, Wanted};
+use super::{Bus, MAX_DEADLINE, turn_of};
+
+/// The time that a request has which names none, such as one from the stock CLI.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
+/// How long a reply waits for the connection to be back.
+const LATE_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Cancels that came before their request are remembered, this many: the two cross in a host's own queues.
+const EARLY_CANCELS: usize = 64;
+/// The most characters of an error's text that a header carries.
+const MAX_ERROR_CHARS: usize = 2_000;
+
+/// What the endpoints of one service share.
+#[derive(Debug)]
+pub(super) struct Worker {
+    bus: Bus,
+    link: Link,
+    spec: ServiceSpec,
+    slots: Semaphore,
+    running: Mutex<Requests>,
+    /// Requests being worked on, and whatever hands them out.
+    pub(super) tasks: TaskTracker,
+}
+
+/// What can be cancelled, by request id.
+#[derive(Debug, Default)]
+struct Requests {
+    running: HashMap<String, CancellationToken>,
+    /// Ids that were cancelled and are not known (yet), oldest first. Most belong to other hosts.
+    early: VecDeque<String>,
+}
+
+impl Worker {
+    pub(super) fn new(bus: &Bus, link: &Link, spec: ServiceSpec) -> Self {
+        let (slots, running, tasks) = (Semaphore::new(spec.slots), Mutex::default(), TaskTracker::new());
+        Self { bus: bus.clone(), link: link.clone(), spec, slots, running, tasks }
+    }
+
+    /// Requests being worked on.
+    pub(super) fn in_flight(&self) -> usize {
+        self.spec.slots.saturating_sub(self.slots.available_permits())
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Requests> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops a request, also one that is yet to be taken up.
+    pub(super) fn cancel(&self, id: &str) {
+        let mut requests = self.requests();
+        if let Some(cancel) = requests.running.get(id) {
+            cancel.cancel();
+            return;
+        }
+        if requests.early.len() == EARLY_CANCELS {
+            requests.early.pop_front();
+        }
+        requests.early.push_back(id.to_owned());
+    }
+
+    pub(super) fn cancel_all(&self) {
+        self.requests().running.values().for_each(CancellationToken::cancel);
+    }
+
+    /// Takes a request up on a task of its own, since an endpoint hands them out one after the other.
+    pub(super) fn take<A, F, R>(self: &Arc<Self>, request: Request, handler: &F)
+    where
+        A: Ask,
+        F: Fn(Incoming<A>) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Result<A::Reply, Fault>> + Send + 'static,
+    {
+        let (worker, handler) = (Arc::clone(self), handler.clone());
+        self.tasks.spawn(async move {
+            let headers = request.message.headers.as_ref();
+            let turn = turn_of(codec::text(headers, header::TRACEPARENT));
+            let span = tracing::info_span!("request", verb = %A::VERB, turn = turn.map(tracing::field::display));
+            worker.answer::<A, F, R>(&request, handler, turn).instrument(span).await;
+        });
+    }
+
+    async fn answer<A, F, R>(&self, request: &Request, handler: F, turn: Option<Ulid>)
+    where
+        A: Ask,
+        F: Fn(Incoming<A>) -> R,
+        R: Future<Output = Result<A::Reply, Fault>>,
+    {
+        let arrived = Instant::now();
+        let result = match self.slots.try_acquire() {
+            Ok(_slot) => {
+                // A handler that panics must not leave its caller waiting.
+                let run = AssertUnwindSafe(self.run::<A, F, R>(request, handler, turn)).catch_unwind();
+                run.await.unwrap_or_else(|_| {
+                    tracing::error!("the handler panicked");
+                    Err(Fault::failed(format!("{} on {} broke: a bug; its log tells more", A::VERB, self.bus.node())))
+                })
+            }
+            Err(_) => {
+                let (slots, capability, node) = (self.spec.slots, self.spec.capability, self.bus.node());
+                let text =
+                    format!("all {slots} slots of {capability} on {node} are taken: try again, or ask another host");
+                Err(Fault::new(FaultCode::Busy, text))
+            }
+        };
+        match &result {
+            Ok(_) => tracing::debug!(ms = arrived.elapsed().as_millis(), "answered"),
+            Err(fault) => {
+                tracing::debug!(ms = arrived.elapsed().as_millis(), code = ?fault.code, %fault, "not answered")
+            }
+        }
+        self.finish(request, result).await;
+    }
+
+    /// Refuses a request that came too late.
+    pub(super) async fn refuse(&self, request: &Request) {
+        let text = format!("{} on {} is stopping: ask another host", self.spec.capability, self.bus.node());
+        self.finish(request, Err(Fault::unavailable(text))).await;
+    }
+
+    /// Runs the handler; gives the body and headers of the message that ends the request.
+    async fn run<A, F, R>(&self, request: &Request, handler: F, turn: Option<Ulid>) -> Result<(Bytes, HeaderMap), Fault>
+    where
+        A: Ask,
+        F: Fn(Incoming<A>) -> R,
+        R: Future<Output = Result<A::Reply, Fault>>,
+    {
+        let headers = request.message.headers.as_ref();
+        let kind = codec::text(headers, header::CONTENT_TYPE);
+        let asked: A = codec::decode(kind, &request.message.payload)?;
+        let accept = codec::text(headers, header::ACCEPT);
+        let format = Format::of(if accept.is_empty() { kind } else { accept }).unwrap_or_default();
+        let time = codec::deadline(headers).unwrap_or(DEFAULT_DEADLINE).min(MAX_DEADLINE);
+        let mut watch = self.link.watch(&request.message.subject).map_err(|e| e.to_fault())?;
+        let cancel = CancellationToken::new();
+        // Whatever the handler has left running stops when the request is over.
+        let _over = cancel.clone().drop_guard();
+        let id = codec::text(headers, header::REQ_ID);
+        let _running = Running::enter(self, id, &cancel);
+        let streaming = A::REPLIES != Replies::One && asked.wants_stream();
+        let reply = request.message.reply.as_ref().map(ToString::to_string);
+        let credit = codec::number(headers, header::CREDIT);
+        let wanted = Wanted { replies: A::REPLIES, reply, format, streaming, credit };
+        let replies = Sink::new(&self.bus, wanted, cancel.clone());
+        let incoming = Incoming {
+            request: asked,
+            replies: replies.clone(),
+            turn,
+            until: Instant::now() + time,
+            cancel: cancel.clone(),
+        };
+        if cancel.is_cancelled() {
+            return Err(Fault::cancelled());
+        }
+        let reply = tokio::select! {
+            biased;
+            reply = handler(incoming) => reply?,
+            () = cancel.cancelled() => return Err(Fault::cancelled()),
+            // The caller has most likely lost its connection as well: the slot is for its next try.
+            _ = watch.broken("") => {
+                let text = format!("{} on {} was broken off: the connection to NATS dropped", A::VERB, self.bus.node());
+                return Err(Fault::unavailable(text));
+            }
+            () = tokio::time::sleep(time) => {
+                cancel.cancel();
+                let text = format!("{} on {} was not done within {} ms", A::VERB, self.bus.node(), time.as_millis());
+                return Err(Fault::new(FaultCode::Deadline, text));
+            }
+        };
+        let mut out = HeaderMap::new();
+        out.insert(header::NODE, codec::one_line(self.bus.node()).as_str());
+        if streaming {
+            replies.send(&reply).await?;
+            out.insert(header::STATUS, "200");
+            out.insert(header::CHUNKS, replies.sent().to_string());
+            return Ok((Bytes::new(), out));
+        }
+        let raw = reply.to_raw().transpose()?.filter(|(kind, _)| accept.is_empty() || accept == *kind);
+        let (kind, body) = match raw {
+            Some(raw) => raw,
+            None => (format.content_type(), codec::encode(&reply, format)?),
+        };
+        self.link.check_size(&format!("the answer of {}", A::VERB), body.len()).map_err(|e| e.to_fault())?;
+        out.insert(header::CONTENT_TYPE, kind);
+        Ok((body, out))
+    }
+
+    async fn finish(&self, request: &Request, result: Result<(Bytes, HeaderMap), Fault>) {
+        if request.message.reply.is_none() {
+            if let Err(fault) = result {
+                let text = format!("{}: {fault}", request.message.subject);
+                self.bus.report(&Fault::new(fault.code, text)).await;
+            }
+            return;
+        }
+        // A caller whose own connection stands still waits; the others know by now.
+        if timeout(LATE_REPLY_TIMEOUT, self.link.until_up()).await.is_err() {
+            tracing::debug!("the connection is down; the reply is dropped");
+            return;
+        }
+        let sent = match result {
+            Ok((body, headers)) => request.respond_with_headers(Ok(body), headers).await,
+            Err(fault) => {
+                let status = codec::one_line(&fault.message).chars().take(MAX_ERROR_CHARS).collect();
+                let error = ServiceError { status, code: fault.code.number() };
+                let mut headers = HeaderMap::new();
+                headers.insert(header::NODE, codec::one_line(self.bus.node()).as_str());
+                request.respond_with_headers(Err(error), headers).await
+            }
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "the reply was not sent");
+        }
+    }
+}
+
+/// A request's entry among those that can be cancelled.
+struct Running<'a> {
+    worker: &'a Worker,
+    id: String,
+}
+
+impl<'a> Running<'a> {
+    fn enter(worker: &'a Worker, id: &str, cancel: &CancellationToken) -> Self {
+        let id = if id.is_empty() { Ulid::generate().to_string() } else { id.to_owned() };
+        let mut requests = worker.requests();
+        if let Some(early) = requests.early.iter().position(|early| *early == id) {
+            requests.early.remove(early);
+            cancel.cancel();
+        }
+        requests.running.insert(id.clone(), cancel.clone());
+        drop(requests);
+        Self { worker, id }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.worker.requests().running.remove(&self.id);
+    }
+}

@@ -1,0 +1,121 @@
+//! Reads a recording on a thread of its own, piece by piece, as fast as they are taken.
+
+use std::io::{Seek as _, SeekFrom};
+use std::path::Path;
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, oneshot};
+
+use super::pieces::{Cutter, Piece, ms};
+use crate::audio::{ClipError, ClipReader, Resampler, VAD_RATE_HZ, build_vad};
+use crate::home::Home;
+
+/// Pieces read ahead. When that many wait the reader waits.
+const QUEUE: usize = 2;
+
+/// A recording that is being read.
+pub struct Recording {
+    /// How long it is, in ms, if its header tells.
+    pub expected_ms: Option<u64>,
+    pieces: mpsc::Receiver<Piece>,
+    end: oneshot::Receiver<Result<Ended, ClipError>>,
+}
+
+/// What is known of a recording when it has been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// How long it is, in ms.
+    pub audio_ms: u64,
+    /// Whether the file ends before its header says.
+    pub truncated: bool,
+}
+
+impl Recording {
+    /// Opens `path`, or standard input if it is `-`, which is kept in a temporary file: formats need to go back and forth.
+    ///
+    /// # Errors
+    /// [`ClipError`] when it is no audio that can be read; a temporary file can't be written.
+    pub async fn open(path: &Path, home: &Home) -> anyhow::Result<Self> {
+        let (path, home) = (path.to_owned(), home.clone());
+        let (sender, pieces) = mpsc::channel(QUEUE);
+        let (opened_in, opened) = oneshot::channel();
+        let (end_in, end) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            let parts = open(&path, &home);
+            match parts {
+                Ok(parts) => {
+                    if opened_in.send(Ok(parts.reader.duration_ms())).is_ok() {
+                        // Nobody waits any more if the transcription was given up.
+                        let _ = end_in.send(parts.read(&sender));
+                    }
+                }
+                Err(error) => drop(opened_in.send(Err(error))),
+            }
+        });
+        let expected_ms = opened.await.context("the reader broke")??;
+        Ok(Self { expected_ms, pieces, end })
+    }
+
+    /// The next piece; `None` at the end.
+    pub async fn next(&mut self) -> Option<Piece> {
+        self.pieces.recv().await
+    }
+
+    /// What is known at the end, after [`Recording::next`] gave `None`.
+    ///
+    /// # Errors
+    /// [`ClipError`] when it could be read to no end.
+    pub async fn ended(self) -> anyhow::Result<Ended> {
+        Ok(self.end.await.context("the reader broke")??)
+    }
+}
+
+struct Parts {
+    reader: ClipReader,
+    resampler: Resampler,
+    cutter: Cutter,
+}
+
+fn open(path: &Path, home: &Home) -> anyhow::Result<Parts> {
+    let reader = if path.as_os_str() == "-" { from_stdin()? } else { ClipReader::open(path)? };
+    let resampler = Resampler::new(reader.rate_hz(), VAD_RATE_HZ)?;
+    let cutter = Cutter::new(build_vad("earshot", &home.models())?)?;
+    Ok(Parts { reader, resampler, cutter })
+}
+
+fn from_stdin() -> anyhow::Result<ClipReader> {
+    let mut file = tempfile::NamedTempFile::new().context("standard input can't be kept in a temporary file")?;
+    std::io::copy(&mut std::io::stdin().lock(), file.as_file_mut())
+        .context("standard input can't be kept in a temporary file")?;
+    file.as_file_mut().seek(SeekFrom::Start(0))?;
+    // The file's name goes with `file`; what is open stays readable.
+    Ok(ClipReader::open(file.path())?)
+}
+
+impl Parts {
+    /// Reads to the end, or until nobody takes the pieces any more.
+    fn read(mut self, pieces: &mpsc::Sender<Piece>) -> Result<Ended, ClipError> {
+        let mut delay = self.resampler.delay_frames();
+        let mut samples = Vec::new();
+        // The first frames of a resampled stream come before its first sample.
+        let mut cut = |cutter: &mut Cutter, samples: &mut Vec<f32>| {
+            let early = delay.min(samples.len());
+            delay -= early;
+            let settled = cutter.push(samples.get(early..).unwrap_or_default());
+            samples.clear();
+            settled.into_iter().all(|piece| pieces.blocking_send(piece).is_ok())
+        };
+        let mut wanted = true;
+        while let Some(block) = self.reader.next().filter(|_| wanted) {
+            self.resampler.push(&block?, &mut samples);
+            wanted = cut(&mut self.cutter, &mut samples);
+        }
+        self.resampler.finish(&mut samples);
+        wanted &= cut(&mut self.cutter, &mut samples);
+        let ended = Ended { audio_ms: ms(self.cutter.position()), truncated: self.reader.truncated() };
+        for piece in self.cutter.finish() {
+            wanted = wanted && pieces.blocking_send(piece).is_ok();
+        }
+        Ok(ended)
+    }
+}

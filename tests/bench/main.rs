@@ -1,0 +1,96 @@
+//! Compares Sidetone with its bare parts, in the same run: `make bench`.
+//!
+//! A missed target is printed, not asserted: the machine may be busy with other things. The exit code tells only whether
+//! something broke.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a bench fails by saying why, and prints what it found"
+)]
+
+mod audio;
+mod host;
+#[path = "../it/support/jack.rs"]
+#[allow(dead_code, reason = "the tests need more of it")]
+mod jack;
+mod observe;
+mod running;
+mod speech;
+mod support;
+mod turns;
+
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use support::{Row, Scope, table};
+
+/// Compare Sidetone with its bare parts
+#[derive(Debug, Parser)]
+struct Options {
+    /// What to measure; all of it if absent
+    #[arg(value_enum)]
+    sections: Vec<Section>,
+    /// Few rounds and short stretches: to see whether everything works
+    #[arg(long, env = "SIDETONE_BENCH_QUICK")]
+    quick: bool,
+    /// Print the rows as JSON
+    #[arg(long)]
+    json: bool,
+    /// What cargo says to a bench
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// A part of a bench that needs a process of its own
+    #[arg(long, hide = true, num_args = 1..)]
+    part: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Section {
+    Audio,
+    Speech,
+    Host,
+}
+
+impl Section {
+    fn run(self, scope: Scope) -> anyhow::Result<Vec<Row>> {
+        match self {
+            Self::Audio => audio::run(scope),
+            Self::Speech => speech::run(scope),
+            Self::Host => host::run(scope),
+        }
+    }
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let options = Options::parse();
+    // One TLS for every client, as in the program itself.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    if !options.part.is_empty() {
+        println!("{}", host::run_part(&options.part)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let scope = Scope { quick: options.quick };
+    let sections = if options.sections.is_empty() { Section::value_variants() } else { &options.sections };
+    let (mut rows, mut code) = (Vec::new(), ExitCode::SUCCESS);
+    for section in sections {
+        // What one section can't say must not take the others' word away.
+        match section.run(scope) {
+            Ok(more) => rows.extend(more),
+            Err(error) => {
+                eprintln!("{section:?} broke: {error:#}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        println!("{}", table(&rows));
+    }
+    Ok(code)
+}

@@ -1,0 +1,181 @@
+//! What was said and done stays, once and in order.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, stream::StorageType};
+use futures::StreamExt as _;
+use sidetone::bus::message::session::{SessionEvent, What};
+use sidetone::bus::session::{STREAM, SessionLog, history};
+use ulid::Ulid;
+
+use super::LONG;
+use crate::support::nats::{Nats, within};
+
+fn reply(text: impl ToString) -> What {
+    What::Reply { text: text.to_string(), model: None }
+}
+
+fn texts(events: &[SessionEvent]) -> Vec<&str> {
+    events.iter().map(|event| if let What::Reply { text, .. } = &event.what { text.as_str() } else { "?" }).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_kept_in_the_order_in_which_they_were_told() {
+    let Some(nats) = Nats::start().await else { return };
+    let host = nats.host("studio").await;
+    let log = within(SessionLog::start(&host)).await.unwrap();
+    let turn = Ulid::generate();
+    for i in 0..100 {
+        within(log.append("a.b", Some(turn), reply(i))).await;
+        within(log.append("c", None, What::Utterance { text: i.to_string(), listener: None, audio_ms: None })).await;
+    }
+    assert!(within(log.flush(LONG)).await);
+    let events = within(history(&host, "a.b", 1_000)).await.unwrap();
+    assert_eq!(texts(&events), (0..100).map(|i| i.to_string()).collect::<Vec<_>>());
+    let turn = turn.to_string();
+    assert!(
+        events
+            .iter()
+            .all(|event| event.session == "a.b" && event.node == "studio" && event.turn.as_ref() == Some(&turn))
+    );
+    assert_eq!(texts(&within(history(&host, "a.b", 3)).await.unwrap()), ["97", "98", "99"]);
+    assert_eq!(within(history(&host, "c", 200)).await.unwrap().len(), 100);
+    assert!(within(history(&host, "nobody", 10)).await.unwrap().is_empty());
+
+    let context = jetstream::new(nats.raw().await);
+    let mut stream = within(context.get_stream(STREAM)).await.unwrap();
+    let info = within(stream.info()).await.unwrap();
+    assert_eq!(info.state.messages, 200);
+    assert_eq!(info.state.consumer_count, 0, "a history leaves nothing behind");
+    assert_eq!(info.config.subjects, ["session.>"]);
+    assert_eq!(info.config.storage, StorageType::File);
+    assert_eq!(info.config.duplicate_window, Duration::from_secs(120));
+    assert!(info.config.deny_delete && info.config.allow_direct);
+    assert!(within(stream.delete_message(1)).await.is_err(), "what was said can't be unsaid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hosts_write_one_session_and_nothing_is_lost_or_doubled() {
+    let Some(nats) = Nats::start().await else { return };
+    let (a, b) = (nats.host("a").await, nats.host("b").await);
+    let (log_a, log_b) = (within(SessionLog::start(&a)).await.unwrap(), within(SessionLog::start(&b)).await.unwrap());
+    let write = |log: SessionLog| async move {
+        for i in 0..60 {
+            log.append("shared", None, reply(i)).await;
+        }
+        assert!(log.flush(LONG).await);
+    };
+    within(async { tokio::join!(write(log_a), write(log_b)) }).await;
+    let events = within(history(&a, "shared", 1_000)).await.unwrap();
+    let wanted: Vec<_> = (0..60).map(|i| i.to_string()).collect();
+    for node in ["a", "b"] {
+        let own: Vec<_> = events.iter().filter(|event| event.node == node).cloned().collect();
+        assert_eq!(texts(&own), wanted, "{node}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fence_is_the_whole_session() {
+    let Some(nats) = Nats::start().await else { return };
+    let host = nats.host("studio").await;
+    let log = within(SessionLog::start(&host)).await.unwrap();
+    within(log.append("s", None, reply("first"))).await;
+    assert!(within(log.flush(LONG)).await);
+    // Somebody else appends another kind, unfenced; the log finds out and goes on after it.
+    let context = jetstream::new(nats.raw().await);
+    let example = serde_json::to_vec(&SessionEvent { what: reply("foreign"), ..sidetone_example() }).unwrap();
+    within(within(context.publish("session.s.note", example.into())).await.unwrap().into_future()).await.unwrap();
+    // A writer that has not seen it is refused: the server counts every kind of the session.
+    let stale = async_nats::jetstream::message::PublishMessage::build()
+        .header("Nats-Expected-Last-Subject-Sequence-Subject", "session.s.>")
+        .expected_last_subject_sequence(1)
+        .payload("{}".into());
+    let refused = within(within(context.send_publish("session.s.reply", stale)).await.unwrap().into_future()).await;
+    assert!(refused.unwrap_err().to_string().contains("wrong last sequence"));
+    within(log.append("s", None, reply("second"))).await;
+    assert!(within(log.flush(LONG)).await);
+    let events = within(history(&host, "s", 10)).await.unwrap();
+    assert_eq!(texts(&events), ["first", "foreign", "second"]);
+}
+
+fn sidetone_example() -> SessionEvent {
+    <SessionEvent as sidetone::bus::message::Message>::example()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_leaves_no_gap_and_no_double() {
+    let Some(mut nats) = Nats::start().await else { return };
+    let host = nats.host("studio").await;
+    let log = within(SessionLog::start(&host)).await.unwrap();
+    let mut wanted = Vec::new();
+    for round in 0..3 {
+        let lost = host.lost();
+        for i in 0..40 {
+            let text = format!("{round}-{i}");
+            within(log.append("s", None, reply(&text))).await;
+            wanted.push(text);
+            if i == 20 {
+                // Some appends are on their way, some wait, some come while the server is away.
+                nats.kill().await;
+            }
+        }
+        within(lost).await;
+        assert!(!log.flush(Duration::from_millis(20)).await, "they wait for the server");
+        nats.restart().await;
+        assert!(within(log.flush(LONG)).await);
+    }
+    assert_eq!(texts(&within(history(&host, "s", 1_000)).await.unwrap()), wanted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_whose_acknowledgement_was_lost_is_kept_once() {
+    let Some(nats) = Nats::start().await else { return };
+    let (host, raw) = (nats.host("studio").await, nats.raw().await);
+    let log = within(SessionLog::start(&host)).await.unwrap();
+    within(log.append("s", None, reply("first"))).await;
+    assert!(within(log.flush(LONG)).await);
+    // The same event again, as a retry sends it: fenced as before, and with a fence that fits.
+    let context = jetstream::new(raw);
+    let stream = within(context.get_stream(STREAM)).await.unwrap();
+    let kept = within(stream.get_last_raw_message_by_subject("session.s.>")).await.unwrap();
+    let id = kept.headers.get("Nats-Msg-Id").unwrap().to_string();
+    for (expected, is_duplicate) in [(0, None), (1, Some(true))] {
+        let again = async_nats::jetstream::message::PublishMessage::build()
+            .header("Nats-Expected-Last-Subject-Sequence-Subject", "session.s.>")
+            .message_id(&id)
+            .expected_last_subject_sequence(expected)
+            .payload(kept.payload.clone());
+        let ack = within(within(context.send_publish("session.s.reply", again)).await.unwrap().into_future()).await;
+        assert_eq!(ack.ok().map(|ack| ack.duplicate), is_duplicate, "expected {expected}");
+    }
+    assert_eq!(within(history(&host, "s", 10)).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_too_large_does_not_stop_the_others() {
+    let Some(nats) = Nats::start().await else { return };
+    let host = nats.host("studio").await;
+    let log = within(SessionLog::start(&host)).await.unwrap();
+    within(log.append("s", None, reply("a".repeat(2 << 20)))).await;
+    within(log.append("s", None, reply("small"))).await;
+    assert!(within(log.flush(LONG)).await);
+    assert_eq!(texts(&within(history(&host, "s", 10)).await.unwrap()), ["small"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_jetstream_is_named() {
+    let Some(nats) = Nats::start().await else { return };
+    let raw = nats.raw().await;
+    // An account without JetStream looks the same as a server without.
+    let Some(bare) = Nats::with("accounts: { A: { users: [ { user: a, password: a } ] } }").await else { return };
+    let url = bare.url().replace("nats://", "nats://a:a@");
+    let host = within(sidetone::bus::Bus::connect(&url, "studio")).await.unwrap();
+    let error = within(SessionLog::start(&host)).await.unwrap_err().to_string();
+    assert!(error.contains("SESSIONS") && error.contains("start nats-server with -js"), "{error}");
+    // And an event on a server that has it is seen by a plain subscriber.
+    let host = nats.host("studio").await;
+    let mut seen = nats.hear(&raw, "session.>").await;
+    let log = within(SessionLog::start(&host)).await.unwrap();
+    within(log.append("s", None, reply("x"))).await;
+    assert_eq!(within(seen.next()).await.unwrap().subject.as_str(), "session.s.reply");
+}
