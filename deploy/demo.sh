@@ -121,7 +121,11 @@ ask() {
     say ""
     say "$1. ${titles[$1 - 1]}"
     "$sidetone" play "$question" --record "$demo/answer-$1.wav" --until-silent-s 3 --timeout-s 90 "${options[@]}" \
-        2>"$demo/play-$1.log" || { say "No answer: $(tail -n 1 "$demo/play-$1.log")"; return; }
+        2>"$demo/play-$1.log" </dev/null &
+    # A signal to this script breaks off `wait`, where it would otherwise be taken after the command.
+    pids+=($!)
+    wait "$!" || { say "No answer: $(tail -n 1 "$demo/play-$1.log")"; return; }
+    unset 'pids[-1]'
     within 30 turns_over "$1" || say "The turn did not end; see $demo/events.jsonl"
 }
 

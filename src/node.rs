@@ -1,6 +1,7 @@
 //! The host: connects to the bus, claims its name, starts the rows of [`ROLES`](crate::role::ROLES), restarts what
 //! fails, and drains under a deadline.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,11 @@ use crate::role::{self, Offers, RoleContext, RoleError, RoleRow};
 
 /// How long the last session events may take to be kept.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pauses between attempts to reach the server.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// What a drain may take beyond node.drain_timeout_ms, to be cut off in order.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
 /// A role that has run this long before it fails starts over with the shortest pause.
 const STEADY: Duration = Duration::from_secs(60);
 
@@ -69,7 +75,7 @@ pub async fn run(
     let rows = role::find(&config.node.roles).map_err(|why| NodeError::Setting(format!("node.roles: {why}")))?;
     let pool = Pool::new(&home)?;
     let name = config.node_name();
-    let (server, bus) = connect(&config.bus, &home, &name, &stop).await?;
+    let Some((server, bus)) = connect(&config.bus, &home, &name, &stop).await? else { return Ok(()) };
     let result = serve(config, home, pool, rows, &bus, &stop, begun, up).await;
     drop(bus);
     if let Some(server) = server {
@@ -78,30 +84,27 @@ pub async fn run(
     result
 }
 
-/// Starts the embedded server if it is asked for, and connects; tries again until the server is there or it takes too long.
+/// Starts the embedded server if it is asked for, and connects; tries again until the server is there or it takes too
+/// long. `None` when the host is told to stop before.
 async fn connect(
     config: &BusConfig,
     home: &Home,
     name: &str,
     stop: &CancellationToken,
-) -> Result<(Option<Supervised>, Bus), NodeError> {
+) -> Result<Option<(Option<Supervised>, Bus)>, NodeError> {
     let (server, url) = if config.is_embedded() {
         (Some(embedded::start(home, config.port).await?), embedded::url(config.port))
     } else {
         (None, config.url.clone())
     };
-    let patience = Duration::from_millis(config.connect_timeout_ms);
-    let backoff = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(2))
-        .with_total_delay(Some(patience))
-        .without_max_times();
+    let until = Instant::now() + Duration::from_millis(config.connect_timeout_ms);
     let tries = (|| Bus::connect(&url, name))
-        .retry(backoff)
+        .retry(ExponentialBuilder::default().with_min_delay(RETRY_MIN).with_max_delay(RETRY_MAX).without_max_times())
+        .when(|_| Instant::now() < until)
         .notify(|error, pause| tracing::warn!(%error, retry_ms = pause.as_millis(), "no bus yet"));
     tokio::select! {
-        bus = tries => Ok((server, bus?)),
-        () = stop.cancelled() => Err(NodeError::Setting("stopped before the bus was reached".to_owned())),
+        bus = tries => Ok(Some((server, bus?))),
+        () = stop.cancelled() => Ok(None),
     }
 }
 
@@ -128,13 +131,13 @@ async fn serve(
         home,
         sessions: sessions.clone(),
         pool,
-        stop: stop.child_token(),
+        stop: CancellationToken::new(),
         offers: offers.clone(),
     };
     let (events, mut heard) = mpsc::channel(rows.len().max(1));
-    let mut tasks = JoinSet::new();
+    let mut running = Running::default();
     for row in &rows {
-        tasks.spawn(supervise(row, context.clone(), events.clone()));
+        running.start(row, &context, &events);
     }
     drop(events);
 
@@ -172,14 +175,10 @@ async fn serve(
         };
     }
     tracing::info!("draining");
-    context.stop.cancel();
-    let drained = tokio::time::timeout(drain_timeout + Duration::from_secs(2), async {
-        while tasks.join_next().await.is_some() {}
-    });
-    if drained.await.is_err() {
+    if tokio::time::timeout(drain_timeout + DRAIN_GRACE, running.drain()).await.is_err() {
         tracing::warn!("a role did not end within node.drain_timeout_ms and was cut off");
     }
-    tasks.shutdown().await;
+    running.shutdown().await;
     node_service.stop(Duration::from_secs(1)).await;
     announce(bus, "down", &card.now()).await;
     leave.cancel();
@@ -191,6 +190,31 @@ async fn serve(
     }
     tracing::info!("the host is down");
     outcome
+}
+
+/// The roles that run, by the order in which they drain.
+#[derive(Default)]
+struct Running(BTreeMap<u8, (CancellationToken, JoinSet<()>)>);
+
+impl Running {
+    fn start(&mut self, row: &'static RoleRow, context: &RoleContext, events: &mpsc::Sender<Result<(), NodeError>>) {
+        let (stop, tasks) = self.0.entry(row.drains).or_default();
+        tasks.spawn(supervise(row, RoleContext { stop: stop.clone(), ..context.clone() }, events.clone()));
+    }
+
+    /// Lets those who ask finish their work while those whom they ask still serve.
+    async fn drain(&mut self) {
+        for (stop, tasks) in self.0.values_mut() {
+            stop.cancel();
+            while tasks.join_next().await.is_some() {}
+        }
+    }
+
+    async fn shutdown(&mut self) {
+        for (_, tasks) in self.0.values_mut() {
+            tasks.shutdown().await;
+        }
+    }
 }
 
 /// Runs a role, and starts it again when it breaks. Says once that it is up, or why it can't be.

@@ -7,9 +7,9 @@ use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-/// What is logged unless `SIDETONE_LOG` or `--log` says otherwise. The NATS client and the decoders are quiet: `bus` and
-/// `audio` say what matters.
-const DEFAULT: &str = "info,async_nats=error,whisper_rs=warn,jack_sys=warn,symphonia=off";
+/// What is logged unless `SIDETONE_LOG` or `--log` says otherwise. The NATS client, the decoders and Whisper are quiet: `bus`,
+/// `audio` and `engine` say what matters (Whisper takes a transcription that was cancelled for an error).
+const DEFAULT: &str = "info,async_nats=error,whisper_rs=off,jack_sys=warn,symphonia=off";
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -5,7 +5,7 @@
 mod bus;
 mod chat;
 mod host;
-mod jack;
+mod ports;
 mod program;
 
 use std::sync::Arc;
@@ -44,8 +44,8 @@ const CHECKS: &[Check] = &[
     Check { what: "build", role: "", run: |case| host::features(case).boxed() },
     Check { what: "home", role: "", run: |case| host::home(case).boxed() },
     Check { what: "bus", role: "", run: |case| bus::bus(case).boxed() },
-    Check { what: "JACK", role: "voice", run: |case| jack::jack(case).boxed() },
-    Check { what: "real time", role: "voice", run: |case| jack::real_time(case).boxed() },
+    Check { what: "JACK", role: "voice", run: |case| ports::ports(case).boxed() },
+    Check { what: "real time", role: "voice", run: |case| ports::real_time(case).boxed() },
     Check { what: "wake model", role: "voice", run: |case| host::wake_model(case).boxed() },
     Check { what: "speech model", role: "stt", run: |case| host::speech_model(case).boxed() },
     Check { what: "voices", role: "tts", run: |case| host::voices(case).boxed() },

@@ -41,17 +41,19 @@ pub struct RoleRow {
     pub name: &'static str,
     /// One line for people.
     pub about: &'static str,
+    /// When it drains: those with a lower number ask those with a higher one, and have finished before.
+    pub drains: u8,
     /// Makes a new one; it is made anew when it is started again.
     pub build: fn() -> Box<dyn Role>,
 }
 
 /// All roles there are.
 pub const ROLES: &[RoleRow] = &[
-    RoleRow { name: "voice", about: "hears and speaks through JACK", build: || Box::new(voice::Voice) },
-    RoleRow { name: "stt", about: "speech to text", build: || Box::new(stt::Stt) },
-    RoleRow { name: "tts", about: "text to speech", build: || Box::new(tts::Tts) },
-    RoleRow { name: "llm", about: "chat models", build: || Box::new(llm::Llm) },
-    RoleRow { name: "agent", about: "commands, then the model", build: || Box::new(agent::Agent) },
+    RoleRow { name: "voice", about: "hears and speaks through JACK", drains: 0, build: || Box::new(voice::Voice) },
+    RoleRow { name: "stt", about: "speech to text", drains: 2, build: || Box::new(stt::Stt) },
+    RoleRow { name: "tts", about: "text to speech", drains: 2, build: || Box::new(tts::Tts) },
+    RoleRow { name: "llm", about: "chat models", drains: 2, build: || Box::new(llm::Llm) },
+    RoleRow { name: "agent", about: "commands, then the model", drains: 1, build: || Box::new(agent::Agent) },
 ];
 
 /// Finds the rows of `names`, in the order of [`ROLES`].

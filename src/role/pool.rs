@@ -48,7 +48,8 @@ impl Pool {
         if let Some(found) = loaded.get(&key) {
             return Ok(Arc::clone(found));
         }
-        if engine != "fake" {
+        // An engine that is not there says so itself, and names those that are.
+        if engine == "whisper" {
             spec.path = self.catalogue.require(&self.home, &spec.model, ModelKind::Whisper)?;
         }
         let engine = engine.to_owned();
@@ -67,10 +68,10 @@ impl Pool {
         voice: &str,
         threads: usize,
     ) -> Result<Arc<dyn Synthesizer>, RoleError> {
-        let path = if engine == "fake" {
-            PathBuf::new()
-        } else {
+        let path = if engine == "piper" {
             self.catalogue.require(&self.home, voice, ModelKind::Piper)?
+        } else {
+            PathBuf::new()
         };
         let (engine, spec) = (engine.to_owned(), SynthesizerSpec { voice: voice.to_owned(), path, threads });
         Ok(blocking(move || synthesizer(&engine, &spec)).await?)

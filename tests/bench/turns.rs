@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use futures::{Stream, StreamExt as _};
+use futures::StreamExt as _;
 use sidetone::audio::{Clip, resample};
 use sidetone::bus::message::fault::Fault;
 use sidetone::bus::message::session::{SessionEvent, Times, What};
@@ -103,11 +103,14 @@ pub struct Turn {
     pub heard_ms: f64,
 }
 
+/// A subject, and what came on it.
+type Heard = (String, Result<SessionEvent, Fault>);
+
 /// Somebody in front of a listener.
 pub struct Speaker {
     bus: Bus,
     observer: Observer,
-    events: std::pin::Pin<Box<dyn Stream<Item = (String, Result<SessionEvent, Fault>)> + Send>>,
+    events: futures::stream::BoxStream<'static, Heard>,
     peer: Peer,
 }
 

@@ -25,12 +25,20 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "home",
             "process",
             "secret",
+            "sound",
             "telemetry",
             "text",
         ],
     ),
     ("node", &["role", "bus", "models", "config", "home", "process", "secret", "text"]),
-    ("role", &["router", "bus", "audio", "engine", "store", "models", "config", "home", "process", "secret", "text"]),
+    (
+        "role",
+        &[
+            "router", "bus", "audio", "engine", "store", "models", "config", "home", "process", "secret", "sound",
+            "text",
+        ],
+    ),
+    ("sound", &["bus", "audio"]),
     ("bus", &["home", "process", "secret"]),
     ("audio", &["home"]),
     ("engine", &["models", "home", "process", "secret", "text"]),
@@ -46,7 +54,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules of `role` that are no roles: what several roles use.
-const SHARED_BY_ROLES: &[&str] = &["pool", "sound"];
+const SHARED_BY_ROLES: &[&str] = &["pool"];
 
 struct Source {
     /// From the top of the package.

@@ -10,9 +10,17 @@
 )]
 
 mod bus;
+mod cli;
 mod contract;
 mod engines;
 mod jack;
 mod layout;
 mod support;
 mod watch;
+// They need engines that fail on demand, beside the real ones.
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod turns;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod voice;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod voice_faults;

@@ -98,10 +98,12 @@ fn folder(path: &Path) -> Row {
 }
 
 fn room(detail: &str, free_bytes: u64) -> Row {
-    match free_bytes {
-        ..DISK_FAIL_BYTES => Row::fail("home", detail, "make room: sessions can't be kept"),
-        ..DISK_WARN_BYTES => Row::warn("home", detail, "make room: models may not fit"),
-        _ => Row::ok("home", detail),
+    if free_bytes < DISK_FAIL_BYTES {
+        Row::fail("home", detail, "make room: sessions can't be kept")
+    } else if free_bytes < DISK_WARN_BYTES {
+        Row::warn("home", detail, "make room: models may not fit")
+    } else {
+        Row::ok("home", detail)
     }
 }
 

@@ -22,7 +22,7 @@ const QUIET_S: u64 = 4;
 const QUIET: usize = VAD_RATE_HZ as usize / 5;
 const QUIET_STEP: usize = VAD_RATE_HZ as usize / 100;
 
-/// Speech is proposed generously: what is proposed too much costs a little time, what is missed is lost.
+/// Speech is proposed generously, since what is missed is lost; but earshot gives silence up to 0.25.
 const SEGMENTS: SegmentSettings = SegmentSettings {
     rate_hz: VAD_RATE_HZ,
     pre_roll_ms: 400,
@@ -31,8 +31,8 @@ const SEGMENTS: SegmentSettings = SegmentSettings {
     keep_silence_ms: 250,
     max_ms: 10_000,
     no_speech_ms: 1_000,
-    on: 0.3,
-    off: 0.15,
+    on: 0.4,
+    off: 0.3,
 };
 
 const fn samples(seconds: u64) -> u64 {

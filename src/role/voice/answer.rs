@@ -2,19 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use backon::{ExponentialBuilder, Retryable as _};
+use tokio::sync::{mpsc, oneshot};
 use ulid::Ulid;
 
 use super::mouth::{Mouth, Spoken, Voice};
 use crate::audio::VAD_RATE_HZ;
 use crate::bus::message::agent::{Heard, Run, RunEvent};
-use crate::bus::message::fault::Fault;
+use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::stt;
 use crate::bus::subject::Target;
-use crate::bus::{Bus, Call};
+use crate::bus::{Bus, BusError, Call};
 use crate::sound::to_wire;
 use crate::text::sentence::SentenceSplitter;
 use crate::text::speech::SpeechFilter;
+
+/// The first pause before a busy recognizer is asked again.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What comes of a turn's work. Each carries its turn: what is late is not for the next one.
 #[derive(Debug)]
@@ -36,24 +40,35 @@ pub struct Failure {
     pub stage: &'static str,
     /// Why.
     pub fault: Fault,
+    /// Whether the session says so already.
+    pub told: bool,
 }
 
 impl Failure {
-    /// A failure of `stage`.
+    /// A failure of `stage` that the session does not know of yet.
     pub fn new(stage: &'static str, fault: Fault) -> Self {
-        Self { stage, fault }
+        Self { stage, fault, told: false }
     }
 }
 
 /// Where progress is told.
 pub type Teller = mpsc::Sender<(Ulid, Progress)>;
 
-/// Has an utterance transcribed by whoever can.
+/// Has an utterance transcribed by whoever can. While all are busy it is tried again.
 pub async fn transcribe(bus: Bus, turn: Ulid, samples: Vec<f32>, timeout: Duration, teller: Teller) {
     let begun = Instant::now();
+    let patience = ExponentialBuilder::default()
+        .with_min_delay(BUSY_PAUSE)
+        .with_max_delay(BUSY_PAUSE * 8)
+        .with_total_delay(Some(timeout))
+        .without_max_times();
     let request = stt::Request { pcm: Some(to_wire(&samples, VAD_RATE_HZ)), ..stt::Request::default() };
-    let call = Call::within(timeout).of_turn(turn);
-    let result = bus.ask(Target::Any, &request, &call).await;
+    let ask = || async {
+        let call = Call::within(timeout.saturating_sub(begun.elapsed())).of_turn(turn);
+        bus.ask(Target::Any, &request, &call).await
+    };
+    let busy = |error: &BusError| matches!(error, BusError::Fault(fault) if fault.code == FaultCode::Busy);
+    let result = ask.retry(patience).when(busy).await;
     let text = result.map(|transcript| transcript.text).map_err(|e| e.to_fault());
     tell(&teller, turn, Progress::Transcribed(text, begun.elapsed())).await;
 }
@@ -77,84 +92,102 @@ pub enum Task {
 /// Answers a turn and speaks the answer, sentence by sentence, while the rest is being written.
 pub async fn answer(task: Task, voice: Voice, teller: Teller) {
     let turn = voice.turn;
-    let mouth = Mouth::open(voice.clone());
-    let mut sounding = mouth.sounding();
-    let first = teller.clone();
-    let watcher = tokio::spawn(async move {
-        if sounding.wait_for(|sounds| *sounds).await.is_ok() {
-            tell(&first, turn, Progress::Sounding).await;
-        }
-    });
-    // The end must not be told before the first sound.
-    let watcher = tokio_util::task::AbortOnDropHandle::new(watcher);
-    let written = match task {
-        Task::Say(text) => {
-            let mut speaker = Speaker::default();
-            speaker.push(&mouth, &text).await;
-            speaker.finish(&mouth).await;
-            Ok(())
-        }
-        Task::Run { text, session, heard } => run(&voice, text, session, heard, &mouth, &teller).await,
+    let (first_sound, sounds) = oneshot::channel();
+    let (mouth, speech) = Mouth::open(voice.clone(), first_sound);
+    let speech = async { speech.await.map_err(|fault| Failure::new("tts", fault)) };
+    let writing = async {
+        let mut speaker = Speaker::new(mouth);
+        let silent = match task {
+            Task::Say(text) => {
+                speaker.push(&text).await;
+                false
+            }
+            Task::Run { text, session, heard } => run(&voice, text, session, heard, &mut speaker, &teller).await?,
+        };
+        speaker.finish().await;
+        Ok(silent)
     };
-    let result = match written {
-        Err(fault) => Err(Failure::new("agent", fault)),
-        Ok(()) => mouth.finish().await.map_err(|fault| Failure::new("tts", fault)),
+    let watching = async {
+        // An error means that there was no sound at all.
+        if sounds.await.is_ok() {
+            tell(&teller, turn, Progress::Sounding).await;
+        }
+        Ok(())
     };
-    if result.as_ref().is_ok_and(|spoken| spoken.first_sample.is_some()) {
-        let _ = tokio::time::timeout(Duration::from_secs(1), watcher).await;
-    }
+    let result = match tokio::try_join!(writing, speech, watching) {
+        Ok((false, Spoken { first_sample: None, .. }, ())) => {
+            let text = "the answer has nothing in it that can be spoken: ask again, or choose another model";
+            Err(Failure::new("agent", Fault::failed(text)))
+        }
+        result => result.map(|(_, spoken, ())| spoken),
+    };
     tell(&teller, turn, Progress::Finished(result)).await;
 }
 
-/// Runs the turn at the agent, and hands what it writes to the mouth.
+/// Runs the turn at the agent, and hands what it writes to the speaker. Gives whether no answer is meant to be heard.
 async fn run(
     voice: &Voice,
     text: String,
     session: String,
     heard: Heard,
-    mouth: &Mouth,
+    speaker: &mut Speaker,
     teller: &Teller,
-) -> Result<(), Fault> {
+) -> Result<bool, Failure> {
     let left = voice.until.saturating_duration_since(Instant::now());
     let request =
         Run { text, session: Some(session), turn: Some(voice.turn.to_string()), stream: true, heard: Some(heard) };
     let call = Call::within(left).of_turn(voice.turn);
-    let mut events = voice.bus.open(Target::Any, &request, &call).await.map_err(|e| e.to_fault())?;
-    let mut speaker = Speaker::default();
+    let mut agent_knows = false;
+    let failure = |error: BusError, agent_knows: bool| {
+        // What the agent itself says of a turn that it has begun it has taken down as well.
+        let told = agent_knows && matches!(error, BusError::Fault(_));
+        Failure { told, ..Failure::new("agent", error.to_fault()) }
+    };
+    let mut events = voice.bus.open(Target::Any, &request, &call).await.map_err(|e| failure(e, false))?;
+    let mut stopped = false;
     while let Some(event) = events.next().await {
-        if let RunEvent::Text { text } = event.map_err(|e| e.to_fault())? {
-            speaker.push(mouth, &text).await;
-            tell(teller, voice.turn, Progress::Text(text)).await;
+        match event.map_err(|e| failure(e, agent_knows))? {
+            RunEvent::Started { .. } => agent_knows = true,
+            RunEvent::Text { text } => {
+                speaker.push(&text).await;
+                tell(teller, voice.turn, Progress::Text(text)).await;
+            }
+            RunEvent::Stop => stopped = true,
+            RunEvent::Command { .. } | RunEvent::Done(_) => {}
         }
     }
-    speaker.finish(mouth).await;
-    Ok(())
+    Ok(stopped)
 }
 
 /// From written text to sentences that can be spoken.
-#[derive(Default)]
 struct Speaker {
+    mouth: Mouth,
     splitter: SentenceSplitter,
     filter: SpeechFilter,
 }
 
 impl Speaker {
-    async fn push(&mut self, mouth: &Mouth, text: &str) {
+    fn new(mouth: Mouth) -> Self {
+        Self { mouth, splitter: SentenceSplitter::default(), filter: SpeechFilter::default() }
+    }
+
+    async fn push(&mut self, text: &str) {
         for sentence in self.splitter.push(text) {
-            self.say(mouth, &sentence).await;
+            self.say(&sentence).await;
         }
     }
 
-    async fn finish(&mut self, mouth: &Mouth) {
+    /// Says the last sentence.
+    async fn finish(mut self) {
         if let Some(sentence) = self.splitter.finish() {
-            self.say(mouth, &sentence).await;
+            self.say(&sentence).await;
         }
     }
 
-    async fn say(&mut self, mouth: &Mouth, sentence: &str) {
+    async fn say(&mut self, sentence: &str) {
         let spoken = self.filter.speakable(sentence);
         if !spoken.is_empty() {
-            mouth.say(spoken).await;
+            self.mouth.say(spoken).await;
         }
     }
 }

@@ -12,11 +12,12 @@ use ulid::Ulid;
 
 use super::Told;
 use super::answer::{Failure, Progress, Task, Teller, answer, transcribe};
+use super::earcon;
 use super::mouth::{self, Output, SharedOutput, Spoken};
-use super::pipeline::{Command, Heard, Pipeline, PipelineSettings, Utterance};
+use super::pipeline::{Command, Heard, Pipeline, PipelineSettings, Speech, Utterance};
 use super::turn::{Action, Input, Outcome, Turn, Woken};
 use super::wake::{Look, WakeEar};
-use crate::audio::{PlaybackControl, WakePhrases};
+use crate::audio::{EndReason, PlaybackControl, WakePhrases};
 use crate::bus::message::agent;
 use crate::bus::message::fault::Fault;
 use crate::bus::message::node::Stop;
@@ -25,11 +26,13 @@ use crate::bus::message::voice::{Control, Mode, State, TurnState};
 use crate::bus::session::now;
 use crate::bus::subject;
 use crate::config::{ListenerConfig, VoiceConfig};
-use crate::engine::Recognizer;
+use crate::engine::{EngineError, Recognizer};
 use crate::role::{RoleContext, RoleError, millis};
 
 /// Progress that waits for the listener. When it is full the worker waits.
 const PROGRESS: usize = 256;
+/// Speech after the wake phrase that is no more than its end, and a breath.
+const PHRASE_REST_MS: u32 = 150;
 /// How long a listener may be without an end to its utterance, beyond what the settings allow.
 const LISTEN_GRACE: Duration = Duration::from_secs(5);
 
@@ -58,15 +61,22 @@ pub struct Listener {
     output: SharedOutput,
     control: Option<PlaybackControl>,
     rate_hz: Arc<AtomicU32>,
-    /// The speech that ended while a glimpse of it was being looked at.
-    ended: Option<Utterance>,
+    /// The utterance that ended while another was being looked at.
+    waiting: Option<Utterance>,
+    /// The speech that opened the turn, if nothing but the wake phrase had been heard of it.
+    phrase: Option<Speech>,
     open: Option<OpenTurn>,
+    /// What was spoken last, in lower case, and until when.
+    own: Option<(String, Instant)>,
+    signal: Option<AbortOnDropHandle<()>>,
     session: Option<(String, Instant)>,
     /// What brought the next state about.
     why: String,
     /// What `say` is to speak.
     to_say: String,
     listen_until: Option<Instant>,
+    /// The request that came in one breath with the wake phrase: the utterance, its words, how long it took to hear them.
+    heard: Option<(Utterance, String, Duration)>,
 }
 
 /// The turn under way.
@@ -74,8 +84,6 @@ struct OpenTurn {
     id: Ulid,
     session: String,
     utterance: Option<Utterance>,
-    /// When the last sample of speech was heard.
-    spoken_until: Option<Instant>,
     /// When the transcript was there.
     transcribed: Option<Instant>,
     text: String,
@@ -118,12 +126,16 @@ impl Listener {
             output: SharedOutput::default(),
             control: None,
             rate_hz: Arc::default(),
-            ended: None,
+            waiting: None,
+            phrase: None,
             open: None,
+            own: None,
+            signal: None,
             session: None,
             why: "started".to_owned(),
             to_say: String::new(),
             listen_until: None,
+            heard: None,
         })
     }
 
@@ -158,7 +170,7 @@ impl Listener {
                 Some(look) = self.looks.recv() => self.take_look(look).await,
                 heard = self.pipeline.heard.recv() => match heard {
                     Some(heard) => self.take_heard(heard).await,
-                    None => return Err(RoleError::Setting("the listener's thread has ended".to_owned())),
+                    None => return Err(EngineError::Failed("the listener's thread has ended".to_owned()).into()),
                 },
                 () = async { tokio::time::sleep_until(listen_until.unwrap_or_else(Instant::now).into()).await },
                     if listen_until.is_some() =>
@@ -243,89 +255,98 @@ impl Listener {
                 format!("no JACK: {reason}").clone_into(&mut self.why);
                 self.show(self.turn.state()).await;
             }
-            Heard::Started => {
-                self.ended = None;
-                self.step(Input::SpeechStarted, "speech").await;
-            }
-            Heard::Glimpse(samples) => {
+            Heard::Started => self.step(Input::SpeechStarted, "speech").await,
+            Heard::Glimpse(glimpse) => {
                 if let Some(wake) = self.wake.as_mut().filter(|_| self.turn.wants_wake()) {
-                    wake.look(samples, false);
+                    wake.glimpse(glimpse);
                 }
             }
             Heard::Ended(utterance) if self.turn.is_listening() => self.take_utterance(utterance).await,
             Heard::Ended(utterance) => {
-                let wants_wake = self.turn.wants_wake() && utterance.speech_ms > 0;
-                if let Some(wake) = self.wake.as_mut().filter(|_| wants_wake) {
-                    if !wake.is_busy() {
-                        wake.look(utterance.samples.clone(), true);
-                    }
-                    self.ended = Some(utterance);
+                let wants_wake = self.turn.wants_wake() && utterance.speech.speech_ms > 0;
+                let Some(wake) = self.wake.as_mut().filter(|_| wants_wake) else { return };
+                if wake.is_busy() {
+                    self.waiting = Some(utterance);
+                } else {
+                    wake.look_at(utterance);
                 }
             }
         }
     }
 
+    /// The end of the utterance that was listened to.
     async fn take_utterance(&mut self, utterance: Utterance) {
-        let spoken = utterance.speech_ms > 0;
+        let heard = utterance.speech;
+        let is_phrase = self.phrase.take().is_some_and(|phrase| {
+            phrase.start_sample == heard.start_sample && heard.speech_ms <= phrase.speech_ms + PHRASE_REST_MS
+        });
+        if is_phrase {
+            return self.step(Input::PhraseEnded, "only the wake phrase").await;
+        }
+        let spoken = heard.speech_ms > 0;
+        let why = match utterance.reason {
+            _ if !spoken => "nothing was said",
+            EndReason::Silence => "silence",
+            EndReason::MaxLength => "voice.max_utterance_ms",
+            EndReason::Forced => "push to talk",
+        };
         self.note_utterance(utterance);
-        self.step(Input::SpeechEnded { spoken }, if spoken { "silence" } else { "nothing was said" }).await;
+        self.step(Input::SpeechEnded { spoken }, why).await;
     }
 
     fn note_utterance(&mut self, utterance: Utterance) {
         if let Some(open) = &mut self.open {
             open.times.endpoint_ms = utterance.endpoint_ms;
-            open.spoken_until = Instant::now().checked_sub(Duration::from_millis(utterance.endpoint_ms));
             open.utterance = Some(utterance);
         }
     }
 
     async fn take_look(&mut self, look: Look) {
-        let Some(wake) = &mut self.wake else { return };
-        wake.done();
+        if !self.wake.as_mut().is_some_and(|wake| wake.done(&look)) {
+            return;
+        }
+        let waiting = self.waiting.take();
         if !self.turn.wants_wake() {
             return;
         }
-        let Some(found) = look.found else {
-            // The glimpse was too short; the whole may tell.
-            if let Some(ended) = self.ended.as_ref().filter(|_| !look.whole) {
-                wake.look(ended.samples.clone(), true);
-            } else {
-                self.ended = None;
+        let found = look.found.filter(|found| !self.is_own_voice(&found.phrase, &look.speech));
+        let Some(found) = found else {
+            if let Some((next, wake)) = waiting.zip(self.wake.as_mut()) {
+                wake.look_at(next);
             }
             return;
         };
-        if self.is_own_voice(&found.phrase) {
-            return;
-        }
         let why = format!("wake phrase {:?}", found.phrase);
-        let rest = found.rest.trim();
-        match self.ended.take() {
-            None => self.step(Input::Wake(Woken::Running), &why).await,
-            Some(_) if look.whole && rest.is_empty() => self.step(Input::Wake(Woken::Alone), &why).await,
-            // What looks for the phrase has heard all of it, and is what `stt` would ask.
-            Some(ended) if look.whole && self.voice().wake_model == self.context.config.stt.model => {
-                let (text, took) = (rest.to_owned(), look.took);
-                self.step_with(Input::Wake(Woken::WithRequest), &why, |this| {
-                    this.note_utterance(ended);
-                    if let Some(open) = &mut this.open {
-                        open.text = text;
-                        open.times.stt_ms = millis(took);
-                        open.transcribed = Some(Instant::now());
-                    }
-                })
-                .await;
-            }
-            Some(ended) => {
+        let alone = found.rest.is_empty();
+        match (look.utterance, waiting) {
+            // The speaker goes on; or has said the phrase, and what follows is over as well.
+            (None, _) => {
                 self.step(Input::Wake(Woken::Running), &why).await;
-                self.take_utterance(ended).await;
+                self.phrase = Some(look.speech).filter(|_| alone);
+            }
+            (Some(_), Some(next)) if alone => {
+                self.step(Input::Wake(Woken::Running), &why).await;
+                self.take_utterance(next).await;
+            }
+            (Some(_), None) if alone => self.step(Input::Wake(Woken::Alone), &why).await,
+            // What looks for the phrase has heard all of it, and is what `stt` would ask.
+            (Some(utterance), _) if look.whole && self.voice().wake_model == self.context.config.stt.model => {
+                self.heard = Some((utterance, found.rest, look.took));
+                self.step(Input::Wake(Woken::WithRequest), &why).await;
+            }
+            (Some(utterance), _) => {
+                self.step(Input::Wake(Woken::Running), &why).await;
+                self.take_utterance(utterance).await;
             }
         }
     }
 
-    /// Whether the phrase is in what is being spoken: then the microphone has heard the loudspeaker.
-    fn is_own_voice(&self, phrase: &str) -> bool {
-        let reply = self.open.as_ref().map(|open| open.reply.to_lowercase()).unwrap_or_default();
-        self.turn.state() == TurnState::Speaking && reply.contains(&phrase.to_lowercase())
+    /// Whether the phrase is in what was being spoken as the speech began: then the microphone has heard the loudspeaker.
+    fn is_own_voice(&self, phrase: &str, speech: &Speech) -> bool {
+        let phrase = phrase.to_lowercase();
+        let now = self.open.as_ref().filter(|_| self.turn.state() == TurnState::Speaking);
+        now.is_some_and(|open| open.reply.to_lowercase().contains(&phrase))
+            || self.own.as_ref().is_some_and(|(reply, until)| speech.began < *until && reply.contains(&phrase))
     }
 
     async fn take_progress(&mut self, turn: Ulid, progress: Progress) {
@@ -346,40 +367,35 @@ impl Listener {
                 note_times(open, &spoken);
                 self.step(Input::Finished, "answered").await;
             }
-            Progress::Finished(Err(failure)) => self.fail(failure.stage, failure.fault).await,
+            Progress::Finished(Err(failure)) => self.fail_as(failure).await,
         }
+    }
+
+    async fn fail_as(&mut self, failure: Failure) {
+        let why = format!("{} failed", failure.stage);
+        if let Some(open) = &mut self.open {
+            open.failure = Some(failure);
+        }
+        self.step(Input::Failed, &why).await;
     }
 
     async fn fail(&mut self, stage: &'static str, fault: Fault) {
-        if let Some(open) = &mut self.open {
-            open.failure = Some(Failure::new(stage, fault));
-        }
-        self.step(Input::Failed, &format!("{stage} failed")).await;
+        self.fail_as(Failure::new(stage, fault)).await;
     }
 
+    /// Lets the turn take `input` in, and does what it says.
     async fn step(&mut self, input: Input, why: &str) {
-        self.step_with(input, why, |_| {}).await;
-    }
-
-    /// Lets the turn take `input` in, and does what it says; `opened` is called once a new turn is there.
-    async fn step_with(&mut self, input: Input, why: &str, opened: impl FnOnce(&mut Self)) {
         why.clone_into(&mut self.why);
-        let mut opened = Some(opened);
         for action in self.turn.step(input) {
             match action {
-                Action::Open => {
-                    self.open();
-                    if let Some(opened) = opened.take() {
-                        opened(self);
-                    }
-                }
+                Action::Open => self.open(),
                 Action::Listen { held } => self.pipeline.tell(Command::Listen { held }),
                 Action::EndListening => self.pipeline.tell(Command::End),
                 Action::DropSpeech => self.pipeline.tell(Command::Drop),
                 Action::Transcribe => self.transcribe(),
                 Action::Answer => self.answer(),
                 Action::Speak => self.speak().await,
-                Action::Silence => self.silence(),
+                Action::Silence => self.silence().await,
                 Action::Close(outcome) => self.close(outcome).await,
                 Action::Show(state) => self.show(state).await,
             }
@@ -399,18 +415,25 @@ impl Listener {
             _ => format!("{}-{}", self.config.name, Ulid::generate()),
         };
         self.session = Some((session.clone(), Instant::now()));
-        self.open = Some(OpenTurn {
+        self.phrase = None;
+        let mut open = OpenTurn {
             id: Ulid::generate(),
             session,
             utterance: None,
-            spoken_until: None,
             transcribed: None,
             text: String::new(),
             reply: String::new(),
             times: Times::default(),
             failure: None,
             work: None,
-        });
+        };
+        if let Some((utterance, text, took)) = self.heard.take() {
+            open.times = Times { endpoint_ms: utterance.endpoint_ms, stt_ms: millis(took), ..Times::default() };
+            open.transcribed = Some(Instant::now());
+            open.utterance = Some(utterance);
+            open.text = text;
+        }
+        self.open = Some(open);
     }
 
     fn transcribe(&mut self) {
@@ -449,27 +472,39 @@ impl Listener {
         open.work = Some(spawn(answer(task, voice, teller)));
     }
 
-    fn silence(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.work = None;
+    /// Breaks off all work of the turn, and what sounds.
+    async fn silence(&mut self) {
+        let flush = |control: &Option<PlaybackControl>| control.as_ref().map_or((), PlaybackControl::flush);
+        flush(&self.control);
+        let work = self.open.as_mut().and_then(|open| open.work.take());
+        for work in work.into_iter().chain(self.signal.take()) {
+            work.abort();
+            // It ends where it waits next. Until then it may still queue sound, which the second flush discards.
+            let _ = work.await;
         }
-        if let Some(control) = &self.control {
-            control.flush();
-        }
+        flush(&self.control);
     }
 
     async fn close(&mut self, outcome: Outcome) {
         let Some(open) = self.open.take() else { return };
-        let OpenTurn { id, session, times, failure, .. } = open;
+        let OpenTurn { id, session, times, failure, reply, .. } = open;
         if let Some((_, last)) = &mut self.session {
             *last = Instant::now();
         }
+        if !reply.is_empty() {
+            self.own = Some((reply.to_lowercase(), Instant::now() + self.pipeline.playback_latency()));
+        }
         tracing::info!(listener = self.config.name, turn = %id, ?outcome, total_ms = times.total_ms, "the turn is over");
-        if let Some(Failure { stage, fault }) = failure {
-            let what = What::Error { code: fault.code, message: fault.message.clone(), stage: stage.to_owned() };
-            self.context.sessions.append(&session, Some(id), what).await;
+        if let Some(Failure { stage, fault, told }) = failure {
+            if !told {
+                let what = What::Error { code: fault.code, message: fault.message.clone(), stage: stage.to_owned() };
+                self.context.sessions.append(&session, Some(id), what).await;
+            }
             self.context.bus.report(&fault).await;
-        } else if outcome == Outcome::Answered && open.spoken_until.is_some() {
+            if self.control.is_some() {
+                self.signal = Some(spawn(mouth::sound(Arc::clone(&self.output), earcon::failure)));
+            }
+        } else if outcome == Outcome::Answered && times.total_ms > 0 {
             self.context.sessions.append(&session, Some(id), What::Times(times)).await;
         }
     }
@@ -504,17 +539,22 @@ impl Listener {
     }
 }
 
-/// The times of the stages, as far as they are known.
+/// The times of the stages, if the turn was spoken and has been answered.
 fn note_times(open: &mut OpenTurn, spoken: &Spoken) {
-    let between = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
-        (Some(from), Some(to)) => millis(to.saturating_duration_since(from)),
-        _ => 0,
+    let (Some(utterance), Some(transcribed)) = (&open.utterance, open.transcribed) else { return };
+    let Spoken { first_sentence: Some(sentence), first_audio: Some(audio), first_sample: Some(sample), .. } = *spoken
+    else {
+        return;
     };
-    open.times.first_sentence_ms = between(open.transcribed, spoken.first_sentence);
-    open.times.first_audio_ms = between(spoken.first_sentence, spoken.first_audio);
-    open.times.first_sample_ms = between(spoken.first_audio, spoken.first_sample);
-    open.times.total_ms = between(open.spoken_until, spoken.first_sample);
-    open.times.spoken_ms = millis(spoken.spoken);
+    let between = |from: Instant, to: Instant| millis(to.saturating_duration_since(from));
+    open.times = Times {
+        first_sentence_ms: between(transcribed, sentence),
+        first_audio_ms: between(sentence, audio),
+        first_sample_ms: between(audio, sample),
+        total_ms: between(utterance.spoken_until, sample),
+        spoken_ms: millis(spoken.spoken),
+        ..open.times
+    };
 }
 
 fn spawn(work: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {

@@ -9,8 +9,10 @@
 //! | [`wake`] | the wake phrase |
 //! | [`answer`] | what a turn asks of other roles |
 //! | [`mouth`] | from sentences to JACK |
+//! | [`earcon`] | the signal that a turn has failed |
 
 mod answer;
+mod earcon;
 mod listener;
 mod mouth;
 mod pipeline;

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::{mpsc, oneshot};
 use ulid::Ulid;
 
 use crate::audio::{Playback, PlaybackControl, Resampler};
@@ -23,6 +22,8 @@ use crate::sound::from_wire;
 const SENTENCES: usize = 64;
 /// Chunks (of 200 ms) that are made ahead of what is queued in JACK.
 const CHUNKS_AHEAD: usize = 16;
+/// How long a short signal may wait for room.
+const SOUND_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often to look whether the ring has room, or the last sample has left.
 const POLL: Duration = Duration::from_millis(3);
 
@@ -51,14 +52,6 @@ pub struct Spoken {
     pub spoken: Duration,
 }
 
-/// Takes sentences, and speaks them in their order.
-#[derive(Debug)]
-pub struct Mouth {
-    sentences: mpsc::Sender<String>,
-    work: AbortOnDropHandle<Result<Spoken, Fault>>,
-    sounding: watch::Receiver<bool>,
-}
-
 /// What one answer is spoken with.
 #[derive(Debug, Clone)]
 pub struct Voice {
@@ -76,59 +69,51 @@ pub struct Voice {
     pub latency: Duration,
 }
 
+/// Takes sentences, to be spoken in their order. Dropping it says that there are no more.
+#[derive(Debug)]
+pub struct Mouth(mpsc::Sender<String>);
+
 impl Mouth {
-    /// Opens it. Dropping it breaks off what it speaks; what is queued in JACK is for the caller to flush.
-    #[must_use]
-    pub fn open(voice: Voice) -> Self {
+    /// Opens it; gives it, and the work of speaking, which ends when all has been heard. The work tells `first_sound` when
+    /// the first sample has left. Dropping the work breaks it off; what is queued in JACK is for the caller to flush.
+    pub fn open(voice: Voice, first_sound: oneshot::Sender<()>) -> (Self, impl Future<Output = Result<Spoken, Fault>>) {
         let (sentences, received) = mpsc::channel(SENTENCES);
-        let (sounds, sounding) = watch::channel(false);
-        let work = AbortOnDropHandle::new(tokio::spawn(speak(voice, received, sounds)));
-        Self { sentences, work, sounding }
+        (Self(sentences), speak(voice, received, first_sound))
     }
 
     /// Speaks a sentence after those before it.
     pub async fn say(&self, sentence: String) {
-        // A mouth that has failed takes no more; `finish` tells why.
-        let _ = self.sentences.send(sentence).await;
-    }
-
-    /// Whether the first sample has left; to be awaited.
-    #[must_use]
-    pub fn sounding(&self) -> watch::Receiver<bool> {
-        self.sounding.clone()
-    }
-
-    /// Waits until all is spoken and the last sample has been heard.
-    ///
-    /// # Errors
-    /// Why it could not be spoken to its end.
-    pub async fn finish(self) -> Result<Spoken, Fault> {
-        let Self { sentences, work, .. } = self;
-        drop(sentences);
-        work.await.unwrap_or_else(|error| Err(Fault::failed(format!("the speech broke: {error}"))))
+        // A mouth that has failed takes no more; its work tells why.
+        let _ = self.0.send(sentence).await;
     }
 }
 
 async fn speak(
     voice: Voice,
     mut sentences: mpsc::Receiver<String>,
-    sounds: watch::Sender<bool>,
+    first_sound: oneshot::Sender<()>,
 ) -> Result<Spoken, Fault> {
     let (chunks_out, chunks) = mpsc::channel(CHUNKS_AHEAD);
-    let maker = voice.clone();
-    let first = Arc::new(OnceLock::new());
-    let first_sentence = Arc::clone(&first);
-    let make = async move {
+    let first = OnceLock::new();
+    let make = async {
+        // Moved in here, so that the end of the last sentence ends the chunks.
+        let chunks_out = chunks_out;
         while let Some(sentence) = sentences.recv().await {
-            let _ = first_sentence.set(Instant::now());
-            if let Err(fault) = make(&maker, sentence, &chunks_out).await {
+            first.get_or_init(Instant::now);
+            if let Err(fault) = make(&voice, sentence, &chunks_out).await {
                 // Nobody plays any more if the receiver is gone; it knows why.
                 let _ = chunks_out.send(Err(fault)).await;
                 return;
             }
         }
     };
-    let (_, spoken) = tokio::join!(make, play(&voice, chunks, sounds));
+    let play = play(&voice, chunks, first_sound);
+    tokio::pin!(play);
+    let spoken = tokio::select! {
+        biased;
+        spoken = &mut play => spoken,
+        () = make => play.await,
+    };
     spoken.map(|spoken| Spoken { first_sentence: first.get().copied(), ..spoken })
 }
 
@@ -152,15 +137,27 @@ async fn make(voice: &Voice, sentence: String, chunks: &mpsc::Sender<Made>) -> R
 }
 
 /// Queues chunks for JACK as there is room, and waits for the last sample.
-async fn play(voice: &Voice, mut chunks: mpsc::Receiver<Made>, sounds: watch::Sender<bool>) -> Result<Spoken, Fault> {
-    let Some(mut chunk) = chunks.recv().await else { return Ok(Spoken::default()) };
+async fn play(
+    voice: &Voice,
+    mut chunks: mpsc::Receiver<Made>,
+    first_sound: oneshot::Sender<()>,
+) -> Result<Spoken, Fault> {
+    let Some(first) = chunks.recv().await else { return Ok(Spoken::default()) };
     let mut output = voice.output.lock().await;
     let out = output.as_mut().ok_or_else(no_audio)?;
-    let control = out.playback.control();
-    let mut begin = Begin { first_frame: control.played_frames(), control, at: None, sounds };
+    let mut begin = Begin::new(out, first_sound);
     let (mut spoken, mut resampler, mut samples) = (Spoken::default(), None, Vec::new());
-    loop {
-        let (made, rate_hz) = chunk?;
+    let mut next = Some(first);
+    // What was made before a failure is still spoken.
+    let mut end = Ok(());
+    while let Some(made) = next {
+        let (made, rate_hz) = match made {
+            Ok(made) => made,
+            Err(fault) => {
+                end = Err(fault);
+                break;
+            }
+        };
         spoken.first_audio.get_or_insert_with(Instant::now);
         spoken.spoken += Duration::from_secs_f64(made.len() as f64 / f64::from(rate_hz.max(1)));
         let rates = (rate_hz, out.rate_hz.load(Ordering::Relaxed));
@@ -174,47 +171,54 @@ async fn play(voice: &Voice, mut chunks: mpsc::Receiver<Made>, sounds: watch::Se
         }
         queue(out, &samples, &mut begin, voice.until).await?;
         // The first sample may leave while the next chunk is still being made.
-        let next = loop {
+        next = loop {
             tokio::select! {
                 next = chunks.recv() => break next,
                 () = begin.wait() => {}
             }
         };
-        let Some(next) = next else { break };
-        chunk = next;
     }
     if let Some(resampler) = &mut resampler {
         samples.clear();
         resampler.finish(&mut samples);
         queue(out, &samples, &mut begin, voice.until).await?;
+        out.playback.end();
+        while !out.playback.is_drained() {
+            step(out, &mut begin, voice.until).await?;
+        }
+        spoken.first_sample = Some(begin.now());
+        // JACK has the last sample; it is heard when it has gone through the card.
+        tokio::time::sleep(voice.latency).await;
     }
-    out.playback.end();
-    while !out.playback.is_drained() {
-        step(out, &mut begin, voice.until).await?;
-    }
-    spoken.first_sample = Some(begin.now());
-    // JACK has the last sample; it is heard when it has gone through the card.
-    tokio::time::sleep(voice.latency).await;
-    Ok(spoken)
+    end.map(|()| spoken)
 }
 
 /// When the first sample leaves.
 struct Begin {
     control: PlaybackControl,
-    first_frame: u64,
+    /// Frames that were queued before; JACK plays or discards them first.
+    before: u64,
     at: Option<Instant>,
-    sounds: watch::Sender<bool>,
+    first_sound: Option<oneshot::Sender<()>>,
 }
 
 impl Begin {
+    fn new(out: &Output, first_sound: oneshot::Sender<()>) -> Self {
+        let control = out.playback.control();
+        Self { before: control.written_frames(), control, at: None, first_sound: Some(first_sound) }
+    }
+
     fn look(&mut self) {
-        if self.at.is_none() && self.control.played_frames() > self.first_frame {
+        if self.at.is_none() && self.control.played_frames() + self.control.flushed_frames() > self.before {
             self.now();
         }
     }
 
     fn now(&mut self) -> Instant {
-        self.sounds.send_replace(true);
+        if let Some(first_sound) = self.first_sound.take() {
+            // Whoever asked for the speech listens until it ends.
+            let _ = first_sound.send(());
+        }
         *self.at.get_or_insert_with(Instant::now)
     }
 
@@ -228,6 +232,19 @@ impl Begin {
             self.look();
         }
     }
+}
+
+/// Sounds `samples` (at the rate of the output) after what sounds now, if that is over in time.
+pub async fn sound(output: SharedOutput, samples: impl Fn(u32) -> Vec<f32>) {
+    let mut output = output.lock().await;
+    let Some(out) = output.as_mut() else { return };
+    let until = Instant::now() + SOUND_TIMEOUT;
+    let samples = samples(out.rate_hz.load(Ordering::Relaxed));
+    let mut begin = Begin { control: out.playback.control(), before: 0, at: None, first_sound: None };
+    if let Err(fault) = queue(out, &samples, &mut begin, until).await {
+        tracing::debug!(%fault, "a signal was not heard");
+    }
+    out.playback.end();
 }
 
 /// Queues all samples, waiting for room.

@@ -9,13 +9,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self as std_mpsc, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use crate::audio::{
-    AudioEvent, Capture, JackSettings, JackStatus, JackSupervisor, Playback, Resampler, Segment, SegmentEvent,
-    SegmentSettings, Segmenter, VAD_RATE_HZ, Vad, build_vad,
+    AudioEvent, Capture, EndReason, JackSettings, JackStatus, JackSupervisor, Playback, Resampler, Segment,
+    SegmentEvent, SegmentSettings, Segmenter, VAD_RATE_HZ, Vad, build_vad,
 };
 
 /// How often to look for audio. It bounds what the thread adds to the end of an utterance.
@@ -41,21 +41,45 @@ pub enum Heard {
     Down(String),
     /// Somebody began to speak.
     Started,
-    /// What was said so far, while the speaker goes on: 16 kHz mono.
-    Glimpse(Vec<f32>),
+    /// What was said so far, while the speaker goes on.
+    Glimpse(Glimpse),
     /// An utterance is over.
     Ended(Utterance),
+}
+
+/// A piece of speech.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Speech {
+    /// The number of its first sample: tells it from others.
+    pub start_sample: u64,
+    /// When that sample was heard.
+    pub began: Instant,
+    /// Speech in it.
+    pub speech_ms: u32,
+}
+
+/// The beginning of an utterance.
+#[derive(Debug, Clone)]
+pub struct Glimpse {
+    /// Which speech it is.
+    pub speech: Speech,
+    /// 16 kHz mono, pre-roll first.
+    pub samples: Vec<f32>,
 }
 
 /// An utterance.
 #[derive(Debug, Clone)]
 pub struct Utterance {
+    /// Which speech it is.
+    pub speech: Speech,
     /// 16 kHz mono, pre-roll first.
     pub samples: Vec<f32>,
-    /// Speech in it.
-    pub speech_ms: u32,
+    /// What ended it.
+    pub reason: EndReason,
     /// From the last sample of speech to the decision that it has ended.
     pub endpoint_ms: u64,
+    /// When the last sample of speech was heard.
+    pub spoken_until: Instant,
 }
 
 /// What the thread is told.
@@ -271,7 +295,10 @@ impl Ears {
             Some(event) => Some(self.event(event)),
             None => {
                 let due = self.segmenter.silence_ms() == 0 && self.glimpses.due(speech_ms);
-                self.segmenter.current().filter(|_| due).map(|samples| Heard::Glimpse(samples.to_vec()))
+                let samples = self.segmenter.current().filter(|_| due)?.to_vec();
+                let start_sample = self.segmenter.position() - samples.len() as u64;
+                let began = ago(millis_of(samples.len() as u64));
+                Some(Heard::Glimpse(Glimpse { speech: Speech { start_sample, began, speech_ms }, samples }))
             }
         }
     }
@@ -285,12 +312,16 @@ impl Ears {
     }
 
     fn utterance(&self, segment: Segment) -> Utterance {
-        let spoken_until = segment.start_sample + segment.speech_end as u64;
-        let waited = self.segmenter.position().saturating_sub(spoken_until);
+        let Segment { start_sample, speech_ms, .. } = segment;
+        let position = self.segmenter.position();
+        let began = ago(millis_of(position.saturating_sub(start_sample)));
+        let endpoint_ms = millis_of(position.saturating_sub(start_sample + segment.speech_end as u64));
         Utterance {
+            speech: Speech { start_sample, began, speech_ms },
             samples: segment.samples,
-            speech_ms: segment.speech_ms,
-            endpoint_ms: waited * 1_000 / u64::from(VAD_RATE_HZ),
+            reason: segment.reason,
+            endpoint_ms,
+            spoken_until: ago(endpoint_ms),
         }
     }
 
@@ -320,6 +351,17 @@ impl Ears {
         self.frame.clear();
         self.glimpses.restart();
     }
+}
+
+/// How long `samples` take.
+fn millis_of(samples: u64) -> u64 {
+    samples * 1_000 / u64::from(VAD_RATE_HZ)
+}
+
+/// When it was `ms` ago.
+fn ago(ms: u64) -> Instant {
+    let now = Instant::now();
+    now.checked_sub(Duration::from_millis(ms)).unwrap_or(now)
 }
 
 /// When to take a glimpse of running speech: after so much of it, and again while it is young.

@@ -45,6 +45,8 @@ pub enum Input {
         /// Whether somebody spoke.
         spoken: bool,
     },
+    /// The speech that was listened to is over, and was only the wake phrase.
+    PhraseEnded,
     /// The transcript is there.
     Transcribed {
         /// Whether it has words beside the wake phrase.
@@ -117,7 +119,6 @@ pub struct Turn {
     state: TurnState,
     mode: Mode,
     muted: bool,
-    held: bool,
     /// Whether this turn has waited for a request after the bare wake phrase before.
     asked_again: bool,
 }
@@ -182,6 +183,9 @@ impl Turn {
                 }
             }
             Input::Say => {
+                if self.is_listening() {
+                    actions.push(Action::DropSpeech);
+                }
                 self.interrupt(&mut actions);
                 self.open(&mut actions);
                 self.show(TurnState::Speaking, &mut actions);
@@ -194,7 +198,7 @@ impl Turn {
                 self.show(TurnState::Listening, &mut actions);
                 match woken {
                     Woken::Running => {}
-                    Woken::Alone => actions.push(self.listen(false)),
+                    Woken::Alone => actions.push(Action::Listen { held: false }),
                     Woken::WithRequest => {
                         self.show(TurnState::Processing, &mut actions);
                         actions.push(Action::Answer);
@@ -220,15 +224,22 @@ impl Turn {
                 actions.push(Action::Transcribe);
             }
             (Listening, Input::SpeechEnded { spoken: false }) => self.close(Outcome::Nothing, actions),
+            (Listening, Input::PhraseEnded) => actions.push(Action::Listen { held: false }),
             (Processing, Input::Transcribed { words: true }) => actions.push(Action::Answer),
             (Processing, Input::Transcribed { words: false }) if !self.asked_again => {
                 self.asked_again = true;
                 self.show(Listening, actions);
-                actions.push(self.listen(false));
+                actions.push(Action::Listen { held: false });
             }
             (Processing, Input::Transcribed { words: false }) => self.close(Outcome::Nothing, actions),
             (Processing, Input::FirstSound) => self.show(Speaking, actions),
-            (Processing | Speaking, Input::Finished) => self.close(Outcome::Answered, actions),
+            (Processing | Speaking, Input::Finished) => {
+                // The microphone may have heard the answer; what is said from now on is somebody's.
+                if self.state == Speaking && self.mode == Mode::Open {
+                    actions.push(Action::DropSpeech);
+                }
+                self.close(Outcome::Answered, actions);
+            }
             (Listening | Processing | Speaking, Input::Failed | Input::AudioLost) => {
                 actions.extend([Action::Silence, Action::DropSpeech]);
                 self.close(Outcome::Failed, actions);
@@ -241,27 +252,25 @@ impl Turn {
         match (self.is_listening(), held) {
             // A second tap, or the release, ends the utterance.
             (true, None | Some(false)) => actions.push(Action::EndListening),
-            (true, Some(true)) => actions.push(self.listen(true)),
+            (true, Some(true)) => actions.push(Action::Listen { held: true }),
             (false, Some(false)) => {}
             (false, held) => {
+                // What the microphone has heard of the answer does not belong to the utterance.
+                if self.state == TurnState::Speaking {
+                    actions.push(Action::DropSpeech);
+                }
                 self.interrupt(actions);
                 self.open(actions);
                 // Whoever presses the pedal means it: no second wait.
                 self.asked_again = true;
                 self.show(TurnState::Listening, actions);
-                actions.push(self.listen(held == Some(true)));
+                actions.push(Action::Listen { held: held == Some(true) });
             }
         }
     }
 
-    fn listen(&mut self, held: bool) -> Action {
-        self.held = held;
-        Action::Listen { held }
-    }
-
     fn open(&mut self, actions: &mut Vec<Action>) {
         self.asked_again = false;
-        self.held = false;
         actions.push(Action::Open);
     }
 
@@ -344,6 +353,7 @@ mod tests {
             any::<Option<bool>>().prop_map(Input::PushToTalk),
             any::<bool>().prop_map(|spoken| Input::SpeechEnded { spoken }),
             any::<bool>().prop_map(|words| Input::Transcribed { words }),
+            Just(Input::PhraseEnded),
             Just(Input::FirstSound),
             Just(Input::Finished),
             Just(Input::Failed),

@@ -141,6 +141,7 @@ impl jack::NotificationHandler for Xruns {
 }
 
 /// Another program on the graph: ports `ear` (records) and `mouth` (plays).
+#[allow(dead_code, reason = "the bench counts xruns and connects; the tests do not")]
 pub struct Peer {
     _client: jack::AsyncClient<Xruns, PeerProcess>,
     xruns: Arc<AtomicU64>,
@@ -150,6 +151,7 @@ pub struct Peer {
     pub mouth: Playback,
 }
 
+#[allow(dead_code, reason = "the bench counts xruns and connects; the tests do not")]
 impl Peer {
     /// Opens client `name` on `server`.
     pub fn open(server: &JackServer, name: &str) -> Self {

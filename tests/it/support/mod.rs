@@ -1,7 +1,11 @@
 //! What the tests share.
 
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+pub mod host;
 pub mod jack;
 pub mod nats;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+pub mod studio;
 
 use std::path::PathBuf;
 

@@ -13,7 +13,7 @@ use crate::config::{JackConfig, ListenerConfig};
 const PRIORITY: u64 = 55;
 
 /// The server, and what each listener would be connected to.
-pub async fn jack(case: Arc<Case>) -> Vec<Row> {
+pub async fn ports(case: Arc<Case>) -> Vec<Row> {
     let config = case.config.jack.clone();
     // libjack blocks, and may hang with its server.
     let looked = tokio::task::spawn_blocking(move || look(&config)).await;

@@ -1,0 +1,218 @@
+//! A host on real engines is spoken to, by people's voices and by Piper's, and answers.
+
+use std::process::Command;
+
+use sidetone::bus::message::session::{Times, What};
+use sidetone::bus::message::voice::{Control, Mode, TurnState};
+use sidetone::bus::session::history;
+use sidetone::home::Home;
+
+use crate::support::host::{Follow, Host, HostSpec, LISTENER, Seen, states};
+use crate::support::jack::JackServer;
+use crate::support::need;
+use crate::support::studio::{self, Studio, fixture, noise, silence, spoken, words, words_in};
+
+use TurnState::{Idle, Listening, Processing, Speaking, WakeDetected};
+
+/// The words of the turn's utterance, its reply, and its times, from what was published until it was over.
+fn told(story: &[Seen]) -> (String, String, Option<Times>) {
+    let (mut said, mut reply, mut times) = (String::new(), String::new(), None);
+    for seen in story {
+        match seen {
+            Seen::Session(event) => match &event.what {
+                What::Utterance { text, listener, .. } => {
+                    assert_eq!(listener.as_deref(), Some(LISTENER));
+                    said.clone_from(text);
+                }
+                What::Reply { text, .. } => reply.clone_from(text),
+                What::Times(what) => times = Some(*what),
+                What::Error { message, stage, .. } => panic!("the turn failed in {stage}: {message}"),
+                What::Command { .. } | What::State { .. } => {}
+            },
+            Seen::Fault(fault) => panic!("{fault}"),
+            Seen::State(_) | Seen::Transcribe => {}
+        }
+    }
+    (said, reply, times)
+}
+
+/// Waits until the turn under way is answered, and its times are told.
+async fn answered(follow: &mut Follow) -> Vec<Seen> {
+    follow.state(Speaking).await;
+    follow.state(Idle).await;
+    follow.session("the times", |what| matches!(what, What::Times(_)).then_some(())).await;
+    follow.story()
+}
+
+/// The stages must add up to the whole, but for what the fabric itself may take.
+fn add_up(times: &Times) {
+    eprintln!("{times:?}");
+    let parts =
+        times.endpoint_ms + times.stt_ms + times.first_sentence_ms + times.first_audio_ms + times.first_sample_ms;
+    // Each part is cut to whole ms.
+    assert!(times.total_ms + 5 >= parts, "{times:?} adds up to more: {parts}");
+    assert!((500..800).contains(&times.endpoint_ms), "{times:?}");
+    assert!(times.stt_ms > 0 && times.first_audio_ms > 0 && times.spoken_ms > 500, "{times:?}");
+    eprintln!("beside the stages: {} ms", times.total_ms as i64 - parts as i64);
+}
+
+/// Most of the words of `reply` are in what came out of the loudspeaker.
+fn is_spoken(reply: &str, heard: &[f32]) {
+    let (wanted, heard) = (words(reply), words_in(heard));
+    let missing = wanted.iter().filter(|word| !heard.contains(word)).count();
+    assert!(missing * 3 <= wanted.len(), "{wanted:?} was written, {heard:?} was spoken");
+}
+
+async fn start(jack: &JackServer, rate_hz: u32) -> (Host, Studio, Follow) {
+    let spec = HostSpec::new("studio", "voice,stt,tts,llm,agent").set(&["llm.engine=llamacpp", "agent.max_tokens=40"]);
+    let table = "wake = { Computer = [], \"Smart mirror\" = [\"smart mirrors\"], Helena = [\"Elena\", \"Helene\"] }";
+    let host = spec.listener(jack, table).start().await;
+    let studio = Studio::open(jack, rate_hz);
+    studio.connected().await;
+    let follow = Follow::new(host.bus()).await;
+    (host, studio, follow)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_speak_and_are_answered() {
+    if !studio::available() {
+        return;
+    }
+    let jack = JackServer::start(48_000, 256);
+    let (host, mut studio, mut follow) = start(&jack, 48_000).await;
+
+    // Somebody says the wake word, waits, and asks.
+    studio.say(&[fixture("computer-03.flac"), silence(200)].concat()).await;
+    let state = follow.state(WakeDetected).await;
+    assert_eq!(state.why, "wake phrase \"Computer\"");
+    follow.state(Listening).await;
+    studio.take_heard();
+    studio.say(&[spoken("What time is it?"), silence(1_500)].concat()).await;
+    let story = answered(&mut follow).await;
+    let (said, reply, times) = told(&story);
+    assert_eq!(words(&said), ["what", "time", "is", "it"]);
+    assert!(reply.starts_with("It is "), "{reply}");
+    add_up(&times.unwrap());
+    assert!(words_in(&studio.take_heard()).contains(&"is".to_owned()));
+    assert_eq!(states(&story), [WakeDetected, Listening, Processing, Speaking, Idle]);
+    let session = state.session.unwrap();
+    let kept = history(host.bus(), &session, 100).await.unwrap();
+    let kinds: Vec<&str> = kept.iter().map(|event| event.what.kind()).collect();
+    let rest: Vec<&str> = kinds.iter().copied().filter(|kind| *kind != "state").collect();
+    assert_eq!(rest, ["utterance", "command", "reply", "times"]);
+    assert!(kept.iter().all(|event| event.turn == state.turn));
+
+    // In one breath: what looks for the phrase has heard the request as well, or it is sent to stt once.
+    studio.say(&[spoken("Computer, what time is it?"), silence(1_500)].concat()).await;
+    let story = answered(&mut follow).await;
+    let (said, reply, times) = told(&story);
+    assert_eq!(words(&said), ["what", "time", "is", "it"]);
+    assert!(reply.starts_with("It is "), "{reply}");
+    add_up(&times.unwrap());
+    assert_eq!(states(&story), [WakeDetected, Listening, Processing, Speaking, Idle]);
+    assert!(story.iter().filter(|seen| matches!(seen, Seen::Transcribe)).count() <= 1);
+    studio.take_heard();
+
+    // Other names, and a free question, for the model.
+    studio.say(&[spoken("Helena, say the quick brown fox jumps over the lazy dog."), silence(1_500)].concat()).await;
+    let story = answered(&mut follow).await;
+    let (said, reply, _) = told(&story);
+    assert!(said.starts_with("say the quick"), "{said}");
+    is_spoken(&reply, &studio.take_heard());
+    studio.say(&[fixture("other-smart-mirror.flac"), silence(1_000)].concat()).await;
+    assert_eq!(follow.state(WakeDetected).await.why, "wake phrase \"Smart mirror\"");
+    studio.say(&[spoken("Why is the sky blue?"), silence(1_500)].concat()).await;
+    let story = answered(&mut follow).await;
+    let (said, reply, times) = told(&story);
+    assert_eq!(words(&said), ["why", "is", "the", "sky", "blue"]);
+    add_up(&times.unwrap());
+    is_spoken(&reply, &studio.take_heard());
+    let model = story.iter().find_map(|seen| match seen {
+        Seen::Session(event) => match &event.what {
+            What::Reply { model, .. } => model.clone(),
+            _ => None,
+        },
+        _ => None,
+    });
+    assert!(model.is_some(), "the model answers what is no command");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_meant_for_it_stays_here_and_what_interrupts_it_is_heard() {
+    if !studio::available() {
+        return;
+    }
+    let jack = JackServer::start(44_100, 512);
+    let (host, mut studio, mut follow) = start(&jack, 44_100).await;
+
+    // Speech that is not meant for it, and what is no speech: nothing is asked, nothing changes.
+    let offset = |samples: Vec<f32>, by: f32| samples.into_iter().map(|sample| sample + by).collect::<Vec<_>>();
+    for clip in [
+        fixture("jfk.flac"),
+        fixture("other-view-glass.flac"),
+        noise(1_500, 0.05),
+        offset(silence(1_000), 0.3),
+        vec![1.0; 8_000],
+    ] {
+        studio.say(&[clip, silence(700)].concat()).await;
+    }
+    // What comes after it is answered: so all of that has been heard, and was let go. It is clipped, with an offset.
+    let clipped: Vec<f32> = spoken("What time is it?").iter().map(|sample| (sample * 20.0).clamp(-1.0, 1.0)).collect();
+    let pushed = follow.story();
+    assert!(
+        pushed.iter().all(|seen| !matches!(seen, Seen::Transcribe | Seen::Session(_))),
+        "speech without a wake phrase has left the host: {pushed:#?}"
+    );
+    assert!(states(&pushed).iter().all(|state| *state == Idle));
+    push_to_talk(&host);
+    let state = follow.state(Listening).await;
+    assert_eq!(state.why, "push to talk");
+    studio.say(&offset([clipped, silence(1_500)].concat(), 0.1)).await;
+    let story = answered(&mut follow).await;
+    let (said, ..) = told(&story);
+    assert_eq!(words(&said), ["what", "time", "is", "it"]);
+    assert_eq!(states(&story), [Listening, Processing, Speaking, Idle]);
+
+    // While it speaks it is told to stop, by voice.
+    let long = "one two three four five six seven eight nine ten ".repeat(8);
+    host.control(Control::Say { text: long.clone() }).await.unwrap();
+    follow.state(Speaking).await;
+    studio.sounds().await;
+    studio.say(&[spoken("Computer, stop."), silence(1_000)].concat()).await;
+    let state = follow.state(WakeDetected).await;
+    assert_eq!(state.why, "wake phrase \"Computer\"");
+    follow.state(Processing).await;
+    follow.state(Idle).await;
+    let stop = |what: &What| matches!(what, What::Command { name, .. } if name == "stop").then_some(());
+    follow.session("the command stop", stop).await;
+    studio.silent_for(300).await;
+
+    // Any speech will do.
+    host.control(Control::Mode { mode: Mode::Open }).await.unwrap();
+    follow.story();
+    studio.say(&[spoken("What time is it?"), silence(1_500)].concat()).await;
+    let story = answered(&mut follow).await;
+    assert_eq!(words(&told(&story).0), ["what", "time", "is", "it"]);
+
+    // Muted, nothing will.
+    let state = host.control(Control::Mute { on: Some(true) }).await.unwrap();
+    assert!(state.muted);
+    let error = host.control(Control::PushToTalk { held: None }).await.unwrap_err();
+    assert!(error.to_string().contains("muted"), "{error}");
+    studio.say(&[spoken("What time is it?"), silence(1_000)].concat()).await;
+    let state = host.control(Control::Mute { on: None }).await.unwrap();
+    assert_eq!((state.muted, state.state), (false, Idle));
+    assert!(follow.story().iter().all(|seen| !matches!(seen, Seen::Session(_))));
+}
+
+/// As the README shows it.
+fn push_to_talk(host: &Host) {
+    let nats = Home::find(None).bin().join("nats");
+    assert!(need(nats.is_file(), "the program nats"));
+    let subject = format!("voice.{}.{LISTENER}.control", host.spec.name);
+    let done = Command::new(nats)
+        .args(["-s", &host.spec.url(), "pub", &subject, r#"{"do":"push_to_talk"}"#])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{done:?}");
+}
