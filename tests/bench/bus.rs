@@ -10,7 +10,7 @@ use futures::future::try_join_all;
 use hdrhistogram::Histogram;
 use sidetone::bus::codec::{self, Format};
 use sidetone::bus::message::llm::{Answer, Chat, ChatMessage, Role};
-use sidetone::bus::message::{Ask, Blob, Message as _, Pcm, SampleFormat, tts};
+use sidetone::bus::message::{Ask, Blob, Pcm, SampleFormat, tts};
 use sidetone::bus::service::{Incoming, Server, ServiceSpec};
 use sidetone::bus::subject::Target;
 use sidetone::bus::{Bus, Call, embedded};
