@@ -144,7 +144,7 @@ async fn serve(
     let leave = CancellationToken::new();
     let keeper = {
         let card = card.clone();
-        tokio::spawn(claim.keep(move || card.now(), leave.clone()))
+        tokio::spawn(claim.keep(move || card.now(), offers.changes(), leave.clone()))
     };
     let mut keeper = tokio_util::task::AbortOnDropHandle::new(keeper);
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_nats::jetstream::kv::{Config, CreateErrorKind, Store};
 use async_nats::jetstream::stream::StorageType;
 use async_nats::jetstream::{self};
+use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio_util::sync::CancellationToken;
 
@@ -101,12 +102,17 @@ impl Claim {
         Ok(Self { bus: bus.clone(), revision })
     }
 
-    /// Renews the entry every 3 s, and when the link is back, with what `info` gives, until `stop` fires; then takes it
-    /// out.
+    /// Renews the entry every 3 s, at each of `changes`, and when the link is back, with what `info` gives, until `stop`
+    /// fires; then takes it out.
     ///
     /// # Errors
     /// [`ClaimError::Taken`] when another host has taken the name, which this host must then give up.
-    pub async fn keep(mut self, info: impl Fn() -> NodeInfo + Send, stop: CancellationToken) -> Result<(), ClaimError> {
+    pub async fn keep(
+        mut self,
+        info: impl Fn() -> NodeInfo + Send,
+        mut changes: BoxStream<'static, ()>,
+        stop: CancellationToken,
+    ) -> Result<(), ClaimError> {
         loop {
             let back = async {
                 self.bus.lost().await;
@@ -115,6 +121,7 @@ impl Claim {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(RENEW_EVERY) => {}
+                Some(()) = changes.next() => {}
                 () = back => {}
             }
             if !self.bus.is_up() {

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -138,6 +140,16 @@ impl Offers {
         let mut offers = self.0.subscribe();
         // The sender is `self`, so this ends only by what is waited for.
         let _ = offers.wait_for(|offers| offers.iter().any(|(offer, _)| offer.role == role)).await;
+    }
+
+    /// Each change of what is on offer.
+    #[must_use]
+    pub fn changes(&self) -> BoxStream<'static, ()> {
+        let offers = self.0.subscribe();
+        let next = |mut offers: watch::Receiver<Vec<Offered>>| async move {
+            offers.changed().await.ok().map(|()| ((), offers))
+        };
+        stream::unfold(offers, next).boxed()
     }
 
     /// What is on offer, with its load.

@@ -44,7 +44,7 @@ async fn up(bus: &Bus, info: NodeInfo) -> Result<Host, ClaimError> {
     })
     .await;
     let (stop, kept) = (CancellationToken::new(), Arc::clone(&info));
-    let keeper = tokio::spawn(claim.keep(move || kept.lock().unwrap().clone(), stop.clone()));
+    let keeper = tokio::spawn(claim.keep(move || kept.lock().unwrap().clone(), stream::pending().boxed(), stop.clone()));
     Ok(Host { stop, keeper, server, info })
 }
 
@@ -139,7 +139,7 @@ async fn a_host_that_was_cut_off_gives_up_a_name_that_is_taken() {
     // It does not serve, so to the other it is dead.
     let heir = up(&second, info("studio")).await.unwrap();
     let stop = CancellationToken::new();
-    let error = within(claim.keep(move || own.clone(), stop)).await.unwrap_err();
+    let error = within(claim.keep(move || own.clone(), stream::pending().boxed(), stop)).await.unwrap_err();
     assert!(matches!(error, ClaimError::Taken { .. }), "{error}");
     assert_eq!(within(nodes(&first)).await.unwrap(), [heir.info.lock().unwrap().clone()]);
     heir.die();
