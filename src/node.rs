@@ -232,6 +232,8 @@ async fn supervise(row: &'static RoleRow, context: RoleContext, events: mpsc::Se
         let mut work = Box::pin(role.run(context.clone()).instrument(span.clone()));
         let result = tokio::select! {
             result = &mut work => result,
+            // It has promised nothing yet.
+            () = context.stop.cancelled(), if !told => return,
             () = context.offers.until(row.name), if !told => {
                 told = true;
                 let _ = events.send(Ok(())).await;

@@ -344,9 +344,10 @@ impl Listener {
     /// Whether the phrase is in what was being spoken as the speech began: then the microphone has heard the loudspeaker.
     fn is_own_voice(&self, phrase: &str, speech: &Speech) -> bool {
         let phrase = phrase.to_lowercase();
+        let began = speech.began + Duration::from_millis(u64::from(self.voice().pre_roll_ms));
         let now = self.open.as_ref().filter(|_| self.turn.state() == TurnState::Speaking);
         now.is_some_and(|open| open.reply.to_lowercase().contains(&phrase))
-            || self.own.as_ref().is_some_and(|(reply, until)| speech.began < *until && reply.contains(&phrase))
+            || self.own.as_ref().is_some_and(|(reply, until)| began < *until && reply.contains(&phrase))
     }
 
     async fn take_progress(&mut self, turn: Ulid, progress: Progress) {

@@ -113,3 +113,90 @@ impl WakeEar {
         self.phrases.find(text).map_or_else(|| text.trim().to_owned(), |found| found.rest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::audio::EndReason;
+    use crate::engine::Transcription;
+
+    /// Hears 'computer' and how many samples there are; a clip of one sample takes until it is cancelled.
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl Recognizer for Counting {
+        fn model(&self) -> &str {
+            "counting"
+        }
+
+        fn languages(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn transcribe(
+            &self,
+            samples: &[f32],
+            options: &TranscribeOptions,
+            cancel: &CancellationToken,
+        ) -> Result<Transcription, EngineError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            assert_eq!(options.prompt.as_deref(), Some("Computer"));
+            while samples.len() == 1 {
+                if cancel.is_cancelled() {
+                    return Err(EngineError::Cancelled);
+                }
+                std::thread::yield_now();
+            }
+            Ok(Transcription { text: format!("Computer, {}.", samples.len()), ..Transcription::default() })
+        }
+    }
+
+    fn ear() -> (WakeEar, mpsc::Receiver<Look>, Arc<Counting>) {
+        let (looks_out, looks) = mpsc::channel(4);
+        let counting = Arc::new(Counting::default());
+        let phrases = WakePhrases::new([("Computer", Vec::<String>::new())]).unwrap();
+        (WakeEar::new(phrases, &["Computer".to_owned()], counting.clone(), looks_out), looks, counting)
+    }
+
+    fn speech() -> Speech {
+        Speech { start_sample: 7, began: Instant::now(), speech_ms: 900 }
+    }
+
+    fn utterance(samples: usize) -> Utterance {
+        let (speech, spoken_until) = (speech(), Instant::now());
+        Utterance { speech, samples: vec![0.1; samples], reason: EndReason::Silence, endpoint_ms: 500, spoken_until }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_an_utterance_breaks_off_the_glimpse_of_it() {
+        let (mut ear, mut looks, counting) = ear();
+        ear.glimpse(Glimpse { speech: speech(), samples: vec![0.1] });
+        assert!(!ear.is_busy());
+        // Another glimpse is left out while one is looked at.
+        ear.glimpse(Glimpse { speech: speech(), samples: vec![0.1; 2] });
+        ear.look_at(utterance(3));
+        assert!(ear.is_busy());
+        let look = looks.recv().await.unwrap();
+        assert_eq!(look.found.as_ref().unwrap().rest, "3.");
+        assert!(look.whole && look.utterance.is_some() && ear.done(&look));
+        assert!(!ear.is_busy());
+        drop(ear);
+        assert!(looks.recv().await.is_none());
+        assert!(counting.0.load(Ordering::Relaxed) <= 2);
+    }
+
+    #[tokio::test]
+    async fn only_the_beginning_of_a_long_utterance_is_looked_at() {
+        let (mut ear, mut looks, _) = ear();
+        let longest = LOOK_AT_S * RECOGNIZER_RATE_HZ as usize;
+        for (samples, whole) in [(longest, true), (longest + 1, false)] {
+            ear.look_at(utterance(samples));
+            let look = looks.recv().await.unwrap();
+            assert_eq!((look.found.as_ref().unwrap().rest.as_str(), look.whole), (&*format!("{longest}."), whole));
+            assert_eq!(look.utterance.as_ref().unwrap().samples.len(), samples);
+            assert!(ear.done(&look));
+        }
+    }
+}
