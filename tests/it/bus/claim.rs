@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use async_nats::jetstream::{self, kv};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use sidetone::bus::Bus;
 use sidetone::bus::message::node::{AskInfo, NodeInfo, Offer};
 use sidetone::bus::registry::{BUCKET, Claim, ClaimError, nodes};
@@ -44,7 +44,8 @@ async fn up(bus: &Bus, info: NodeInfo) -> Result<Host, ClaimError> {
     })
     .await;
     let (stop, kept) = (CancellationToken::new(), Arc::clone(&info));
-    let keeper = tokio::spawn(claim.keep(move || kept.lock().unwrap().clone(), stream::pending().boxed(), stop.clone()));
+    let keeper =
+        tokio::spawn(claim.keep(move || kept.lock().unwrap().clone(), stream::pending().boxed(), stop.clone()));
     Ok(Host { stop, keeper, server, info })
 }
 
