@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audio::{PERIOD, settings};
 use crate::jack::{JackServer, Peer, available};
 use crate::observe::Observer;
-use crate::running::{Process, RunningHost, SIDETONE, end};
+use crate::running::{Process, RunningHost, SIDETONE, end, part};
 use crate::support::{BenchHome, Row, Scope, fixture, median, ms, pass, progress};
 use crate::turns::RATE_HZ;
 
@@ -70,7 +70,7 @@ pub fn run(scope: Scope) -> anyhow::Result<Vec<Row>> {
 
 /// The processor's time in silence.
 fn silence(scope: Scope, host: &RunningHost, server: &JackServer) -> anyhow::Result<Vec<Row>> {
-    let mut copier = part(&["copy", server.name()])?;
+    let mut copier = part(&["copy", server.name()], Stdio::null())?;
     let result = silence_beside(scope, host, copier.id());
     end(&mut copier);
     result
@@ -188,36 +188,24 @@ struct Loaded {
 /// Loads the engines in a fresh process.
 fn bare_engines(home: &Home) -> anyhow::Result<Loaded> {
     let home = home.path().to_str().context("a folder that is not UTF-8")?;
-    let output = part(&["load", home])?.wait_with_output()?;
+    let output = part(&["load", home], Stdio::null())?.wait_with_output()?;
     anyhow::ensure!(output.status.success(), "the bare engines do not load: {}", output.status);
     serde_json::from_slice(&output.stdout).context("the bare engines say nothing")
 }
 
-/// Starts a part of this bench as a process of its own.
-fn part(arguments: &[&str]) -> anyhow::Result<std::process::Child> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--part").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
-    Ok(command.spawn()?)
+/// The process that loads the engines of `home`.
+pub fn load_part(home: &str) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let loaded = runtime.block_on(load(&Home::find(Some(home.as_ref()))))?;
+    println!("{}", serde_json::to_string(&loaded)?);
+    Ok(())
 }
 
-/// The process behind [`part`].
-///
-/// # Errors
-/// Whatever fails in it.
-pub fn run_part(arguments: &[String]) -> anyhow::Result<String> {
-    match arguments {
-        [name, home] if name == "load" => {
-            let runtime = tokio::runtime::Runtime::new()?;
-            let loaded = runtime.block_on(load(&Home::find(Some(home.as_ref()))))?;
-            Ok(serde_json::to_string(&loaded)?)
-        }
-        [name, server] if name == "copy" => {
-            let _peer = Peer::open_at(server, "copier");
-            loop {
-                std::thread::park();
-            }
-        }
-        _ => anyhow::bail!("no such part: {arguments:?}"),
+/// The process with a JACK client on `server` that only copies.
+pub fn copy_part(server: &str) -> anyhow::Result<()> {
+    let _peer = Peer::open_at(server, "copier");
+    loop {
+        std::thread::park();
     }
 }
 

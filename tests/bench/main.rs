@@ -73,9 +73,12 @@ fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     // One TLS for every client, as in the program itself.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    if !options.part.is_empty() {
-        println!("{}", host::run_part(&options.part)?);
-        return Ok(ExitCode::SUCCESS);
+    match options.part.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => {}
+        ["load", home] => return host::load_part(home).map(|()| ExitCode::SUCCESS),
+        ["copy", server] => return host::copy_part(server).map(|()| ExitCode::SUCCESS),
+        ["control"] => return audio::control().map(|()| ExitCode::SUCCESS),
+        _ => anyhow::bail!("no such part: {:?}", options.part),
     }
     let scope = Scope { quick: options.quick };
     let sections = if options.sections.is_empty() { Section::value_variants() } else { &options.sections };

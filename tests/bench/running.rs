@@ -117,6 +117,14 @@ impl Drop for RunningHost {
     }
 }
 
+/// Starts a part of this bench as a process of its own; its standard output is for the caller.
+pub fn part(arguments: &[&str], input: Stdio) -> anyhow::Result<Child> {
+    let program = std::env::current_exe().context("where is this program?")?;
+    let mut command = Command::new(program);
+    command.arg("--part").args(arguments).stdin(input).stdout(Stdio::piped());
+    command.spawn().context("can't start a part of the bench")
+}
+
 /// Asks a child to end, and waits; kills it when it does not.
 pub fn end(child: &mut Child) {
     // In vain if it has gone.

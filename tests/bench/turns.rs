@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use sidetone::audio::{Clip, resample};
 use sidetone::bus::message::fault::Fault;
 use sidetone::bus::message::session::{SessionEvent, Times, What};
-use sidetone::bus::message::voice::Control;
+use sidetone::bus::message::voice::{Control, TurnState};
 use sidetone::bus::{Bus, Call, subject};
 use sidetone::config::Config;
 use sidetone::engine::SpeakOptions;
@@ -29,6 +29,8 @@ pub const LISTENER: &str = "main";
 pub const PEER: &str = "bench";
 /// How long a turn may take.
 const TURN_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long it may take until a wake word opens a turn, the question included.
+const WAKE_TIMEOUT: Duration = Duration::from_secs(12);
 /// How often the recording is taken from its ring, which holds 4 s.
 const POLL: Duration = Duration::from_millis(20);
 /// Quieter than this (−50 dBFS) is silence.
@@ -129,8 +131,8 @@ impl Speaker {
         self.peer.xruns()
     }
 
-    /// Asks, and waits until the answer has been spoken.
-    pub async fn ask(&mut self, question: &Question) -> anyhow::Result<Turn> {
+    /// Asks, and waits until the answer has been spoken; `None` if the wake word was not heard.
+    pub async fn ask(&mut self, question: &Question) -> anyhow::Result<Option<Turn>> {
         let mut recorded = Vec::new();
         self.peer.ear.read_into(&mut recorded);
         recorded.clear();
@@ -140,12 +142,14 @@ impl Speaker {
             self.bus.control(NODE, LISTENER, &Control::PushToTalk { held: None }, &call).await?;
         }
         let mut left = question.samples.as_slice();
-        let until = Instant::now() + TURN_TIMEOUT;
+        let begun = Instant::now();
+        let mut heard = question.kind != Kind::Wake;
         let mut poll = tokio::time::interval(POLL);
         let times = loop {
             tokio::select! {
                 event = self.events.next() => match event.context("the bus is gone")?.1?.what {
                     What::Times(times) => break times,
+                    What::State { state, .. } if state != TurnState::Idle => heard = true,
                     What::Error { message, stage, .. } => bail!("a {:?} turn failed at {stage}: {message}", question.kind),
                     _ => {}
                 },
@@ -155,13 +159,16 @@ impl Speaker {
                         self.peer.mouth.end();
                     }
                     self.peer.ear.read_into(&mut recorded);
-                    anyhow::ensure!(Instant::now() < until, "a {:?} turn has no end", question.kind);
+                    if !heard && begun.elapsed() > WAKE_TIMEOUT {
+                        return Ok(None);
+                    }
+                    anyhow::ensure!(begun.elapsed() < TURN_TIMEOUT, "a {:?} turn has no end", question.kind);
                 }
             }
         };
         self.peer.ear.read_into(&mut recorded);
         let heard_ms = pause_ms(&recorded, question).context("the answer is not in the recording")?;
-        Ok(Turn { kind: question.kind, times, work: self.observer.take(), heard_ms })
+        Ok(Some(Turn { kind: question.kind, times, work: self.observer.take(), heard_ms }))
     }
 }
 
