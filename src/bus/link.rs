@@ -67,8 +67,9 @@ impl Link {
             .connection_timeout(CONNECT_TIMEOUT)
             .subscription_capacity(SUBSCRIPTION_CAPACITY)
             .reconnect_delay_callback(|attempt| {
-                let attempt = u32::try_from(attempt).unwrap_or(u32::MAX).min(5);
-                Duration::from_millis(50 * 2u64.pow(attempt)).min(Duration::from_secs(1))
+                // The client waits before its first attempt as well: that one must cost nothing.
+                let pauses = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(5);
+                Duration::from_millis(50 * (2u64.pow(pauses) - 1)).min(Duration::from_secs(1))
             })
             .event_callback(move |event| {
                 note(&label, &event, &sender);
