@@ -72,6 +72,15 @@ impl JackSettings {
     }
 }
 
+/// How connecting went.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Patched {
+    /// The ports that are there and need no more attention.
+    pub known: BTreeSet<String>,
+    /// The ports that are there and took no connection; to be tried again.
+    pub failed: BTreeSet<String>,
+}
+
 /// Why a client can't be had. Trying again can help with all but [`JackError::Name`] and [`JackError::OtherServer`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JackError {
@@ -306,18 +315,24 @@ impl JackClient {
             .map_or(0, |port| port.get_latency_range(jack::LatencyType::Playback).1)
     }
 
-    /// Connects what `patch` wants among the ports that are not in `known`, and returns the ports that are there now.
-    pub fn connect(&self, patch: &Patch, known: &BTreeSet<String>) -> BTreeSet<String> {
-        let Some(client) = self.client() else { return BTreeSet::new() };
+    /// Connects what `patch` wants among the ports that are not in `known`, and says how that went.
+    pub fn connect(&self, patch: &Patch, known: &BTreeSet<String>) -> Patched {
+        let Some(client) = self.client() else { return Patched::default() };
         let ports = audio_ports(client);
+        let mut failed = BTreeSet::new();
         for (source, sink) in patch.wanted(&self.port_in, &self.port_out, &ports, known) {
             match client.connect_ports_by_name(&source, &sink) {
                 Ok(()) => tracing::info!(source, sink, "JACK ports connected"),
                 Err(jack::Error::PortAlreadyConnected(..)) => {}
-                Err(err) => tracing::warn!(source, sink, %err, "JACK ports not connected"),
+                // A port can be seen before its client is active; then it takes no connection yet.
+                Err(err) => {
+                    tracing::debug!(source, sink, %err, "JACK ports not connected");
+                    failed.insert(if source == self.port_out { sink } else { source });
+                }
             }
         }
-        ports.into_iter().map(|port| port.name).collect()
+        let known = ports.into_iter().map(|port| port.name).filter(|name| !failed.contains(name)).collect();
+        Patched { known, failed }
     }
 
     /// The audio ports of the graph; none once the server has gone.

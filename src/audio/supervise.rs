@@ -8,14 +8,13 @@
 //!                                                └─┘ ports: connect; rate or period: Changed
 //! ```
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use super::jack::{JackClient, JackError, JackSettings};
+use super::jack::{JackClient, JackError, JackSettings, Patched};
 use super::ring::{Capture, Playback};
 use super::rt_check;
 
@@ -208,16 +207,21 @@ impl Run {
         self.status.times_up.fetch_add(1, Ordering::AcqRel);
         let sent = self.send(AudioEvent::Up { rate_hz, buffer_frames, capture, playback });
 
-        let (mut known, mut seen_changes) = (BTreeSet::new(), 0);
+        let (mut patched, mut seen_changes) = (Patched::default(), 0);
         let result = sent.and_then(|()| {
             while !watch.is_down() {
                 if self.stopping() {
                     return Err(Stopped);
                 }
                 let changes = watch.graph_changes();
-                if changes != seen_changes {
-                    known = client.connect(&self.settings.patch, &known);
-                    seen_changes = changes;
+                if changes != seen_changes || !patched.failed.is_empty() {
+                    let now = client.connect(&self.settings.patch, &patched.known);
+                    if !now.failed.is_empty() && now.failed == patched.failed {
+                        tracing::debug!(ports = ?now.failed, "JACK ports still take no connection");
+                    } else if !now.failed.is_empty() {
+                        tracing::warn!(ports = ?now.failed, "JACK ports take no connection; they are tried again every second");
+                    }
+                    (patched, seen_changes) = (now, changes);
                 }
                 self.status.playback_latency_frames.store(client.playback_latency_frames(), Ordering::Release);
                 self.status.xruns.store(xruns_before + watch.xruns(), Ordering::Release);
