@@ -316,6 +316,7 @@ impl JackClient {
     }
 
     /// Connects what `patch` wants among the ports that are not in `known`, and says how that went.
+    #[must_use]
     pub fn connect(&self, patch: &Patch, known: &BTreeSet<String>) -> Patched {
         let Some(client) = self.client() else { return Patched::default() };
         let ports = audio_ports(client);

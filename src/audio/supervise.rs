@@ -216,9 +216,7 @@ impl Run {
                 let changes = watch.graph_changes();
                 if changes != seen_changes || !patched.failed.is_empty() {
                     let now = client.connect(&self.settings.patch, &patched.known);
-                    if !now.failed.is_empty() && now.failed == patched.failed {
-                        tracing::debug!(ports = ?now.failed, "JACK ports still take no connection");
-                    } else if !now.failed.is_empty() {
+                    if !now.failed.is_empty() && now.failed != patched.failed {
                         tracing::warn!(ports = ?now.failed, "JACK ports take no connection; they are tried again every second");
                     }
                     (patched, seen_changes) = (now, changes);

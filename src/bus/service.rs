@@ -17,6 +17,7 @@ use super::Bus;
 use super::error::BusError;
 use super::link::Link;
 use super::message::fault::Fault;
+use super::message::node::Offer;
 use super::message::{Ask, Replies};
 use super::stream::Sink;
 use super::subject::{self, Capability, Target};
@@ -37,6 +38,20 @@ pub struct ServiceSpec {
     pub models: Vec<String>,
     /// How many requests are worked on at once; one more is refused with 429.
     pub slots: usize,
+}
+
+impl ServiceSpec {
+    /// The same as the host says it of itself in NODES; idle.
+    #[must_use]
+    pub fn offer(&self) -> Offer {
+        Offer {
+            role: self.capability.token().to_owned(),
+            models: self.models.clone(),
+            engine: self.engine.clone(),
+            slots: self.slots,
+            in_flight: 0,
+        }
+    }
 }
 
 /// A request that has arrived.

@@ -118,7 +118,7 @@ impl Session {
         result
     }
 
-    /// Connects both ways; a port that is not there is an error, since nobody would hear.
+    /// Connects both ways; a port that is not there, or takes no connection, is an error, since nobody would hear.
     fn connect(&self, client: &JackClient) -> anyhow::Result<()> {
         let ports = client.ports();
         let (own_in, own_out) = client.port_names();
@@ -131,7 +131,11 @@ impl Session {
             let names = names.collect::<Vec<_>>().join(", ");
             anyhow::bail!("no JACK port matches {what}: is a host with that listener up? There are: {names}");
         }
-        client.connect(&self.patch, &BTreeSet::new());
+        let refused = client.connect(&self.patch, &BTreeSet::new()).failed;
+        if !refused.is_empty() {
+            let names = refused.into_iter().collect::<Vec<_>>().join(", ");
+            anyhow::bail!("JACK does not connect {names}, whose client may not be active yet: try again");
+        }
         Ok(())
     }
 

@@ -198,7 +198,7 @@ pub struct SttConfig {
     pub model: String,
     /// The language assumed when a request names none; empty: the model decides.
     pub language: String,
-    /// Threads a transcription; 0: one a core, at most 4.
+    /// Threads a transcription; 0: half of the cores, at most 4.
     pub threads: usize,
     /// Transcriptions at once.
     pub slots: usize,
@@ -227,7 +227,7 @@ pub struct TtsConfig {
     pub engine: String,
     /// The voices, from the catalogue; the first is the default.
     pub voices: Vec<String>,
-    /// Threads a synthesis; 0: one a core, at most 4.
+    /// Threads a synthesis; 0: half of the cores, at most 4.
     pub threads: usize,
     /// Syntheses at once.
     pub slots: usize,
@@ -263,7 +263,7 @@ pub struct LlmConfig {
     pub embedded_model: String,
     /// The embedded server's context.
     pub context_tokens: u32,
-    /// Threads of the embedded server; 0: one a core, at most 4.
+    /// Threads of the embedded server; 0: half of the cores, at most 4.
     pub threads: usize,
     /// How long the provider may take to accept a connection.
     pub connect_timeout_ms: u64,

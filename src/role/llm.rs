@@ -9,7 +9,6 @@ use futures::StreamExt as _;
 use super::{Role, RoleContext, RoleError, millis};
 use crate::bus::message::fault::Fault;
 use crate::bus::message::llm::{Answer, Chat, Done, ListModels, Models, Role as Speaker};
-use crate::bus::message::node::Offer;
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
 use crate::config::LlmConfig;
@@ -33,21 +32,14 @@ impl Role for Llm {
         let config = &context.config.llm;
         let model = chat_model(&spec(config, &context)?, &context.home).await?;
         model.warm().await?;
-        let models = model.models().await?;
         let service = ServiceSpec {
             capability: Capability::Llm,
             about: "chat models",
             engine: model.provider().to_owned(),
-            models: models.clone(),
+            models: model.models().await?,
             slots: config.slots,
         };
-        let offer = Offer {
-            role: "llm".to_owned(),
-            models,
-            engine: model.provider().to_owned(),
-            slots: config.slots,
-            in_flight: 0,
-        };
+        let offer = service.offer();
         let server = context.bus.service(service).await?;
         let lister = Arc::clone(&model);
         server.serve(move |incoming: Incoming<Chat>| chat(Arc::clone(&model), incoming)).await?;

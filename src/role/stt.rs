@@ -13,7 +13,6 @@ use crate::audio::{Clip, resample};
 use crate::bus::Bus;
 use crate::bus::message::Pcm;
 use crate::bus::message::fault::{Fault, FaultCode};
-use crate::bus::message::node::Offer;
 use crate::bus::message::stt::{Request, Segment, Transcript};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
@@ -49,13 +48,7 @@ impl Role for Stt {
             models: vec![recognizer.model().to_owned()],
             slots: config.slots,
         };
-        let offer = Offer {
-            role: "stt".to_owned(),
-            models: spec.models.clone(),
-            engine: spec.engine.clone(),
-            slots: spec.slots,
-            in_flight: 0,
-        };
+        let offer = spec.offer();
         let server = context.bus.service(spec).await?;
         let worker = Worker { bus: context.bus.clone(), recognizer, max_clip_ms: config.max_clip_ms };
         server.serve(move |incoming| worker.clone().transcribe(incoming)).await?;

@@ -14,7 +14,6 @@ use crate::audio::wav_bytes;
 use crate::bus::Bus;
 use crate::bus::message::Blob;
 use crate::bus::message::fault::{Fault, FaultCode};
-use crate::bus::message::node::Offer;
 use crate::bus::message::tts::{Chunk, Request, Say, Speech, Spoken, Stream};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
@@ -54,13 +53,7 @@ impl Role for Tts {
             models: voices.iter().map(|voice| voice.voice().to_owned()).collect(),
             slots: config.slots,
         };
-        let offer = Offer {
-            role: "tts".to_owned(),
-            models: spec.models.clone(),
-            engine: spec.engine.clone(),
-            slots: spec.slots,
-            in_flight: 0,
-        };
+        let offer = spec.offer();
         let server = context.bus.service(spec).await?;
         let worker = Worker { bus: context.bus.clone(), voices: voices.into(), max_text_chars: config.max_text_chars };
         let streams = worker.clone();

@@ -13,7 +13,7 @@ use super::{Role, RoleContext, RoleError, millis};
 use crate::bus::message::agent::{CommandList, CommandLook, Commands, Run, RunDone, RunEvent};
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::llm::Chat;
-use crate::bus::message::node::{Offer, Stop};
+use crate::bus::message::node::Stop;
 use crate::bus::message::session::What;
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::{self, Capability, Target};
@@ -41,13 +41,7 @@ impl Role for Agent {
             models: Vec::new(),
             slots: config.slots,
         };
-        let offer = Offer {
-            role: "agent".to_owned(),
-            models: Vec::new(),
-            engine: spec.engine.clone(),
-            slots: spec.slots,
-            in_flight: 0,
-        };
+        let offer = spec.offer();
         let server = context.bus.service(spec).await?;
         let worker = Arc::new(Worker { memory: Memory::new(&context), commands, context: context.clone() });
         let looker = Arc::clone(&worker);

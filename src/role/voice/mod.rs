@@ -63,11 +63,11 @@ impl Role for Voice {
             capability: Capability::Voice,
             about: "a host's microphones and loudspeakers",
             engine: format!("JACK, {}", config.voice.vad),
-            models: names.clone(),
+            models: names,
             slots: SLOTS,
         };
-        let offer =
-            Offer { role: "voice".to_owned(), models: names, engine: service.engine.clone(), ..Offer::default() };
+        // Its slots bound commands, not work that a host could be chosen for.
+        let offer = Offer { slots: 0, ..service.offer() };
         let server = context.bus.service(service).await?;
         let mut listeners = JoinSet::new();
         for listener in &config.voice.listeners {
