@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, ListenMode};
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -91,10 +91,7 @@ impl Config {
                 return value("voice.listeners.name", &listener.name, "two listeners can't share a name");
             }
             names.push(&listener.name);
-            if !["wake", "open", "push_to_talk"].contains(&listener.mode.as_str()) {
-                return value(&format!("{key}.mode"), &listener.mode, "it must be wake, open or push_to_talk");
-            }
-            if listener.mode == "wake" && listener.wake.is_empty() {
+            if listener.mode == ListenMode::Wake && listener.wake.is_empty() {
                 return value(
                     &format!("{key}.wake"),
                     &listener.wake,
@@ -213,6 +210,7 @@ mod tests {
             ("stt.slots=0", "at least 1"),
             ("stt.slots", "key=value"),
             ("stt.slotz=1", "unknown field"),
+            ("voice.listeners=[{mode=\"always\"}]", "expected one of `wake`, `open`, `push_to_talk`"),
             ("voice.max_utterance_ms=90000", "at most 32000"),
             ("tts.voices=[]", "at least one voice"),
         ] {

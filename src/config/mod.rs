@@ -157,6 +157,18 @@ impl Default for VoiceConfig {
     }
 }
 
+/// What opens a turn, until the listener is told otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ListenMode {
+    /// A wake phrase, or push to talk.
+    Wake,
+    /// Any speech.
+    Open,
+    /// Push to talk only.
+    PushToTalk,
+}
+
 /// One listener: a microphone, a loudspeaker, and the names it hears.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -171,8 +183,8 @@ pub struct ListenerConfig {
     pub playback_to: Vec<String>,
     /// The voice that it speaks with; empty: the default of whoever speaks.
     pub voice: String,
-    /// What opens a turn: `wake`, `open` or `push_to_talk`.
-    pub mode: String,
+    /// What opens a turn.
+    pub mode: ListenMode,
 }
 
 impl Default for ListenerConfig {
@@ -183,7 +195,7 @@ impl Default for ListenerConfig {
             capture_from: vec!["system:capture_1".to_owned()],
             playback_to: vec!["system:playback_[12]".to_owned()],
             voice: String::new(),
-            mode: "wake".to_owned(),
+            mode: ListenMode::Wake,
         }
     }
 }

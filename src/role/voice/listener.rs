@@ -25,7 +25,7 @@ use crate::bus::message::session::{Times, What};
 use crate::bus::message::voice::{Control, Mode, State, TurnState};
 use crate::bus::session::now;
 use crate::bus::subject;
-use crate::config::{ListenerConfig, VoiceConfig};
+use crate::config::{ListenMode, ListenerConfig, VoiceConfig};
 use crate::engine::{EngineError, Recognizer};
 use crate::role::{RoleContext, RoleError, millis};
 
@@ -107,10 +107,10 @@ impl Listener {
         let wake = recognizer.map(|recognizer| WakeEar::new(phrases, &names, recognizer, looks_out));
         let stops = context.bus.subscribe::<Stop>(subject::STOP).await?;
         let (teller, progress) = mpsc::channel(PROGRESS);
-        let mode = match config.mode.as_str() {
-            "open" => Mode::Open,
-            "push_to_talk" => Mode::PushToTalk,
-            _ => Mode::Wake,
+        let mode = match config.mode {
+            ListenMode::Wake => Mode::Wake,
+            ListenMode::Open => Mode::Open,
+            ListenMode::PushToTalk => Mode::PushToTalk,
         };
         Ok(Self {
             context,

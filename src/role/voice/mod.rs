@@ -30,7 +30,7 @@ use crate::bus::message::node::Offer;
 use crate::bus::message::voice::{Control, State};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::{self, Capability};
-use crate::config::{Config, ListenerConfig};
+use crate::config::{Config, ListenMode, ListenerConfig};
 use crate::role::pool::recognizer_spec;
 use listener::{Listener, Parts};
 use pipeline::PipelineSettings;
@@ -51,7 +51,7 @@ impl Role for Voice {
     async fn run(self: Box<Self>, context: RoleContext) -> Result<(), RoleError> {
         let config = &context.config;
         let spec = recognizer_spec(&config.stt, &config.voice.wake_model);
-        let wanted = config.voice.listeners.iter().any(|listener| listener.mode != "push_to_talk");
+        let wanted = config.voice.listeners.iter().any(|listener| listener.mode != ListenMode::PushToTalk);
         let recognizer = if wanted { Some(context.pool.recognizer(&config.stt.engine, spec).await?) } else { None };
         let names: Vec<String> = config.voice.listeners.iter().map(|listener| listener.name.clone()).collect();
         if names.is_empty() {
