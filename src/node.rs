@@ -21,6 +21,7 @@ use crate::bus::subject::{self, Capability};
 use crate::bus::{Bus, BusError, embedded};
 use crate::config::{BusConfig, Config};
 use crate::home::Home;
+use crate::memory;
 use crate::models::ModelError;
 use crate::process::Supervised;
 use crate::role::pool::Pool;
@@ -140,6 +141,7 @@ async fn serve(
         running.start(row, &context, &events);
     }
     drop(events);
+    let _tidy = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(memory::tidy()));
 
     let leave = CancellationToken::new();
     let keeper = {

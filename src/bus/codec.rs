@@ -105,11 +105,18 @@ pub fn deadline(headers: Option<&HeaderMap>) -> Option<Duration> {
 /// # Errors
 /// A [`Fault`] when the message can't be written, such as a map with keys that are no text.
 pub fn encode<M: Message>(message: &M, format: Format) -> Result<Bytes, Fault> {
-    let body = match format {
-        Format::Json => serde_json::to_vec(message).map_err(|e| e.to_string()),
-        Format::MsgPack => rmp_serde::to_vec_named(message).map_err(|e| e.to_string()),
-    };
-    body.map(Bytes::from).map_err(|e| Fault::failed(format!("can't write {}: {e}", M::SCHEMA)))
+    encode_sized(message, format, 128)
+}
+
+/// The same, with room for `bytes` from the start.
+pub(super) fn encode_sized<M: Message>(message: &M, format: Format, bytes: usize) -> Result<Bytes, Fault> {
+    let mut body = Vec::with_capacity(bytes);
+    match format {
+        Format::Json => serde_json::to_writer(&mut body, message).map_err(|e| e.to_string()),
+        Format::MsgPack => rmp_serde::encode::write_named(&mut body, message).map_err(|e| e.to_string()),
+    }
+    .map_err(|why| Fault::failed(format!("can't write {}: {why}", M::SCHEMA)))?;
+    Ok(body.into())
 }
 
 /// Reads a message by its content type. An empty JSON body is read as `{}`.

@@ -157,15 +157,19 @@ impl Link {
         &self,
         subject: Subject,
         reply: Option<Subject>,
-        headers: HeaderMap,
+        headers: Option<HeaderMap>,
         body: Bytes,
     ) -> Result<(), BusError> {
         self.check(&subject)?;
         self.check_size(&subject, body.len())?;
         let what = subject.clone();
-        match reply {
-            Some(reply) => self.client.publish_with_reply_and_headers(subject, reply, headers, body).await,
-            None => self.client.publish_with_headers(subject, headers, body).await,
+        match (reply, headers) {
+            (Some(reply), Some(headers)) => {
+                self.client.publish_with_reply_and_headers(subject, reply, headers, body).await
+            }
+            (Some(reply), None) => self.client.publish_with_reply(subject, reply, body).await,
+            (None, Some(headers)) => self.client.publish_with_headers(subject, headers, body).await,
+            (None, None) => self.client.publish(subject, body).await,
         }
         .map_err(|e| BusError::client(what.as_str(), e))
     }

@@ -13,6 +13,7 @@ pub mod message;
 pub mod registry;
 pub mod service;
 pub mod session;
+mod sink;
 pub mod stream;
 pub mod subject;
 mod worker;
@@ -49,8 +50,8 @@ struct Inner {
     control: Link,
     /// Audio has a connection of its own: capacity and stalls are a connection's, and 'stop' must not queue behind sound.
     audio: Link,
-    streams: stream::Workers,
-    audio_streams: stream::Workers,
+    streams: sink::Workers,
+    audio_streams: sink::Workers,
 }
 
 /// What a server says of itself.
@@ -126,8 +127,7 @@ impl Bus {
     pub async fn connect(url: &str, node: &str) -> Result<Self, BusError> {
         let (control_name, audio_name) = (format!("sidetone {node}"), format!("sidetone {node} audio"));
         let (control, audio) = tokio::try_join!(Link::connect(url, &control_name), Link::connect(url, &audio_name))?;
-        let (streams, audio_streams) =
-            tokio::try_join!(stream::Workers::start(&control), stream::Workers::start(&audio))?;
+        let (streams, audio_streams) = tokio::try_join!(sink::Workers::start(&control), sink::Workers::start(&audio))?;
         Ok(Self { inner: Arc::new(Inner { node: node.to_owned(), control, audio, streams, audio_streams }) })
     }
 
@@ -175,7 +175,7 @@ impl Bus {
         let mut headers = HeaderMap::new();
         codec::set(&mut headers, header::CONTENT_TYPE, Format::Json.content_type());
         codec::set(&mut headers, header::SCHEMA, M::SCHEMA);
-        self.inner.control.publish(subject.into(), None, headers, codec::encode(message, Format::Json)?).await
+        self.inner.control.publish(subject.into(), None, Some(headers), codec::encode(message, Format::Json)?).await
     }
 
     /// Tells whoever watches of something that went wrong and that no caller hears of.
@@ -282,8 +282,11 @@ fn read<M: Message>(reply: &async_nats::Message) -> Result<M, BusError> {
 /// Reads the body of a reply that is no error.
 fn decode<M: Message>(reply: &async_nats::Message) -> Result<M, BusError> {
     let kind = codec::text(reply.headers.as_ref(), header::CONTENT_TYPE);
-    codec::decode(kind, &reply.payload)
-        .map_err(|e| Fault::failed(format!("the answer on {} can't be read: {e}", reply.subject)).into())
+    codec::decode(kind, &reply.payload).map_err(|e| unreadable(&reply.subject, &e))
+}
+
+fn unreadable(subject: &str, why: &Fault) -> BusError {
+    Fault::failed(format!("the answer on {subject} can't be read: {why}")).into()
 }
 
 /// Tells whoever works on a request to stop, if the caller goes away before the answer is whole.
@@ -315,9 +318,7 @@ impl Drop for CancelOnDrop {
                     return;
                 }
                 let subject = subject::cancel(capability, &request);
-                if let Err(error) =
-                    bus.inner.control.publish(subject.into(), None, HeaderMap::new(), Bytes::new()).await
-                {
+                if let Err(error) = bus.inner.control.publish(subject.into(), None, None, Bytes::new()).await {
                     tracing::debug!(%error, "a request could not be cancelled");
                 }
             });

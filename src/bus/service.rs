@@ -19,7 +19,7 @@ use super::link::Link;
 use super::message::fault::Fault;
 use super::message::node::Offer;
 use super::message::{Ask, Replies};
-use super::stream::Sink;
+use super::sink::Sink;
 use super::subject::{self, Capability, Target};
 use super::worker::Worker;
 

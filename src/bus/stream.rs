@@ -1,49 +1,53 @@
-//! Many replies to one request: sequence, end, credit and cancel.
+//! Many replies to one request: sequence, end, credit and cancel. Here is the caller's end; [`sink`](super::sink) is
+//! the worker's.
 //!
 //! ```text
 //! caller                                    worker
 //!   subscribes an inbox
-//!   request (Credit: 32) ──────────────────▶ works
-//!   ◀──────────── chunk, Seq: 0, reply = the worker's control inbox
-//!   ◀──────────── chunk, Seq: 1
-//!   acknowledges on the control inbox ─────▶ may send more
+//!   request (Credit: 64) ──────────────────▶ works
+//!   ◀──────────── chunk, reply = <control inbox>.0
+//!   ◀──────────── chunk, reply = <control inbox>.1
+//!   publishes on <control inbox>.1 ────────▶ 0 and 1 are done with: may send more
 //!   ◀──────────── empty, Status: 200, Chunks: 2
 //! ```
 //!
-//! The credit is the backpressure: at most that many chunks are on the way. A caller that asks for none (the stock CLI)
-//! gets them as they come. When the caller is gone, the server answers 503 on the control inbox, and the worker stops;
-//! it answers only the connection that sent the chunk, so each connection has a control inbox of its own.
-//! A gap in `Seq` or a missing end is an error, never a short answer.
+//! The credit is the backpressure: at most that many chunks are on the way. Such chunks have no headers, which would cost
+//! more than all else: the number of a chunk is the last token of its reply subject, and its body is written as the
+//! request's `Accept` said. A caller that gives no credit (the stock CLI) gets them as they come, with the headers `Seq`
+//! and `Content-Type`. When the caller is gone, the server answers 503 on the reply subject, and the worker stops; while
+//! it may not send, it asks every second by an empty message with `Status: 100`. The server answers only the connection
+//! that sent the chunk, so each connection has a control inbox of its own. A gap in the numbers or a missing end is an
+//! error, never a short answer.
 
-use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::{HeaderMap, StatusCode, Subject, Subscriber};
+use async_nats::{Message as Wire, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
-use tokio::sync::watch;
 use tokio::time::Sleep;
-use tokio_util::sync::CancellationToken;
 
 use super::codec::{self, Format, header};
 use super::error::BusError;
 use super::link::{Link, Watch};
-use super::message::fault::{Fault, FaultCode};
 use super::message::{Ask, Message, Replies};
 use super::subject::Target;
-use super::{Bus, Call, CancelOnDrop, GRACE, decode};
+use super::{Bus, Call, CancelOnDrop, GRACE, decode, unreadable};
+
+/// What `Status` says.
+pub(super) mod status {
+    /// The stream has ended.
+    pub const END: &str = "200";
+    /// Is the reader still there? If it is not, the server says so.
+    pub const PROBE: &str = "100";
+}
 
 /// Chunks that may be on the way to a caller that acknowledges.
-pub const CREDIT: u64 = 32;
-/// The caller acknowledges every so many chunks that it has done with; well under [`CREDIT`], so that the worker need
-/// not pause.
-const ACK_EVERY: u64 = 16;
-/// How long a reader may take nothing before the worker gives up on it.
-const STALL: Duration = Duration::from_secs(30);
+pub const CREDIT: u64 = 64;
+/// The caller acknowledges when it has done with so many chunks since the last time; under [`CREDIT`], so that the worker
+/// need not pause, but not much, since an acknowledgement costs as much as a chunk.
+pub const ACK_EVERY: u64 = CREDIT * 3 / 4;
 
 /// The caller's end of a stream.
 pub struct Stream<M> {
@@ -52,6 +56,7 @@ pub struct Stream<M> {
     messages: Subscriber,
     watch: Watch,
     guard: CancelOnDrop,
+    format: Format,
     deadline: Duration,
     passed: Pin<Box<Sleep>>,
     received: u64,
@@ -82,13 +87,14 @@ impl Bus {
         let mut headers = call.headers::<A>(&id);
         codec::set(&mut headers, header::CREDIT, CREDIT.to_string());
         let messages = link.client.subscribe(inbox.clone()).await.map_err(|e| BusError::client(subject.as_str(), e))?;
-        link.publish(subject.as_str().into(), Some(inbox.into()), headers, body).await?;
+        link.publish(subject.as_str().into(), Some(inbox.into()), Some(headers), body).await?;
         Ok(Stream {
             guard: CancelOnDrop::new(self, A::VERB.capability, &id, call),
             bus: self.clone(),
             subject,
             messages,
             watch,
+            format: call.format,
             deadline: call.time(),
             passed: Box::pin(tokio::time::sleep(call.time() + GRACE)),
             received: 0,
@@ -97,13 +103,6 @@ impl Bus {
             over: false,
             message: PhantomData,
         })
-    }
-
-    fn workers(&self, replies: Replies) -> &Workers {
-        match replies {
-            Replies::Audio => &self.inner.audio_streams,
-            Replies::One | Replies::Stream => &self.inner.streams,
-        }
     }
 
     pub(super) fn link(&self, replies: Replies) -> &Link {
@@ -123,8 +122,10 @@ impl<M: Message> Stream<M> {
         if self.over {
             return None;
         }
-        self.acknowledge().await;
-        let item = self.receive().await;
+        let item = match self.message().await {
+            Ok(message) => self.read(message),
+            Err(error) => Some(Err(error)),
+        };
         if !matches!(item, Some(Ok(_))) {
             self.over = true;
             // When it has answered, or nobody was there, nobody works on it any more. Otherwise somebody may.
@@ -136,27 +137,43 @@ impl<M: Message> Stream<M> {
         item
     }
 
-    async fn receive(&mut self) -> Option<Result<M, BusError>> {
-        let message = tokio::select! {
-            biased;
-            message = self.messages.next() => message,
-            error = self.watch.broken(&self.subject) => return Some(Err(error)),
-            () = &mut self.passed => {
-                let (subject, ms) = (self.subject.clone(), self.deadline.as_millis());
-                return Some(Err(BusError::Deadline { subject, ms }));
+    /// The next message of the stream. Tells the worker how many chunks have been done with when the next is asked for,
+    /// so that a slow reader slows the worker down, and so that dropping [`Stream::next`] can't lose a chunk.
+    async fn message(&mut self) -> Result<Wire, BusError> {
+        loop {
+            self.acknowledge().await;
+            let message = tokio::select! {
+                biased;
+                message = self.messages.next() => message,
+                error = self.watch.broken(&self.subject) => return Err(error),
+                () = &mut self.passed => {
+                    let (subject, ms) = (self.subject.clone(), self.deadline.as_millis());
+                    return Err(BusError::Deadline { subject, ms });
+                }
+            };
+            let Some(message) = message else {
+                return Err(self.cut("the connection was closed"));
+            };
+            // It was delivered: that is the answer to whether somebody is here.
+            if !is_probe(&message) {
+                return Ok(message);
             }
-        };
-        let Some(message) = message else {
-            return Some(Err(self.cut("the connection was closed")));
-        };
+        }
+    }
+
+    /// What a message says: a chunk, the end, an error, or the one reply to a caller who wants no stream.
+    fn read(&mut self, message: Wire) -> Option<Result<M, BusError>> {
         if message.status == Some(StatusCode::NO_RESPONDERS) {
             return Some(Err(BusError::Nobody { subject: self.subject.clone() }));
         }
         let headers = message.headers.as_ref();
-        match codec::number(headers, header::SEQ) {
-            Some(seq) if seq == self.received => {}
+        let item = match number(&message) {
+            Some(seq) if seq == self.received && headers.is_none() => {
+                codec::decode(self.format.content_type(), &message.payload).map_err(|e| unreadable(&self.subject, &e))
+            }
+            Some(seq) if seq == self.received => decode(&message),
             Some(seq) => return Some(Err(self.cut(format!("chunk {} is missing (got {seq})", self.received)))),
-            None if codec::text(headers, header::STATUS) == "200" => {
+            None if codec::text(headers, header::STATUS) == status::END => {
                 let sent = codec::number(headers, header::CHUNKS).unwrap_or_default();
                 let why = || format!("{} of {sent} chunks arrived", self.received);
                 return (sent != self.received).then(|| Err(self.cut(why())));
@@ -165,33 +182,29 @@ impl<M: Message> Stream<M> {
                 if let Some(fault) = codec::fault(headers) {
                     return Some(Err(fault.into()));
                 }
-                // Not a chunk but the one reply to a caller who wants no stream.
                 if self.received > 0 {
                     return Some(Err(self.cut("a chunk without a number arrived")));
                 }
                 self.over = true;
                 self.guard.disarm();
+                decode(&message)
             }
-        }
-        let item = match decode(&message) {
-            Ok(item) => item,
-            Err(error) => return Some(Err(error)),
         };
-        self.received += 1;
-        self.control = message.reply;
-        Some(Ok(item))
+        if item.is_ok() {
+            self.received += 1;
+            self.control = message.reply;
+        }
+        Some(item)
     }
 
-    /// Tells the worker how many chunks have been done with: when the next is asked for, so that a slow reader slows the
-    /// worker down, and so that dropping [`Stream::next`] can't lose a chunk.
     async fn acknowledge(&mut self) {
         if self.received < self.acknowledged + ACK_EVERY {
             return;
         }
-        let Some(control) = &self.control else { return };
-        let (link, body) = (&self.bus.inner.control, Bytes::from(self.received.to_string()));
+        let Some(control) = self.control.clone() else { return };
+        let link = &self.bus.inner.control;
         if link.is_up()
-            && let Err(error) = link.client.publish(control.clone(), body).await
+            && let Err(error) = link.client.publish(control, Bytes::new()).await
         {
             tracing::debug!(%error, "an acknowledgement was not sent");
         }
@@ -203,199 +216,14 @@ impl<M: Message> Stream<M> {
     }
 }
 
-/// What a worker hears of one of its streams.
-#[derive(Debug)]
-struct Flow {
-    acknowledged: watch::Sender<u64>,
-    cancel: CancellationToken,
-}
-
-/// All streams that this host is sending over a connection: one subscription hears for all of them.
-#[derive(Debug)]
-pub(super) struct Workers {
-    prefix: String,
-    next: AtomicU64,
-    flows: Arc<Mutex<HashMap<u64, Arc<Flow>>>>,
-    _listener: tokio_util::task::AbortOnDropHandle<()>,
-}
-
-impl Workers {
-    pub(super) async fn start(link: &Link) -> Result<Self, BusError> {
-        let prefix = link.client.new_inbox();
-        let subject = format!("{prefix}.*");
-        let mut messages = link.client.subscribe(subject.clone()).await.map_err(|e| BusError::client(subject, e))?;
-        link.ready().await?;
-        let flows = Arc::<Mutex<HashMap<u64, Arc<Flow>>>>::default();
-        let heard = Arc::clone(&flows);
-        let listener = tokio::spawn(async move {
-            while let Some(message) = messages.next().await {
-                let id = message.subject.rsplit('.').next().and_then(|token| token.parse().ok());
-                let flow = id.and_then(|id: u64| lock(&heard).get(&id).cloned());
-                let Some(flow) = flow else { continue };
-                if message.status == Some(StatusCode::NO_RESPONDERS) {
-                    flow.cancel.cancel();
-                } else if let Some(count) =
-                    std::str::from_utf8(&message.payload).ok().and_then(|x| x.parse::<u64>().ok())
-                {
-                    flow.acknowledged.send_if_modified(|known| {
-                        let more = count > *known;
-                        *known = count.max(*known);
-                        more
-                    });
-                }
-            }
-        });
-        Ok(Self {
-            prefix,
-            next: AtomicU64::new(0),
-            flows,
-            _listener: tokio_util::task::AbortOnDropHandle::new(listener),
-        })
+/// The number of a chunk: in its header, or at the end of its reply subject; `None` for any other message.
+fn number(message: &Wire) -> Option<u64> {
+    match &message.headers {
+        Some(headers) => codec::number(Some(headers), header::SEQ),
+        None => message.reply.as_ref()?.rsplit('.').next()?.parse().ok(),
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The worker's end of a stream: where a handler sends its replies. Cloning shares it.
-#[derive(Debug)]
-pub struct Sink<M> {
-    inner: Arc<Inner>,
-    message: PhantomData<fn(M)>,
-}
-
-impl<M> Clone for Sink<M> {
-    fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), message: PhantomData }
-    }
-}
-
-#[derive(Debug)]
-struct Inner {
-    bus: Bus,
-    replies: Replies,
-    reply: Option<Subject>,
-    /// Where the caller acknowledges.
-    control: Subject,
-    format: Format,
-    streaming: bool,
-    credit: Option<u64>,
-    id: u64,
-    flow: Arc<Flow>,
-    sent: AtomicU64,
-    /// Held while a chunk is sent: chunks leave in the order of their numbers, and one that is given up takes none.
-    sending: tokio::sync::Mutex<Option<Watch>>,
-}
-
-/// How a caller wants its replies.
-#[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) replies: Replies,
-    pub(super) reply: Option<Subject>,
-    pub(super) format: Format,
-    /// Whether chunks go out at all, or the summary alone.
-    pub(super) streaming: bool,
-    pub(super) credit: Option<u64>,
-}
-
-impl<M: Message> Sink<M> {
-    /// A sink for a caller; `cancel` fires when the caller is gone.
-    pub(super) fn new(bus: &Bus, wanted: Wanted, cancel: CancellationToken) -> Self {
-        let Wanted { replies, reply, format, streaming, credit } = wanted;
-        let workers = bus.workers(replies);
-        let id = workers.next.fetch_add(1, Ordering::Relaxed);
-        let flow = Arc::new(Flow { acknowledged: watch::Sender::new(0), cancel });
-        if streaming {
-            lock(&workers.flows).insert(id, Arc::clone(&flow));
-        }
-        let inner = Inner {
-            bus: bus.clone(),
-            replies,
-            reply,
-            control: format!("{}.{id}", workers.prefix).into(),
-            format,
-            streaming,
-            credit,
-            id,
-            flow,
-            sent: AtomicU64::new(0),
-            sending: tokio::sync::Mutex::default(),
-        };
-        Self { inner: Arc::new(inner), message: PhantomData }
-    }
-
-    /// Whether the caller takes chunks, or only waits for the summary.
-    #[must_use]
-    pub fn is_streaming(&self) -> bool {
-        self.inner.streaming
-    }
-
-    /// How many chunks were sent.
-    pub(super) fn sent(&self) -> u64 {
-        self.inner.sent.load(Ordering::Acquire)
-    }
-
-    /// Sends a chunk; waits while the caller's credit is used up. Does nothing for a caller who wants the summary alone.
-    ///
-    /// # Errors
-    /// [`FaultCode::Cancelled`] when the caller is gone, [`FaultCode::Unavailable`] when it takes nothing for 30 s or
-    /// the link is down.
-    pub async fn send(&self, chunk: &M) -> Result<(), Fault> {
-        let inner = &*self.inner;
-        let Some(reply) = inner.reply.clone().filter(|_| inner.streaming) else {
-            return Ok(());
-        };
-        let link = inner.bus.link(inner.replies);
-        let mut sending = inner.sending.lock().await;
-        let watch = match &mut *sending {
-            Some(watch) => watch,
-            first => first.insert(link.watch(&reply).map_err(|e| e.to_fault())?),
-        };
-        inner.wait_for_credit(watch, &reply).await?;
-        if watch.is_broken() {
-            return Err(broken_off("the connection to NATS dropped meanwhile"));
-        }
-        let body = codec::encode(chunk, inner.format)?;
-        let mut headers = HeaderMap::new();
-        codec::set(&mut headers, header::CONTENT_TYPE, inner.format.content_type());
-        codec::set(&mut headers, header::SEQ, inner.sent.load(Ordering::Acquire).to_string());
-        link.publish(reply, Some(inner.control.clone()), headers, body).await.map_err(|e| e.to_fault())?;
-        inner.sent.fetch_add(1, Ordering::AcqRel);
-        Ok(())
-    }
-}
-
-fn broken_off(why: &str) -> Fault {
-    Fault::new(FaultCode::Unavailable, format!("the answer was broken off: {why}"))
-}
-
-impl Inner {
-    async fn wait_for_credit(&self, watch: &mut Watch, reply: &str) -> Result<(), Fault> {
-        if self.flow.cancel.is_cancelled() {
-            return Err(Fault::cancelled());
-        }
-        let Some(credit) = self.credit else { return Ok(()) };
-        let sent = self.sent.load(Ordering::Acquire);
-        let is_free = |acknowledged: &u64| sent < acknowledged.saturating_add(credit);
-        if is_free(&self.flow.acknowledged.borrow()) {
-            return Ok(());
-        }
-        let mut acknowledged = self.flow.acknowledged.subscribe();
-        tokio::select! {
-            // The sender is `self`, so this ends only by what is waited for.
-            _ = acknowledged.wait_for(is_free) => Ok(()),
-            () = self.flow.cancel.cancelled() => Err(Fault::cancelled()),
-            error = watch.broken(reply) => Err(error.to_fault()),
-            () = tokio::time::sleep(STALL) => {
-                Err(broken_off(&format!("the reader took nothing for {} s", STALL.as_secs())))
-            }
-        }
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        lock(&self.bus.workers(self.replies).flows).remove(&self.id);
-    }
+fn is_probe(message: &Wire) -> bool {
+    message.headers.as_ref().is_some_and(|headers| codec::text(Some(headers), header::STATUS) == status::PROBE)
 }

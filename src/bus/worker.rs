@@ -22,7 +22,8 @@ use super::link::Link;
 use super::message::fault::{Fault, FaultCode};
 use super::message::{Ask, Message, Replies};
 use super::service::{Incoming, ServiceSpec};
-use super::stream::{Sink, Wanted};
+use super::sink::{Sink, Wanted};
+use super::stream::status;
 use super::{Bus, MAX_DEADLINE, turn_of};
 
 /// The time that a request has which names none, such as one from the stock CLI.
@@ -196,7 +197,7 @@ impl Worker {
         codec::set(&mut out, header::NODE, self.node.clone());
         if streaming {
             replies.send(&reply).await?;
-            codec::set(&mut out, header::STATUS, "200");
+            codec::set(&mut out, header::STATUS, status::END);
             codec::set(&mut out, header::CHUNKS, replies.sent().to_string());
             return Ok((Bytes::new(), out));
         }

@@ -30,7 +30,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "text",
         ],
     ),
-    ("node", &["role", "bus", "models", "config", "home", "process", "secret", "text"]),
+    ("node", &["role", "bus", "models", "config", "home", "memory", "process", "secret", "text"]),
     (
         "role",
         &[
@@ -39,6 +39,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("sound", &["bus", "audio"]),
+    ("memory", &[]),
     ("bus", &["home", "process", "secret"]),
     ("audio", &["home"]),
     ("engine", &["models", "home", "process", "secret", "text"]),

@@ -57,7 +57,10 @@ pub(super) fn render(examples: &BTreeMap<&str, Value>) -> String {
         queue group is the first token, or the host's name where a host is named.\n\n\
         | subject | request | reply | how many | what |\n| --- | --- | --- | --- | --- |\n{requests}\n\
         A stream is chunks on the requester's inbox, numbered by `Seq`, and then an empty message with `Status: 200` and \
-        `Chunks`. If that does not come, the answer is not whole.\n\n\
+        `Chunks`. If that does not come, the answer is not whole. A requester that gives `Credit` gets chunks without headers: \
+        written as its `Accept` says, and the number is the last token of each one's reply subject. Publishing anything there \
+        acknowledges that chunk and all before it; no more than `Credit` are ever on the way. An empty message with `Status: 100` \
+        may come while the credit is used up: it only asks the server whether the requester is still there.\n\n\
         A request is cancelled by publishing anything to {cancels}, where `<request>` is its header `Req-Id`. `{STOP}` stops all.\n\n\
         ## Events\n\n\
         | subject | message | what | kept by |\n| --- | --- | --- | --- |\n{events}\n\

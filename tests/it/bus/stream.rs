@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message, Subscriber};
 use futures::{FutureExt as _, StreamExt as _};
+use sidetone::bus::codec::Format;
 use sidetone::bus::message::fault::{Fault, FaultCode};
 use sidetone::bus::message::llm::{Answer, Chat};
 use sidetone::bus::message::{Ask, Message as _, tts};
 use sidetone::bus::service::{Incoming, Server};
-use sidetone::bus::stream::{CREDIT, Stream};
+use sidetone::bus::stream::{ACK_EVERY, CREDIT, Stream};
 use sidetone::bus::subject::Target;
 use sidetone::bus::{Bus, BusError, Call};
 use tokio::sync::{mpsc, watch};
@@ -133,17 +134,60 @@ async fn a_reader_that_stalls_makes_the_worker_pause() {
     let mut stream = within(other.open(Target::Any, &chat(1, true), &call())).await.unwrap();
     let mut read = 0;
     for round in 0..20 {
-        within(left.wait_for(|left| *left >= CREDIT + read / 16 * 16)).await.unwrap();
+        within(left.wait_for(|left| *left >= CREDIT + read / ACK_EVERY * ACK_EVERY)).await.unwrap();
         // A whole round trip later the worker still waits.
         within(other.ask(Target::Any, &sidetone::bus::message::stt::Request::default(), &call())).await.unwrap();
-        assert_eq!(*left.borrow(), CREDIT + read / 16 * 16, "round {round}");
-        // What has been read is acknowledged when more is asked for, by sixteens.
-        for _ in 0..16 {
+        assert_eq!(*left.borrow(), CREDIT + read / ACK_EVERY * ACK_EVERY, "round {round}");
+        // What has been read is acknowledged when more is asked for, ACK_EVERY at once.
+        for _ in 0..ACK_EVERY {
             within(stream.next()).await.unwrap().unwrap();
         }
-        read += if round == 0 { 15 } else { 16 };
+        read += if round == 0 { ACK_EVERY - 1 } else { ACK_EVERY };
     }
     drop(stream);
+    assert_eq!(within(ends.recv()).await.unwrap().code, FaultCode::Cancelled);
+}
+
+/// Asks with credit, as another client than ours would.
+async fn ask_with_credit(raw: &Client, credit: u64) -> Subscriber {
+    let inbox = raw.new_inbox();
+    let replies = raw.subscribe(inbox.clone()).await.unwrap();
+    let mut headers = HeaderMap::new();
+    headers.insert("Credit", credit.to_string());
+    raw.publish_with_reply_and_headers("llm.chat", inbox, headers, json(&chat(1, true)).into()).await.unwrap();
+    replies
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_for_a_caller_with_credit_are_bare_and_a_publish_on_their_reply_acknowledges_them() {
+    let Some(nats) = Nats::start().await else { return };
+    let (host, raw) = (nats.host("studio").await, nats.raw().await);
+    let (_server, mut left, _ends) = serve_endless::<Chat>(&host, || delta(0)).await;
+    let mut replies = ask_with_credit(&raw, 4).await;
+    for round in 0..5 {
+        within(left.wait_for(|left| *left >= 4 + 3 * round)).await.unwrap();
+        let mut third = None;
+        for seq in 3 * round..3 * round + 3 {
+            let chunk = within(replies.next()).await.unwrap();
+            assert_eq!((chunk.headers, serde_json::from_slice(&chunk.payload).ok()), (None, Some(delta(0))));
+            let reply = chunk.reply.unwrap();
+            assert_eq!(reply.rsplit('.').next(), Some(seq.to_string().as_str()));
+            third = Some(reply);
+        }
+        assert_eq!(*left.borrow(), 4 + 3 * round);
+        raw.publish(third.unwrap(), "".into()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_dies_while_the_worker_waits_for_it_stops_the_worker() {
+    let Some(nats) = Nats::start().await else { return };
+    let host = nats.host("studio").await;
+    let (_server, mut left, mut ends) = serve_endless::<Chat>(&host, || delta(0)).await;
+    let raw = nats.raw().await;
+    let replies = ask_with_credit(&raw, 2).await;
+    within(left.wait_for(|left| *left == 2)).await.unwrap();
+    drop((replies, raw));
     assert_eq!(within(ends.recv()).await.unwrap().code, FaultCode::Cancelled);
 }
 
@@ -179,6 +223,24 @@ async fn a_chunk_that_is_lost_is_an_error() {
         let error = rest(stream).await.unwrap_err();
         assert_eq!(error.to_string(), format!("the answer of llm.chat is not whole: {why}"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bare_chunk_that_is_lost_is_an_error_and_a_probe_is_no_chunk() {
+    let Some(nats) = Nats::start().await else { return };
+    let (host, raw) = (nats.host("studio").await, nats.raw().await);
+    let mut requests = nats.hear(&raw, "llm.chat").await;
+    let mut stream = within(host.open(Target::Any, &chat(1, true), &call())).await.unwrap();
+    let inbox = within(requests.next()).await.unwrap().reply.unwrap();
+    let body = sidetone::bus::codec::encode(&delta(0), Format::MsgPack).unwrap();
+    let mut probe = HeaderMap::new();
+    probe.insert("Status", "100");
+    raw.publish_with_reply(inbox.clone(), "control.7.0", body.clone()).await.unwrap();
+    raw.publish_with_reply_and_headers(inbox.clone(), "control.7.0", probe, "".into()).await.unwrap();
+    raw.publish_with_reply(inbox, "control.7.2", body).await.unwrap();
+    assert_eq!(within(stream.next()).await.unwrap().unwrap(), delta(0));
+    let error = within(stream.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "the answer of llm.chat is not whole: chunk 1 is missing (got 2)");
 }
 
 #[tokio::test(flavor = "multi_thread")]

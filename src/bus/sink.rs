@@ -1,0 +1,268 @@
+//! The worker's end of a [`stream`](super::stream) of replies: where a handler sends them, and what it hears of the
+//! reader.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::{HeaderMap, StatusCode, Subject};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Bus;
+use super::codec::{self, Format, header};
+use super::error::BusError;
+use super::link::{Link, Watch};
+use super::message::fault::{Fault, FaultCode};
+use super::message::{Message, Replies};
+use super::stream::status;
+
+/// How long a reader may take nothing before the worker gives up on it.
+const STALL: Duration = Duration::from_secs(30);
+/// How often a reader that takes nothing is looked for.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+impl Bus {
+    fn workers(&self, replies: Replies) -> &Workers {
+        match replies {
+            Replies::Audio => &self.inner.audio_streams,
+            Replies::One | Replies::Stream => &self.inner.streams,
+        }
+    }
+}
+
+/// What a worker hears of one of its streams.
+#[derive(Debug)]
+struct Flow {
+    /// How many of its chunks the reader has done with.
+    done: watch::Sender<u64>,
+    cancel: CancellationToken,
+}
+
+/// All streams that this host is sending over a connection: one subscription hears for all of them.
+#[derive(Debug)]
+pub(super) struct Workers {
+    prefix: String,
+    next: AtomicU64,
+    flows: Arc<Mutex<HashMap<u64, Arc<Flow>>>>,
+    _listener: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+impl Workers {
+    pub(super) async fn start(link: &Link) -> Result<Self, BusError> {
+        let prefix = link.client.new_inbox();
+        // <stream>.<chunk>
+        let subject = format!("{prefix}.*.*");
+        let mut messages = link.client.subscribe(subject.clone()).await.map_err(|e| BusError::client(subject, e))?;
+        link.ready().await?;
+        let flows = Arc::<Mutex<HashMap<u64, Arc<Flow>>>>::default();
+        let heard = Arc::clone(&flows);
+        let listener = tokio::spawn(async move {
+            while let Some(message) = messages.next().await {
+                let Some((id, seq)) = chunk_of(&message.subject) else { continue };
+                let Some(flow) = lock(&heard).get(&id).cloned() else { continue };
+                if message.status == Some(StatusCode::NO_RESPONDERS) {
+                    flow.cancel.cancel();
+                    continue;
+                }
+                flow.done.send_if_modified(|done| {
+                    let more = seq + 1 > *done;
+                    *done = (*done).max(seq + 1);
+                    more
+                });
+            }
+        });
+        Ok(Self {
+            prefix,
+            next: AtomicU64::new(0),
+            flows,
+            _listener: tokio_util::task::AbortOnDropHandle::new(listener),
+        })
+    }
+}
+
+/// The stream and the number of a chunk whose reply subject this is.
+fn chunk_of(subject: &str) -> Option<(u64, u64)> {
+    let mut tokens = subject.rsplit('.');
+    let seq = tokens.next()?.parse().ok()?;
+    Some((tokens.next()?.parse().ok()?, seq))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The worker's end of a stream: where a handler sends its replies. Cloning shares it.
+#[derive(Debug)]
+pub struct Sink<M> {
+    inner: Arc<Inner>,
+    message: PhantomData<fn(M)>,
+}
+
+impl<M> Clone for Sink<M> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), message: PhantomData }
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    bus: Bus,
+    replies: Replies,
+    reply: Option<Subject>,
+    /// Where the caller acknowledges; a chunk's number comes after it.
+    control: String,
+    format: Format,
+    streaming: bool,
+    credit: Option<u64>,
+    id: u64,
+    flow: Arc<Flow>,
+    sent: AtomicU64,
+    /// Bytes of the largest chunk: the next will need about as many.
+    largest: AtomicUsize,
+    /// Held while a chunk is sent: chunks leave in the order of their numbers, and one that is given up takes none.
+    sending: tokio::sync::Mutex<Option<Watch>>,
+}
+
+/// How a caller wants its replies.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) replies: Replies,
+    pub(super) reply: Option<Subject>,
+    pub(super) format: Format,
+    /// Whether chunks go out at all, or the summary alone.
+    pub(super) streaming: bool,
+    pub(super) credit: Option<u64>,
+}
+
+impl<M: Message> Sink<M> {
+    /// A sink for a caller; `cancel` fires when the caller is gone.
+    pub(super) fn new(bus: &Bus, wanted: Wanted, cancel: CancellationToken) -> Self {
+        let Wanted { replies, reply, format, streaming, credit } = wanted;
+        let workers = bus.workers(replies);
+        let id = workers.next.fetch_add(1, Ordering::Relaxed);
+        let flow = Arc::new(Flow { done: watch::Sender::new(0), cancel });
+        if streaming {
+            lock(&workers.flows).insert(id, Arc::clone(&flow));
+        }
+        let inner = Inner {
+            bus: bus.clone(),
+            replies,
+            reply,
+            control: format!("{}.{id}", workers.prefix),
+            format,
+            streaming,
+            credit,
+            id,
+            flow,
+            sent: AtomicU64::new(0),
+            largest: AtomicUsize::new(128),
+            sending: tokio::sync::Mutex::default(),
+        };
+        Self { inner: Arc::new(inner), message: PhantomData }
+    }
+
+    /// Whether the caller takes chunks, or only waits for the summary.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        self.inner.streaming
+    }
+
+    /// How many chunks were sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.inner.sent.load(Ordering::Acquire)
+    }
+
+    /// Sends a chunk; waits while the caller's credit is used up. Does nothing for a caller who wants the summary alone.
+    ///
+    /// # Errors
+    /// [`FaultCode::Cancelled`] when the caller is gone, [`FaultCode::Unavailable`] when it takes nothing for 30 s or
+    /// the link is down.
+    pub async fn send(&self, chunk: &M) -> Result<(), Fault> {
+        let inner = &*self.inner;
+        let Some(reply) = inner.reply.clone().filter(|_| inner.streaming) else {
+            return Ok(());
+        };
+        let link = inner.bus.link(inner.replies);
+        let mut sending = inner.sending.lock().await;
+        let watch = match &mut *sending {
+            Some(watch) => watch,
+            first => first.insert(link.watch(&reply).map_err(|e| e.to_fault())?),
+        };
+        inner.wait_for_credit(watch, &reply).await?;
+        if watch.is_broken() {
+            return Err(broken_off("the connection to NATS dropped meanwhile"));
+        }
+        let body = codec::encode_sized(chunk, inner.format, inner.largest.load(Ordering::Relaxed))?;
+        inner.largest.fetch_max(body.len(), Ordering::Relaxed);
+        let seq = inner.sent.load(Ordering::Acquire);
+        let headers = inner.credit.is_none().then(|| {
+            let mut headers = HeaderMap::new();
+            codec::set(&mut headers, header::CONTENT_TYPE, inner.format.content_type());
+            codec::set(&mut headers, header::SEQ, seq.to_string());
+            headers
+        });
+        link.publish(reply, Some(inner.reply_to(seq)), headers, body).await.map_err(|e| e.to_fault())?;
+        inner.sent.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+}
+
+fn broken_off(why: &str) -> Fault {
+    Fault::new(FaultCode::Unavailable, format!("the answer was broken off: {why}"))
+}
+
+impl Inner {
+    fn reply_to(&self, seq: u64) -> Subject {
+        format!("{}.{seq}", self.control).into()
+    }
+
+    async fn wait_for_credit(&self, watch: &mut Watch, reply: &Subject) -> Result<(), Fault> {
+        if self.flow.cancel.is_cancelled() {
+            return Err(Fault::cancelled());
+        }
+        let Some(credit) = self.credit else { return Ok(()) };
+        let sent = self.sent.load(Ordering::Acquire);
+        let is_free = |done: &u64| sent < done.saturating_add(credit);
+        if is_free(&self.flow.done.borrow()) {
+            return Ok(());
+        }
+        let mut done = self.flow.done.subscribe();
+        tokio::select! {
+            // The sender is `self`, so this ends only by what is waited for.
+            _ = done.wait_for(is_free) => Ok(()),
+            () = self.flow.cancel.cancelled() => Err(Fault::cancelled()),
+            error = watch.broken(reply) => Err(error.to_fault()),
+            () = self.probe(reply, sent) => {
+                Err(broken_off(&format!("the reader took nothing for {} s", STALL.as_secs())))
+            }
+        }
+    }
+
+    /// Looks every second whether the reader is there, until it has stalled for too long. One that has gone is answered
+    /// for by the server, which cancels the stream.
+    async fn probe(&self, reply: &Subject, sent: u64) {
+        let link = self.bus.link(self.replies);
+        // Were it answered as a chunk, it would acknowledge nothing new.
+        let Some(last) = sent.checked_sub(1) else { return tokio::time::sleep(STALL).await };
+        for _ in 0..STALL.as_secs() / PROBE_EVERY.as_secs() {
+            tokio::time::sleep(PROBE_EVERY).await;
+            let mut headers = HeaderMap::new();
+            codec::set(&mut headers, header::STATUS, status::PROBE);
+            let probe = link.publish(reply.clone(), Some(self.reply_to(last)), Some(headers), Bytes::new());
+            if let Err(error) = probe.await {
+                tracing::debug!(%error, "the reader could not be looked for");
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        lock(&self.bus.workers(self.replies).flows).remove(&self.id);
+    }
+}
