@@ -43,8 +43,10 @@ bench: build ## Compare with the bare parts; prints ratios
 	cargo bench --features rt-check -- audio
 	cargo bench -- bus speech host
 
-contract: setup ## Write subjects/ anew from the Rust types
+contract: setup ## Write subjects/, deploy/nats/ and deploy/systemd/ anew from the Rust types
 	cargo run --quiet -- contract subjects
+	for of in one cluster; do cargo run --quiet -- deploy nats --hosts deploy/nats/$$of/hosts.toml --out deploy/nats/$$of || exit; done
+	cargo run --quiet -- deploy systemd --out deploy/systemd
 
 clean: ## Remove what was built, fetched and recorded, but no packages
 	cargo clean

@@ -18,8 +18,8 @@ use crate::bus::registry::{Claim, ClaimError};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::session::{self, SessionLog};
 use crate::bus::subject::{self, Capability};
-use crate::bus::{Bus, BusError, embedded};
-use crate::config::{BusConfig, Config};
+use crate::bus::{Access, Bus, BusError, access, embedded};
+use crate::config::Config;
 use crate::home::Home;
 use crate::memory;
 use crate::models::ModelError;
@@ -76,7 +76,7 @@ pub async fn run(
     let rows = role::find(&config.node.roles).map_err(|why| NodeError::Setting(format!("node.roles: {why}")))?;
     let pool = Pool::new(&home)?;
     let name = config.node_name();
-    let Some((server, bus)) = connect(&config.bus, &home, &name, &stop).await? else { return Ok(()) };
+    let Some((server, bus)) = connect(&config, &home, &name, &stop).await? else { return Ok(()) };
     let result = serve(config, home, pool, rows, &bus, &stop, begun, up).await;
     drop(bus);
     if let Some(server) = server {
@@ -85,23 +85,39 @@ pub async fn run(
     result
 }
 
+/// The way onto the bus that the settings say.
+///
+/// # Errors
+/// [`BusError::Access`] when a file of it will not do.
+pub fn access(config: &Config) -> Result<Access, BusError> {
+    let bus = &config.bus;
+    if bus.is_embedded() {
+        return Ok(Access { user: config.node_name(), ..Access::from(&embedded::url(bus.port)) });
+    }
+    let files = access::Files {
+        nkey: &bus.nkey_file,
+        credentials: &bus.creds,
+        tls_ca: &bus.tls_ca,
+        tls_cert: &bus.tls_cert,
+        tls_key: &bus.tls_key,
+    };
+    Access::read(&bus.url, &config.node_name(), files)
+}
+
 /// Starts the embedded server if it is asked for, and connects; tries again until the server is there or it takes too
 /// long. `None` when the host is told to stop before.
 async fn connect(
-    config: &BusConfig,
+    config: &Config,
     home: &Home,
     name: &str,
     stop: &CancellationToken,
 ) -> Result<Option<(Option<Supervised>, Bus)>, NodeError> {
-    let (server, url) = if config.is_embedded() {
-        (Some(embedded::start(home, config.port).await?), embedded::url(config.port))
-    } else {
-        (None, config.url.clone())
-    };
+    let (access, config) = (access(config)?, &config.bus);
+    let server = if config.is_embedded() { Some(embedded::start(home, config.port).await?) } else { None };
     let until = Instant::now() + Duration::from_millis(config.connect_timeout_ms);
-    let tries = (|| Bus::connect(&url, name))
+    let tries = (|| Bus::connect(access.clone(), name))
         .retry(ExponentialBuilder::default().with_min_delay(RETRY_MIN).with_max_delay(RETRY_MAX).without_max_times())
-        .when(|_| Instant::now() < until)
+        .when(|error| error.can_retry() && Instant::now() < until)
         .notify(|error, pause| tracing::warn!(%error, retry_ms = pause.as_millis(), "no bus yet"));
     tokio::select! {
         bus = tries => Ok(Some((server, bus?))),
@@ -174,6 +190,7 @@ async fn serve(
                 result.err().map_or_else(|| NodeError::Setting("the entry in NODES was given up".to_owned()), NodeError::Claim)
             })),
             Some(Err(error)) = heard.recv() => Err(error),
+            error = node_service.refused() => Err(error.into()),
         };
     }
     tracing::info!("draining");

@@ -27,6 +27,16 @@ impl Bus {
         bytes > self.inner.control.max_body()
     }
 
+    /// Makes sure of the store, for callers who may not make it.
+    ///
+    /// # Errors
+    /// As [`Bus::put_clip`].
+    pub async fn make_clips(&self) -> Result<(), BusError> {
+        let what = "making the object store CLIPS";
+        let mut watch = self.inner.audio.watch(what)?;
+        within(what, &mut watch, self.inner.audio.keep(BUCKET, self.clips())).await.map(drop)
+    }
+
     /// Keeps a clip; gives its name.
     ///
     /// # Errors
@@ -41,7 +51,7 @@ impl Bus {
             let mut reader = audio;
             store.put(name.as_str(), &mut reader).await.map_err(|e| BusError::jetstream(what, e))
         };
-        within(what, &mut watch, put).await?;
+        within(what, &mut watch, self.inner.audio.keep(BUCKET, put)).await?;
         Ok(name)
     }
 
@@ -74,7 +84,7 @@ impl Bus {
             }
             Ok(Bytes::from(audio))
         };
-        within(&what, &mut watch, get).await
+        within(&what, &mut watch, self.inner.audio.keep(BUCKET, get)).await
     }
 
     async fn clips(&self) -> Result<ObjectStore, BusError> {

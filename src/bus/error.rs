@@ -19,10 +19,48 @@ pub enum BusError {
         /// What was to be done.
         what: String,
     },
+    /// A file of the way onto the bus will not do.
+    #[error("{what}: {why}")]
+    Access {
+        /// The setting and the file.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The server does not let this user in.
+    #[error(
+        "the NATS server at {url} does not know this login ({why}); bus.nkey_file, bus.creds or the address must say who this is, and the server's configuration must have that user"
+    )]
+    Login {
+        /// The address that was tried.
+        url: String,
+        /// What the server said.
+        why: String,
+    },
+    /// The server knows this user by another name.
+    #[error(
+        "the NATS server knows the login of {user:?} by another name: it may hear no answers as {user:?}; node.name (--name) must be the name that the server's permissions are for"
+    )]
+    Name {
+        /// The name that was given.
+        user: String,
+    },
     /// The server's permissions forbid the request.
-    #[error("this host may not publish on {subject}: allow it in the NATS server's permissions for this user")]
+    #[error(
+        "this host may not publish on {subject}: allow it in the NATS server's permissions for this user (`sidetone deploy nats` writes them for the roles of each host)"
+    )]
     Denied {
         /// The subject that was asked.
+        subject: String,
+    },
+    /// The server's permissions forbid to hear a subject.
+    #[error(
+        "the NATS user of {user} may not subscribe to {subject}: allow it in the server's permissions (`sidetone deploy nats` writes them for the roles of each host), or leave the role to another host"
+    )]
+    DeniedHearing {
+        /// The user.
+        user: String,
+        /// The subject.
         subject: String,
     },
     /// Nobody serves the subject.
@@ -84,7 +122,8 @@ impl BusError {
     pub const fn can_retry(&self) -> bool {
         match self {
             Self::Fault(fault) => fault.code.can_retry(),
-            Self::TooLarge { .. } | Self::Denied { .. } => false,
+            Self::TooLarge { .. } | Self::Denied { .. } | Self::DeniedHearing { .. } => false,
+            Self::Access { .. } | Self::Login { .. } | Self::Name { .. } => false,
             _ => true,
         }
     }

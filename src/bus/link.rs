@@ -4,14 +4,16 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr, ServerError, Subject};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, ServerAddr, ServerError, Subject};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::access::Access;
 use super::error::BusError;
+use super::subject::{self, reserved};
 
 /// Dead links are noticed after two missed pings; the client's own default would take minutes.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -34,14 +36,60 @@ struct LinkState {
     losses: u64,
     /// How many refusals there were, and the latest of them, newest first.
     refusals: u64,
-    refused: VecDeque<String>,
+    refused: VecDeque<Refusal>,
 }
 
 impl LinkState {
     /// Whether the server has refused to publish on `subject`, after its first `before` refusals.
     fn has_refused(&self, subject: &str, before: u64) -> bool {
-        let new = usize::try_from(self.refusals - before).unwrap_or(REFUSALS);
-        self.refused.iter().take(new).any(|error| refuses_publish(error, subject))
+        self.since(before).any(|refusal| *refusal == Refusal::Publish(subject.to_owned()))
+    }
+
+    /// A subject of `subjects` that may not be heard, as the server has said after its first `before` refusals.
+    fn unheard(&self, subjects: &[String], before: u64) -> Option<String> {
+        self.since(before).find_map(|refusal| match refusal {
+            Refusal::Hear(subject) if subjects.contains(subject) => Some(subject.clone()),
+            _ => None,
+        })
+    }
+
+    /// What may not be asked about the stream or bucket `place`.
+    fn unkept(&self, place: &str, before: u64) -> Option<String> {
+        self.since(before).find_map(|refusal| match refusal {
+            Refusal::Publish(subject)
+                if subject == reserved::JETSTREAM || (subject.starts_with('$') && subject.contains(place)) =>
+            {
+                Some(subject.clone())
+            }
+            _ => None,
+        })
+    }
+
+    fn since(&self, before: u64) -> impl Iterator<Item = &Refusal> {
+        let new = usize::try_from(self.refusals.saturating_sub(before)).unwrap_or(REFUSALS);
+        self.refused.iter().take(new)
+    }
+}
+
+/// What the server's permissions forbid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Refusal {
+    /// Publishing on a subject.
+    Publish(String),
+    /// Hearing a subject.
+    Hear(String),
+}
+
+impl Refusal {
+    /// Reads a server's error, such as `Permissions Violation for Publish to "llm.chat"`; `None` if it is another.
+    fn parse(error: &str) -> Option<Self> {
+        let subject = error.split('"').nth(1)?.to_owned();
+        let lower = error.to_ascii_lowercase();
+        let is = |what: &str| lower.starts_with(&format!("permissions violation for {what}"));
+        if is("publish") {
+            return Some(Self::Publish(subject));
+        }
+        is("subscription").then_some(Self::Hear(subject))
     }
 }
 
@@ -49,19 +97,26 @@ impl LinkState {
 #[derive(Clone, Debug)]
 pub(super) struct Link {
     pub(super) client: Client,
+    /// Who this is to the server.
+    user: String,
     state: watch::Receiver<LinkState>,
 }
 
 impl Link {
-    /// Connects to `url`, once; `name` is shown in the server's connection list. Several addresses, of which any will
+    /// Connects by `access`, once; `name` is shown in the server's connection list. Several addresses, of which any will
     /// do, are separated by commas.
-    pub(super) async fn connect(url: &str, name: &str) -> Result<Self, BusError> {
+    pub(super) async fn connect(access: &Access, name: &str) -> Result<Self, BusError> {
+        let url = &access.url;
         let failed = |why: String| BusError::Connect { url: without_password(url), why };
         let servers: Result<Vec<ServerAddr>, _> = url.split(',').map(|address| address.trim().parse()).collect();
         let servers = servers.map_err(|e| failed(e.to_string()))?;
+        // What a cluster says of its other servers has no scheme: they must not be had without TLS either.
+        let tls = servers.iter().any(|server| server.scheme() == "tls");
         let (sender, state) = watch::channel(LinkState { up: true, ..LinkState::default() });
         let label = name.to_owned();
-        let client = with_login(ConnectOptions::new(), &servers)
+        let client = with_login(access.options()?, &servers)
+            .require_tls(tls || access.tls_ca.is_some() || access.tls_cert.is_some())
+            .custom_inbox_prefix(subject::inbox(&access.user))
             .name(name)
             .ping_interval(PING_INTERVAL)
             .connection_timeout(CONNECT_TIMEOUT)
@@ -77,8 +132,13 @@ impl Link {
             })
             .connect(servers)
             .await
-            .map_err(|e| failed(describe(&e)))?;
-        let link = Self { client, state };
+            .map_err(|e| match e.kind() {
+                ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+                    BusError::Login { url: without_password(url), why: describe(&e) }
+                }
+                _ => failed(describe(&e)),
+            })?;
+        let link = Self { client, user: access.user.clone(), state };
         link.ready().await?;
         Ok(link)
     }
@@ -124,6 +184,64 @@ impl Link {
         Ok(Watch { state, losses, refusals })
     }
 
+    /// A place where readers acknowledge.
+    pub(super) fn new_credit(&self) -> String {
+        let inbox = self.client.new_inbox();
+        subject::credit(&self.user, inbox.rsplit('.').next().unwrap_or_default())
+    }
+
+    /// How much the server has refused so far.
+    pub(super) fn refusals(&self) -> u64 {
+        self.state.borrow().refusals
+    }
+
+    /// Waits until every subscription made on this connection stands; fails if the server has refused one of `subjects`
+    /// since `before`. A refusal that is noted too late for this is heard of by [`Link::unheard`].
+    pub(super) async fn stand(&self, subjects: &[String], before: u64) -> Result<(), BusError> {
+        // The refusal comes before the first message that comes back, but it is noted by another task.
+        self.ready().await?;
+        self.ready().await?;
+        let subject = self.state.borrow().unheard(subjects, before);
+        subject.map_or(Ok(()), |subject| Err(BusError::DeniedHearing { user: self.user.clone(), subject }))
+    }
+
+    /// Completes when the server has refused to let one of `subjects` be heard since `before`.
+    pub(super) async fn unheard(&self, subjects: &[String], before: u64) -> BusError {
+        let mut state = self.state.clone();
+        let mut subject = String::new();
+        let found =
+            state.wait_for(|state| state.unheard(subjects, before).inspect(|it| subject.clone_from(it)).is_some());
+        if found.await.is_err() {
+            // The client is gone, and with it whoever waits.
+            std::future::pending::<()>().await;
+        }
+        BusError::DeniedHearing { user: self.user.clone(), subject }
+    }
+
+    /// Works with the stream or bucket `place`; fails at once if the server refuses a request about it, which the client
+    /// itself would wait for in vain.
+    pub(super) async fn keep<T, E: From<BusError>>(
+        &self,
+        place: &str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let mut state = self.state.clone();
+        let before = state.borrow_and_update().refusals;
+        let mut subject = String::new();
+        let refused = async {
+            let refused =
+                state.wait_for(|state| state.unkept(place, before).inspect(|it| subject.clone_from(it)).is_some());
+            if refused.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = refused => Err(BusError::Denied { subject }.into()),
+        }
+    }
+
     /// Checks that `bytes` of body fit into one message.
     pub(super) fn check_size(&self, what: &str, bytes: usize) -> Result<(), BusError> {
         let max = self.max_body();
@@ -141,13 +259,21 @@ impl Link {
     /// Waits until every subscription made on this connection stands. `flush` alone is no proof of that: the proof is
     /// that a message sent after them comes back.
     pub(super) async fn ready(&self) -> Result<(), BusError> {
-        let inbox = self.client.new_inbox();
+        let (inbox, before) = (self.client.new_inbox(), self.refusals());
         let failed = |why: String| BusError::client("a round trip through the server", why);
         let mut echo = self.client.subscribe(inbox.clone()).await.map_err(|e| failed(e.to_string()))?;
-        self.client.publish(inbox, Bytes::new()).await.map_err(|e| failed(e.to_string()))?;
-        match timeout(READY_TIMEOUT, echo.next()).await {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(failed("the connection was closed".to_owned())),
+        self.client.publish(inbox.clone(), Bytes::new()).await.map_err(|e| failed(e.to_string()))?;
+        let own = [inbox];
+        let back = async {
+            tokio::select! {
+                back = echo.next() => Ok(back),
+                error = self.unheard(&own, before) => Err(error),
+            }
+        };
+        match timeout(READY_TIMEOUT, back).await {
+            Ok(Err(_)) => Err(BusError::Name { user: self.user.clone() }),
+            Ok(Ok(Some(_))) => Ok(()),
+            Ok(Ok(None)) => Err(failed("the connection was closed".to_owned())),
             Err(_) => Err(failed(format!("nothing came back within {} s", READY_TIMEOUT.as_secs()))),
         }
     }
@@ -210,12 +336,6 @@ impl Watch {
     }
 }
 
-/// Whether the server's error is about publishing to `subject`.
-fn refuses_publish(error: &str, subject: &str) -> bool {
-    let quoted = error.split('"').nth(1);
-    quoted == Some(subject) && error.to_ascii_lowercase().starts_with("permissions violation for publish")
-}
-
 fn note(label: &str, event: &Event, state: &watch::Sender<LinkState>) {
     match event {
         Event::Connected => {
@@ -242,11 +362,13 @@ fn note(label: &str, event: &Event, state: &watch::Sender<LinkState>) {
         }
         Event::ServerError(error) => {
             tracing::error!(connection = label, %error, "NATS refused something");
-            if let ServerError::Other(text) = error {
+            if let ServerError::Other(text) = error
+                && let Some(refusal) = Refusal::parse(text)
+            {
                 state.send_modify(|state| {
                     state.refusals += 1;
                     state.refused.truncate(REFUSALS - 1);
-                    state.refused.push_front(text.clone());
+                    state.refused.push_front(refusal);
                 });
             }
         }
@@ -284,11 +406,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_matched_to_its_subject() {
-        let text = "Permissions Violation for Publish to \"llm.chat\"";
-        assert!(refuses_publish(text, "llm.chat"));
-        assert!(!refuses_publish(text, "llm"));
-        assert!(!refuses_publish("Permissions Violation for Subscription to \"llm.chat\"", "llm.chat"));
+    fn a_refusal_names_its_subject() {
+        let parse = |text: &str| Refusal::parse(text);
+        let subject = "llm.chat".to_owned();
+        assert_eq!(parse("Permissions Violation for Publish to \"llm.chat\""), Some(Refusal::Publish(subject.clone())));
+        for text in [
+            "Permissions Violation for Subscription to \"llm.chat\"",
+            "Permissions Violation for Subscription to \"llm.chat\" using queue \"llm\"",
+        ] {
+            assert_eq!(parse(text), Some(Refusal::Hear(subject.clone())));
+        }
+        assert_eq!(parse("Maximum Payload Violation"), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A caller [`ask`](Bus::ask)s for one reply or [`open`](Bus::open)s a stream of them; a role [`serve`](service)s.
 //! Everything that is said has a subject from [`subject`] and a type from [`message`].
 
+pub mod access;
 pub mod clips;
 pub mod codec;
 pub mod contract;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use ulid::Ulid;
 
+pub use access::Access;
 use codec::{Format, header};
 pub use error::BusError;
 use link::Link;
@@ -120,13 +122,19 @@ fn turn_of(traceparent: &str) -> Option<Ulid> {
 }
 
 impl Bus {
-    /// Connects as host `node` to `url`.
+    /// Connects as host `node` by `access`, which can be the plain address of a server.
     ///
     /// # Errors
     /// [`BusError::Connect`] if the server can't be reached now; the caller decides whether to try again.
-    pub async fn connect(url: &str, node: &str) -> Result<Self, BusError> {
+    /// [`BusError::Login`] if it does not let this user in.
+    pub async fn connect(access: impl Into<Access>, node: &str) -> Result<Self, BusError> {
+        let mut access = access.into();
+        if access.user.is_empty() {
+            node.clone_into(&mut access.user);
+        }
         let (control_name, audio_name) = (format!("sidetone {node}"), format!("sidetone {node} audio"));
-        let (control, audio) = tokio::try_join!(Link::connect(url, &control_name), Link::connect(url, &audio_name))?;
+        let (control, audio) =
+            tokio::try_join!(Link::connect(&access, &control_name), Link::connect(&access, &audio_name))?;
         let (streams, audio_streams) = tokio::try_join!(sink::Workers::start(&control), sink::Workers::start(&audio))?;
         Ok(Self { inner: Arc::new(Inner { node: node.to_owned(), control, audio, streams, audio_streams }) })
     }
@@ -189,7 +197,7 @@ impl Bus {
     /// Hears events. A message that can't be read comes as an error beside its subject.
     ///
     /// # Errors
-    /// [`BusError::Client`] if the subject is refused.
+    /// [`BusError::DeniedHearing`] if the server forbids it, [`BusError::Client`] if it is no subject.
     pub async fn subscribe<M: Message>(
         &self,
         subject: &str,
@@ -206,8 +214,9 @@ impl Bus {
     async fn raw(&self, subject: &str) -> Result<async_nats::Subscriber, BusError> {
         let link = &self.inner.control;
         link.check(subject)?;
+        let before = link.refusals();
         let messages = link.client.subscribe(subject.to_owned()).await.map_err(|e| BusError::client(subject, e))?;
-        link.ready().await?;
+        link.stand(&[subject.to_owned()], before).await?;
         Ok(messages)
     }
 

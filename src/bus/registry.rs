@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::codec::{self, Format};
 use super::error::BusError;
 use super::message::node::{AskInfo, NodeInfo};
-use super::subject::{Target, token};
+use super::subject::{Target, reserved, token};
 use super::{Bus, Call};
 
 /// The bucket's name.
@@ -85,6 +85,10 @@ impl Claim {
     /// # Errors
     /// [`ClaimError::Taken`] when another living host has it.
     pub async fn make(bus: &Bus, info: &NodeInfo) -> Result<Self, ClaimError> {
+        bus.inner.control.keep(BUCKET, Self::try_make(bus, info)).await
+    }
+
+    async fn try_make(bus: &Bus, info: &NodeInfo) -> Result<Self, ClaimError> {
         let revision = match create(bus, info).await? {
             Ok(revision) => revision,
             Err(Rival { revision, info: other }) => {
@@ -217,7 +221,12 @@ pub async fn nodes(bus: &Bus) -> Result<Vec<NodeInfo>, BusError> {
         nodes.sort_by(|a, b| a.node.cmp(&b.node));
         Ok(nodes)
     };
-    tokio::time::timeout(READ_TIMEOUT, read)
-        .await
-        .unwrap_or_else(|_| Err(failed("reading the hosts")(&format!("not done within {} s", READ_TIMEOUT.as_secs()))))
+    let read = tokio::time::timeout(READ_TIMEOUT, bus.inner.control.keep(BUCKET, read)).await;
+    // No host has been on this bus yet, and it is not for this user to make the bucket.
+    if let Ok(Err(BusError::Denied { subject })) = &read
+        && reserved::is_to_make(subject)
+    {
+        return Ok(Vec::new());
+    }
+    read.unwrap_or_else(|_| Err(failed("reading the hosts")(&format!("not done within {} s", READ_TIMEOUT.as_secs()))))
 }

@@ -4,7 +4,7 @@
 //! all, with node, engine and models in the metadata, load in the stats, and the schemas at each endpoint.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::service::{Service, ServiceExt as _};
@@ -86,6 +86,9 @@ pub struct Server {
     service: Option<Service>,
     worker: Arc<Worker>,
     stop: CancellationToken,
+    /// What it must be able to hear, and how much the server had refused before it began to.
+    subjects: Mutex<Vec<String>>,
+    refusals: u64,
 }
 
 /// How much a capability is working on, for whoever asks.
@@ -116,6 +119,7 @@ impl Bus {
             ("models".to_owned(), spec.models.join(",")),
         ]);
         let name = spec.capability.token();
+        let refusals = link.refusals();
         let service = link
             .client
             .service_builder()
@@ -126,8 +130,16 @@ impl Bus {
             .start(name, env!("CARGO_PKG_VERSION"))
             .await
             .map_err(|e| BusError::client(format!("the service {name}"), e))?;
-        let server =
-            Server { bus: self.clone(), link, spec, service: Some(service), worker, stop: CancellationToken::new() };
+        let server = Server {
+            bus: self.clone(),
+            link,
+            spec,
+            service: Some(service),
+            worker,
+            stop: CancellationToken::new(),
+            subjects: Mutex::default(),
+            refusals,
+        };
         server.hear_cancels().await?;
         Ok(server)
     }
@@ -197,6 +209,7 @@ impl Server {
             .add(subject.clone())
             .await
             .map_err(|e| BusError::client(format!("the endpoint {name} on {subject}"), e))?;
+        self.subjects.lock().unwrap_or_else(PoisonError::into_inner).push(subject.clone());
         let (worker, handler, stop) = (Arc::clone(&self.worker), handler.clone(), self.stop.clone());
         self.worker.tasks.spawn(async move {
             loop {
@@ -243,9 +256,18 @@ impl Server {
     /// Waits until every subject of the service stands at the server.
     ///
     /// # Errors
-    /// [`BusError::Client`] if the server does not answer.
+    /// [`BusError::DeniedHearing`] if the server forbids one, [`BusError::Client`] if it does not answer.
     pub async fn ready(&self) -> Result<(), BusError> {
-        self.link.ready().await
+        self.link.stand(&self.subjects(), self.refusals).await
+    }
+
+    /// Completes when the server forbids to hear a subject of the service: at the start, or since it has new permissions.
+    pub async fn refused(&self) -> BusError {
+        self.link.unheard(&self.subjects(), self.refusals).await
+    }
+
+    fn subjects(&self) -> Vec<String> {
+        self.subjects.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How much it is working on.

@@ -109,10 +109,13 @@ async fn ensure(bus: &Bus) -> Result<Stream, BusError> {
         allow_direct: true,
         ..Config::default()
     };
-    context(bus)
-        .get_or_create_stream(config)
-        .await
-        .map_err(|e| BusError::jetstream(format!("the stream {STREAM}"), format!("{e}; start nats-server with -js")))
+    let made = async {
+        let made = context(bus).get_or_create_stream(config).await;
+        made.map_err(|e| {
+            BusError::jetstream(format!("the stream {STREAM}"), format!("{e}; start nats-server with -js"))
+        })
+    };
+    bus.inner.control.keep(STREAM, made).await
 }
 
 struct Writer {
@@ -263,7 +266,7 @@ pub async fn history(bus: &Bus, session: &str, limit: usize) -> Result<Vec<Sessi
         }
         Ok(Vec::from(events))
     };
-    tokio::time::timeout(HISTORY_TIMEOUT, read).await.unwrap_or_else(|_| {
+    tokio::time::timeout(HISTORY_TIMEOUT, bus.inner.control.keep(STREAM, read)).await.unwrap_or_else(|_| {
         Err(BusError::jetstream(what.as_str(), format!("not done within {} s", HISTORY_TIMEOUT.as_secs())))
     })
 }

@@ -54,7 +54,7 @@ pub(super) struct Workers {
 
 impl Workers {
     pub(super) async fn start(link: &Link) -> Result<Self, BusError> {
-        let prefix = link.client.new_inbox();
+        let prefix = link.new_credit();
         // <stream>.<chunk>
         let subject = format!("{prefix}.*.*");
         let mut messages = link.client.subscribe(subject.clone()).await.map_err(|e| BusError::client(subject, e))?;

@@ -19,6 +19,9 @@ pub const VOICE_STATES: &str = "voice.*.*.state";
 /// All events of all hosts.
 pub const EVENTS: &str = "event.>";
 
+/// What programs on one host say to each other: a host with a NATS server of its own keeps it there.
+pub const LOCAL: &str = "local.>";
+
 /// What a host can do for others: the first token of its subjects and the name of its NATS service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Capability {
@@ -151,6 +154,17 @@ pub mod pattern {
         pattern.split('.').filter_map(|token| token.strip_prefix('{')?.strip_suffix('}'))
     }
 
+    /// The pattern as one subscribes to it: for one host if there is one in it, for any value of all other names.
+    #[must_use]
+    pub fn filter(pattern: &str, node: Option<&str>) -> String {
+        let token = |token: &str| match (names(token).next(), node) {
+            (Some("node"), Some(node)) => super::token(node),
+            (Some(_), _) => "*".to_owned(),
+            (None, _) => token.to_owned(),
+        };
+        pattern.split('.').map(token).collect::<Vec<_>>().join(".")
+    }
+
     /// A subject that fits the pattern; names that `value` does not know stay as they are.
     #[must_use]
     pub fn fill<'a>(pattern: &str, value: impl Fn(&str) -> Option<&'a str>) -> String {
@@ -244,6 +258,124 @@ pub fn event_of_all(kind: &str) -> String {
     format!("event.*.{kind}")
 }
 
+/// Where answers to a user's requests come in. Each user of the server has an own place, so that it can be kept from
+/// hearing the answers of others.
+#[must_use]
+pub fn inbox(user: &str) -> String {
+    format!("_INBOX.{}", token(user))
+}
+
+/// Where the readers of a worker's streams acknowledge; `id` tells its connections apart.
+///
+/// It is told from other inboxes, so that readers can be given leave to publish on it once and for all: leave that the
+/// server gives for each reply subject anew is kept by it for minutes, and streams have a reply subject a chunk.
+#[must_use]
+pub fn credit(user: &str, id: &str) -> String {
+    format!("{}.credit.{id}", inbox(user))
+}
+
+/// All inboxes of all users.
+pub const INBOXES: &str = "_INBOX.>";
+
+/// All places where readers acknowledge, of all hosts.
+pub const CREDITS: &str = "_INBOX.*.credit.>";
+
+/// Whether an answer may go there: not where something is told, asked or kept. Whoever answers may publish wherever it is
+/// asked to answer, so that one who may not tell something could have it told.
+#[must_use]
+pub fn is_for_answers(reply: &str) -> bool {
+    let first = reply.split('.').next().unwrap_or_default();
+    let capabilities =
+        [Capability::Stt, Capability::Tts, Capability::Llm, Capability::Agent, Capability::Voice, Capability::Node];
+    let events = [STOP, SESSIONS, VOICE_STATES, EVENTS].map(|subject| subject.split('.').next().unwrap_or_default());
+    !first.is_empty()
+        && !first.starts_with('$')
+        && !events.contains(&first)
+        && !capabilities.iter().any(|capability| capability.token() == first)
+}
+
+/// What NATS itself answers: JetStream for what is kept, and services about themselves.
+pub mod reserved {
+    use super::Capability;
+
+    /// Everything that can be asked about services.
+    pub const SERVICES: &str = "$SRV.>";
+    /// Whether there is JetStream, and of which version; asked before a bucket is made.
+    pub const JETSTREAM: &str = "$JS.API.INFO";
+    /// The same, and the names of what it keeps.
+    pub const OVERVIEW: &[&str] = &[JETSTREAM, "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST"];
+
+    /// Where a service of `capability` is asked about itself.
+    #[must_use]
+    pub fn service(capability: Capability) -> [String; 3] {
+        ["$SRV.*".to_owned(), format!("$SRV.*.{capability}"), format!("$SRV.*.{capability}.*")]
+    }
+
+    /// The stream behind a key-value bucket.
+    #[must_use]
+    pub fn of_bucket(bucket: &str) -> String {
+        format!("KV_{bucket}")
+    }
+
+    /// The stream behind an object store.
+    #[must_use]
+    pub fn of_store(store: &str) -> String {
+        format!("OBJ_{store}")
+    }
+
+    /// To see whether a stream is there.
+    #[must_use]
+    pub fn look(stream: &str) -> String {
+        format!("$JS.API.STREAM.INFO.{stream}")
+    }
+
+    /// To make a stream.
+    #[must_use]
+    pub fn make(stream: &str) -> String {
+        format!("$JS.API.STREAM.CREATE.{stream}")
+    }
+
+    /// Whether something is asked only to make a stream or bucket that is not there.
+    #[must_use]
+    pub fn is_to_make(subject: &str) -> bool {
+        subject == JETSTREAM || subject.starts_with(&make(""))
+    }
+
+    /// To read a stream: single messages, and by consumers.
+    #[must_use]
+    pub fn read(stream: &str) -> Vec<String> {
+        let api = |what: &str| format!("$JS.API.{what}");
+        vec![
+            look(stream),
+            api(&format!("STREAM.MSG.GET.{stream}")),
+            api(&format!("DIRECT.GET.{stream}")),
+            api(&format!("DIRECT.GET.{stream}.>")),
+            api(&format!("CONSUMER.CREATE.{stream}")),
+            api(&format!("CONSUMER.CREATE.{stream}.>")),
+            api(&format!("CONSUMER.INFO.{stream}.*")),
+            api(&format!("CONSUMER.MSG.NEXT.{stream}.*")),
+            api(&format!("CONSUMER.DELETE.{stream}.*")),
+            format!("$JS.ACK.{stream}.>"),
+            format!("$JS.FC.{stream}.>"),
+        ]
+    }
+}
+
+/// Whether a subject, or all of a wildcard one, lies within `filter`: what a server asks of its permissions.
+#[must_use]
+pub fn lies_within(subject: &str, filter: &str) -> bool {
+    let (mut subject, mut filter) = (subject.split('.'), filter.split('.'));
+    loop {
+        match (subject.next(), filter.next()) {
+            (Some(_), Some(">")) | (None, None) => return true,
+            (Some(">"), _) | (Some(_), None) | (None, Some(_)) => return false,
+            (Some("*"), Some(wanted)) if wanted != "*" => return false,
+            (Some(token), Some(wanted)) if wanted != "*" && token != wanted => return false,
+            _ => {}
+        }
+    }
+}
+
 /// A subject taken apart, as far as people want it named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
@@ -324,6 +456,41 @@ mod tests {
             assert_eq!(pattern::fill(&pattern, value), built);
         }
         assert_eq!(pattern::names(pattern::VOICE_STATE).collect::<Vec<_>>(), ["node", "listener"]);
+    }
+
+    #[test]
+    fn a_subject_lies_within_a_filter_or_not() {
+        for (subject, filter, does) in [
+            ("a.b", "a.b", true),
+            ("a.b", "a.*", true),
+            ("a.b.c", "a.>", true),
+            ("a", "a.>", false),
+            ("a.b.c", "a.*", false),
+            ("a.*", "a.b", false),
+            ("a.*", "a.*", true),
+            ("a.>", "a.*", false),
+            ("a.>", "a.>", true),
+            ("a.>", ">", true),
+            ("a.*.c", "a.>", true),
+        ] {
+            assert_eq!(lies_within(subject, filter), does, "{subject} in {filter}");
+        }
+        assert_eq!(pattern::filter(pattern::VOICE_STATE, Some("stage.left")), "voice.stage=2Eleft.*.state");
+        assert_eq!(pattern::filter(pattern::VOICE_STATE, None), VOICE_STATES);
+        assert!(lies_within(&credit("stage.left", "x.1.2"), CREDITS));
+        assert!(lies_within(&credit("stage.left", "x.1.2"), &format!("{}.>", inbox("stage.left"))));
+    }
+
+    #[test]
+    fn answers_go_to_inboxes_and_not_where_something_is_told() {
+        for reply in ["_INBOX.studio.x.1", "_INBOX.x", "_R_.x", "my.inbox"] {
+            assert!(is_for_answers(reply), "{reply}");
+        }
+        for reply in
+            ["control.stop", "session.s.reply", "voice.a.b.control", "llm.chat", "node.info", "$KV.NODES.a", ""]
+        {
+            assert!(!is_for_answers(reply), "{reply}");
+        }
     }
 
     proptest! {

@@ -24,7 +24,7 @@ use super::message::{Ask, Message, Replies};
 use super::service::{Incoming, ServiceSpec};
 use super::sink::{Sink, Wanted};
 use super::stream::status;
-use super::{Bus, MAX_DEADLINE, turn_of};
+use super::{Bus, MAX_DEADLINE, subject, turn_of};
 
 /// The time that a request has which names none, such as one from the stock CLI.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
@@ -99,6 +99,10 @@ impl Worker {
     {
         let (worker, handler) = (Arc::clone(self), handler.clone());
         self.tasks.spawn(async move {
+            if let Some(reply) = request.message.reply.as_ref().filter(|reply| !subject::is_for_answers(reply)) {
+                let text = format!("{}: no answer is sent to {reply}: it is no inbox", request.message.subject);
+                return worker.bus.report(&Fault::invalid(text)).await;
+            }
             let headers = request.message.headers.as_ref();
             let turn = turn_of(codec::text(headers, header::TRACEPARENT));
             let span = tracing::info_span!("request", verb = %A::VERB, turn = turn.map(tracing::field::display));

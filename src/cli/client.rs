@@ -3,8 +3,9 @@
 use anyhow::Context as _;
 
 use super::Globals;
-use crate::bus::{Bus, embedded};
+use crate::bus::{Bus, BusError};
 use crate::config::Config;
+use crate::node;
 
 /// Connects to the bus of the settings, once: a person waits.
 ///
@@ -12,11 +13,15 @@ use crate::config::Config;
 /// The settings are wrong, or nothing listens there.
 pub async fn connect(globals: &Globals) -> anyhow::Result<(Bus, Config)> {
     let config = globals.config()?;
-    let (url, hint) = if config.bus.is_embedded() {
-        (embedded::url(config.bus.port), "is a host running? start one with `sidetone run`")
+    let hint = if config.bus.is_embedded() {
+        "is a host running? start one with `sidetone run`"
     } else {
-        (config.bus.url.clone(), "check --bus, $SIDETONE_BUS and bus.url")
+        "check --bus, $SIDETONE_BUS and bus.url"
     };
-    let bus = Bus::connect(&url, "cli").await.context(hint)?;
+    let bus = match Bus::connect(node::access(&config)?, "cli").await {
+        // The others say themselves what to do.
+        Err(error @ BusError::Connect { .. }) => return Err(error).context(hint),
+        result => result?,
+    };
     Ok((bus, config))
 }

@@ -5,6 +5,7 @@ pub mod client;
 pub mod completions;
 pub mod contract;
 pub mod decode;
+pub mod deploy;
 pub mod doctor;
 pub mod models;
 pub mod nodes;
@@ -56,6 +57,7 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Play(play::PlayArgs),
     Decode(decode::DecodeArgs),
+    Deploy(deploy::DeployArgs),
     Contract(contract::ContractArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -77,6 +79,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Doctor(args) => doctor::run(args, globals).await,
         Command::Play(args) => play::run(args, globals).await,
         Command::Decode(args) => decode::run(&args),
+        Command::Deploy(args) => deploy::run(&args),
         Command::Contract(args) => contract::run(&args),
         Command::Completions(args) => completions::run(&args, &mut command),
     }
@@ -101,7 +104,7 @@ impl Exit {
     /// The exit code of an error.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Self {
-        if error.downcast_ref::<ConfigError>().is_some() {
+        if error.is::<ConfigError>() || error.is::<deploy::PlanError>() {
             return Self::Usage;
         }
         let bus = match error.downcast_ref::<NodeError>() {

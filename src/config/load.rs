@@ -46,7 +46,9 @@ impl Config {
         let mut merged = Table::new();
         for path in files {
             let text = std::fs::read_to_string(path).map_err(|why| ConfigError::Read { path: path.clone(), why })?;
-            merge(&mut merged, parse(&path.display().to_string(), &text)?);
+            let mut table = parse(&path.display().to_string(), &text)?;
+            from_folder(&mut table, path.parent().unwrap_or(Path::new("")));
+            merge(&mut merged, table);
         }
         for set in sets {
             let text = setting(set)?;
@@ -118,6 +120,18 @@ impl Config {
 fn parse(place: &str, text: &str) -> Result<Table, ConfigError> {
     toml::from_str::<Config>(text).map_err(|e| wrong(place, &e))?;
     toml::from_str(text).map_err(|e| wrong(place, &e))
+}
+
+/// Files of the way onto the bus are found from the folder of the configuration, so that the folder can be moved.
+fn from_folder(table: &mut Table, folder: &Path) {
+    let Some(Value::Table(bus)) = table.get_mut("bus") else { return };
+    for key in ["nkey_file", "creds", "tls_ca", "tls_cert", "tls_key"] {
+        if let Some(Value::String(file)) = bus.get_mut(key)
+            && !file.is_empty()
+        {
+            *file = folder.join(&*file).display().to_string();
+        }
+    }
 }
 
 fn wrong(place: &str, error: &toml::de::Error) -> ConfigError {
@@ -193,6 +207,14 @@ mod tests {
         let config = Config::load(&files, &sets).unwrap();
         assert_eq!((config.stt.slots, config.stt.model.as_str(), config.stt.threads), (3, "b", 1));
         assert_eq!((config.llm.engine.as_str(), config.node.roles), ("ollama", vec!["stt".to_owned()]));
+    }
+
+    #[test]
+    fn files_are_found_from_the_folder_of_the_configuration() {
+        let file = written("[bus]\nnkey_file = \"host.nk\"\ntls_ca = \"/etc/ca.pem\"\n");
+        let bus = Config::load(&[file.path().to_owned()], &["bus.tls_key=key.pem".to_owned()]).unwrap().bus;
+        assert_eq!(Path::new(&bus.nkey_file), file.path().parent().unwrap().join("host.nk"));
+        assert_eq!((bus.tls_ca.as_str(), bus.tls_key.as_str(), bus.creds.as_str()), ("/etc/ca.pem", "key.pem", ""));
     }
 
     #[test]

@@ -65,11 +65,32 @@ pub struct BusConfig {
     pub port: u16,
     /// How long to try to reach the server at start.
     pub connect_timeout_ms: u64,
+    /// The file with the seed of this host's nkey; empty: none. This and the next four are found from the folder of the
+    /// configuration that names them.
+    pub nkey_file: String,
+    /// A NATS credentials file instead; empty: none.
+    pub creds: String,
+    /// The certificates (PEM) of who vouches for the server; empty: those that the system trusts.
+    pub tls_ca: String,
+    /// This host's own certificate (PEM), for a server that asks for one; empty: none.
+    pub tls_cert: String,
+    /// The key (PEM) of that certificate.
+    pub tls_key: String,
 }
 
 impl Default for BusConfig {
     fn default() -> Self {
-        Self { url: "embedded".to_owned(), port: 4222, connect_timeout_ms: 30_000 }
+        let none = String::new;
+        Self {
+            url: "embedded".to_owned(),
+            port: 4222,
+            connect_timeout_ms: 30_000,
+            nkey_file: none(),
+            creds: none(),
+            tls_ca: none(),
+            tls_cert: none(),
+            tls_key: none(),
+        }
     }
 }
 

@@ -46,8 +46,7 @@ impl Role for Llm {
         server.serve(move |_: Incoming<ListModels>| list(Arc::clone(&lister))).await?;
         server.ready().await?;
         context.up(offer, Some(server.load()));
-        context.serve_until_stopped(server).await;
-        Ok(())
+        context.serve_until_stopped(server).await
     }
 }
 

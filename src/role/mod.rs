@@ -16,10 +16,13 @@ use futures::stream::{self, BoxStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::bus::contract::rights::Sessions;
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::node::Offer;
+use crate::bus::message::{self, Ask as _};
 use crate::bus::service::{Load, Server};
 use crate::bus::session::SessionLog;
+use crate::bus::subject::{Capability, Verb};
 use crate::bus::{Bus, BusError};
 use crate::config::Config;
 use crate::engine::EngineError;
@@ -45,17 +48,63 @@ pub struct RoleRow {
     pub about: &'static str,
     /// When it drains: those with a lower number ask those with a higher one, and have finished before.
     pub drains: u8,
+    /// What it serves. This and the next two are all that its host is allowed on a bus with permissions.
+    pub serves: Capability,
+    /// What it asks of others.
+    pub asks: &'static [Verb],
+    /// What it does with sessions.
+    pub sessions: Sessions,
     /// Makes a new one; it is made anew when it is started again.
     pub build: fn() -> Box<dyn Role>,
 }
 
 /// All roles there are.
 pub const ROLES: &[RoleRow] = &[
-    RoleRow { name: "voice", about: "hears and speaks through JACK", drains: 0, build: || Box::new(voice::Voice) },
-    RoleRow { name: "stt", about: "speech to text", drains: 2, build: || Box::new(stt::Stt) },
-    RoleRow { name: "tts", about: "text to speech", drains: 2, build: || Box::new(tts::Tts) },
-    RoleRow { name: "llm", about: "chat models", drains: 2, build: || Box::new(llm::Llm) },
-    RoleRow { name: "agent", about: "commands, then the model", drains: 1, build: || Box::new(agent::Agent) },
+    RoleRow {
+        name: "voice",
+        about: "hears and speaks through JACK",
+        drains: 0,
+        serves: Capability::Voice,
+        asks: &[message::stt::Request::VERB, message::tts::Stream::VERB, message::agent::Run::VERB],
+        sessions: Sessions::Writes,
+        build: || Box::new(voice::Voice),
+    },
+    RoleRow {
+        name: "stt",
+        about: "speech to text",
+        drains: 2,
+        serves: Capability::Stt,
+        asks: &[],
+        sessions: Sessions::None,
+        build: || Box::new(stt::Stt),
+    },
+    RoleRow {
+        name: "tts",
+        about: "text to speech",
+        drains: 2,
+        serves: Capability::Tts,
+        asks: &[],
+        sessions: Sessions::None,
+        build: || Box::new(tts::Tts),
+    },
+    RoleRow {
+        name: "llm",
+        about: "chat models",
+        drains: 2,
+        serves: Capability::Llm,
+        asks: &[],
+        sessions: Sessions::None,
+        build: || Box::new(llm::Llm),
+    },
+    RoleRow {
+        name: "agent",
+        about: "commands, then the model",
+        drains: 1,
+        serves: Capability::Agent,
+        asks: &[message::llm::Chat::VERB],
+        sessions: Sessions::Reads,
+        build: || Box::new(agent::Agent),
+    },
 ];
 
 /// Finds the rows of `names`, in the order of [`ROLES`].
@@ -106,11 +155,18 @@ impl RoleContext {
     }
 
     /// Serves until the role is to stop, then finishes the work.
-    pub async fn serve_until_stopped(&self, server: Server) {
-        self.stop.cancelled().await;
+    ///
+    /// # Errors
+    /// [`BusError::DeniedHearing`] when the server no longer lets this host hear what it serves.
+    pub async fn serve_until_stopped(&self, server: Server) -> Result<(), RoleError> {
+        let ended = tokio::select! {
+            () = self.stop.cancelled() => Ok(()),
+            error = server.refused() => Err(error.into()),
+        };
         if !server.stop(self.drain_timeout()).await {
             tracing::warn!("work was cut off: it was not done within node.drain_timeout_ms");
         }
+        ended
     }
 }
 

@@ -53,9 +53,12 @@ impl Role for Stt {
         let worker = Worker { bus: context.bus.clone(), recognizer, max_clip_ms: config.max_clip_ms };
         server.serve(move |incoming| worker.clone().transcribe(incoming)).await?;
         server.ready().await?;
+        // Whoever brings a long recording may not make the store for it, where the bus has permissions.
+        if let Err(error) = context.bus.make_clips().await {
+            tracing::warn!(%error, "recordings over max_payload can't be taken");
+        }
         context.up(offer, Some(server.load()));
-        context.serve_until_stopped(server).await;
-        Ok(())
+        context.serve_until_stopped(server).await
     }
 }
 

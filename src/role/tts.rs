@@ -61,8 +61,7 @@ impl Role for Tts {
         server.serve(move |incoming| streams.clone().stream(incoming)).await?;
         server.ready().await?;
         context.up(offer, Some(server.load()));
-        context.serve_until_stopped(server).await;
-        Ok(())
+        context.serve_until_stopped(server).await
     }
 }
 

@@ -12,6 +12,7 @@
 mod bus;
 mod cli;
 mod contract;
+mod deploy;
 mod engines;
 mod jack;
 mod layout;

@@ -7,10 +7,11 @@
 //! | `schemas/<message>.json` | a JSON Schema (draft 2020-12) a message |
 //! | `examples/<message>.json` | one of each message |
 //!
-//! [`table`] lists what there is. A committed example is a promise: it must be read for ever.
+//! [`table`] lists what there is, and [`rights`] makes of it who may do what. A committed example is a promise: it must be read for ever.
 
 mod asyncapi;
 mod readme;
+pub mod rights;
 pub mod table;
 
 use std::collections::BTreeMap;

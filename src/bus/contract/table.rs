@@ -26,14 +26,14 @@ pub const VERBS: &[VerbRow] = &[
 pub const EVENTS: &[EventRow] = &[
     EventRow {
         pattern: pattern::VOICE_STATE,
-        by: By::Host,
+        by: By::Role(Capability::Voice),
         message: MessageRow::of::<voice::State>(),
         about: "a listener's state has changed",
         kept: None,
     },
     EventRow {
         pattern: pattern::SESSION,
-        by: By::Host,
+        by: By::Log,
         message: MessageRow::of::<session::SessionEvent>(),
         about: "something was said or done",
         kept: Some("the stream SESSIONS"),
@@ -195,8 +195,12 @@ impl VerbRow {
 /// Who publishes an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// A host of Sidetone.
+    /// Any host of Sidetone.
     Host,
+    /// A host that serves this.
+    Role(Capability),
+    /// A host with a role that keeps sessions.
+    Log,
     /// Whoever wants to.
     Anyone,
 }

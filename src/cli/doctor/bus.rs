@@ -9,7 +9,8 @@ use tokio::time::timeout;
 
 use super::program::{output, version};
 use super::{Case, Row};
-use crate::bus::{Bus, ServerFacts, embedded, registry};
+use crate::bus::{Bus, ServerFacts, registry};
+use crate::node;
 
 /// The oldest server that will do.
 const OLDEST: (u32, u32) = (2, 12);
@@ -24,13 +25,13 @@ const NODES_TIMEOUT: Duration = Duration::from_millis(700);
 pub async fn bus(case: Arc<Case>) -> Vec<Row> {
     let bus = &case.config.bus;
     if !bus.is_embedded() {
-        return running(&case, &bus.url, "start it, or correct --bus, $SIDETONE_BUS or bus.url").await;
+        return running(&case, "start it, or correct --bus, $SIDETONE_BUS or bus.url").await;
     }
     let mut rows = vec![embedded_program(&case).await];
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, bus.port));
     if TcpStream::connect(address).await.is_ok() {
         let todo = "something else has the port: stop it, or choose another with --set bus.port=…";
-        rows.extend(running(&case, &embedded::url(bus.port), todo).await);
+        rows.extend(running(&case, todo).await);
     } else {
         rows.push(Row::ok("hosts", format!("none is up; port {} is free for `sidetone run`", bus.port)));
     }
@@ -53,9 +54,13 @@ async fn embedded_program(case: &Case) -> Row {
     }
 }
 
-/// The server at `url` and the hosts on it.
-async fn running(case: &Case, url: &str, todo: &str) -> Vec<Row> {
-    let bus = match timeout(CONNECT_TIMEOUT, Bus::connect(url, "doctor")).await {
+/// The server of the settings and the hosts on it.
+async fn running(case: &Case, todo: &str) -> Vec<Row> {
+    let access = match node::access(&case.config) {
+        Ok(access) => access,
+        Err(error) => return vec![Row::fail("bus", error.to_string(), "correct that setting, or bring the file")],
+    };
+    let bus = match timeout(CONNECT_TIMEOUT, Bus::connect(access, "doctor")).await {
         Err(_) => return vec![Row::fail("bus", "no answer from the NATS server in time", todo)],
         Ok(Err(error)) => {
             let text = error.to_string();

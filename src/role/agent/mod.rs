@@ -59,8 +59,7 @@ impl Role for Agent {
             .await?;
         server.ready().await?;
         context.up(offer, Some(server.load()));
-        context.serve_until_stopped(server).await;
-        Ok(())
+        context.serve_until_stopped(server).await
     }
 }
 

@@ -88,6 +88,7 @@ impl Role for Voice {
         context.up(offer, None);
         let ended = tokio::select! {
             () = context.stop.cancelled() => Ok(()),
+            error = server.refused() => Err(error.into()),
             Some(ended) = listeners.join_next() => {
                 ended.unwrap_or_else(|e| Err(RoleError::Setting(format!("a listener broke: {e}"))))
             }

@@ -13,7 +13,7 @@ use sidetone::bus::message::fault::Fault;
 use sidetone::bus::message::session::{SessionEvent, What};
 use sidetone::bus::message::stt;
 use sidetone::bus::message::voice::{Control, State, TurnState};
-use sidetone::bus::{Bus, BusError, Call, embedded, subject};
+use sidetone::bus::{Access, Bus, BusError, Call, embedded, subject};
 use sidetone::home::Home;
 use tempfile::TempDir;
 
@@ -42,6 +42,8 @@ pub struct HostSpec {
     /// The host's name.
     pub name: String,
     arguments: Vec<String>,
+    /// How the test gets onto its bus, if not by its embedded server.
+    access: Option<Access>,
 }
 
 impl HostSpec {
@@ -54,7 +56,7 @@ impl HostSpec {
                 std::os::unix::fs::symlink(from, home.path().join(part)).unwrap();
             }
         }
-        let spec = Self { home, port: free_port(), name: name.to_owned(), arguments: Vec::new() };
+        let spec = Self { home, port: free_port(), name: name.to_owned(), arguments: Vec::new(), access: None };
         let port = format!("bus.port={}", spec.port);
         let arguments = ["run", "--roles", roles].map(str::to_owned);
         Self { arguments: arguments.into(), ..spec }.set(&[&port, "stt.threads=1", "tts.threads=1", "llm.threads=1"])
@@ -77,6 +79,12 @@ impl HostSpec {
         );
         std::fs::write(&file, text).unwrap();
         self.argument(&["--config", file.to_str().unwrap()])
+    }
+
+    /// A host on another bus; the test gets there by `access`.
+    pub fn on(mut self, access: Access) -> Self {
+        self.access = Some(access);
+        self
     }
 
     /// Arguments of the command line.
@@ -163,7 +171,8 @@ impl Host {
         let up = tokio::task::spawn_blocking(move || up.recv_timeout(PATIENCE)).await.unwrap();
         assert!(up.is_ok_and(|line| line.contains("is up on")), "the host does not come up");
         if self.bus.is_none() {
-            self.bus = Some(Bus::connect(&self.spec.url(), "tests").await.unwrap());
+            let access = self.spec.access.clone().unwrap_or_else(|| Access::from(&self.spec.url()));
+            self.bus = Some(Bus::connect(access, "tests").await.unwrap());
         }
         self.bus().until_up().await;
     }
@@ -189,6 +198,13 @@ impl Host {
         unsafe { libc::kill(self.pid(), signal) };
         let child = self.child.take().unwrap();
         ended(child, PATIENCE).unwrap_or_else(|| panic!("the host does not end on signal {signal}:\n{}", self.log()))
+    }
+
+    /// Waits until it ends by itself; gives how, and what it has logged.
+    pub fn ended(&mut self) -> (ExitStatus, String) {
+        let child = self.child.take().unwrap();
+        let status = ended(child, PATIENCE).unwrap_or_else(|| panic!("the host does not end:\n{}", self.log()));
+        (status, self.log())
     }
 
     /// The child processes that work in its home, such as its NATS server.

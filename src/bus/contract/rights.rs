@@ -1,0 +1,334 @@
+//! Who may publish and hear what, derived from the tables of the [contract](super::table) and from what a host does.
+//!
+//! A host hears what it serves, under its own name and in the queue group alone, so that it gets its share of the
+//! requests and no copy of the others'. It publishes what its roles ask, its own events, and its own entry in NODES. It
+//! may answer whoever asks it, and hears no answers but its own.
+//!
+//! Whoever may make a stream or a bucket says which subjects it keeps, and could have it keep what it must not hear. So
+//! only hosts that hear what people say anyhow make them.
+
+use std::collections::BTreeSet;
+
+use super::table::{By, CANCELLED, EVENTS, VERBS, VerbRow};
+use crate::bus::message::node::AskInfo;
+use crate::bus::message::{Ask as _, Replies};
+use crate::bus::subject::{
+    CREDITS, Capability, EVENTS as ALL_EVENTS, SESSIONS, STOP, VOICE_STATES, Verb, inbox, lies_within, pattern,
+    reserved, token,
+};
+use crate::bus::{clips, registry, session};
+
+/// How long after a request it may be answered; the server keeps a note of each for so long.
+pub const ANSWER_WITHIN: &str = "15m";
+
+/// What hears or reads what people say, and so may make the streams and buckets.
+const HEARS_PEOPLE: &[Capability] =
+    &[Capability::Stt, Capability::Tts, Capability::Llm, Capability::Agent, Capability::Voice];
+
+/// What a role does with sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Sessions {
+    /// Nothing.
+    #[default]
+    None,
+    /// Takes down what is said and done.
+    Writes,
+    /// The same, and reads what was before.
+    Reads,
+}
+
+/// What a host does, as far as its rights go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Duties {
+    /// What its roles serve.
+    pub serves: Vec<Capability>,
+    /// What they ask.
+    pub asks: Vec<Verb>,
+    /// What they do with sessions.
+    pub sessions: Sessions,
+}
+
+/// A subject that may be heard; with a queue group, only as a member of that.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hearing {
+    /// The subject.
+    pub subject: String,
+    /// The queue group.
+    pub queue: Option<String>,
+}
+
+/// What a user of the NATS server may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Where it may publish.
+    pub publish: BTreeSet<String>,
+    /// What it may hear.
+    pub hear: BTreeSet<Hearing>,
+    /// Whether it may answer requests.
+    pub answers: bool,
+}
+
+/// Every verb of `capabilities`, for whoever may ask all of it.
+#[must_use]
+pub fn verbs_of(capabilities: &[Capability]) -> Vec<Verb> {
+    VERBS.iter().map(|row| row.verb).filter(|verb| capabilities.contains(&verb.capability)).collect()
+}
+
+impl Rights {
+    /// Those of a host.
+    #[must_use]
+    pub fn of_host(name: &str, duties: &Duties) -> Self {
+        let mut rights = Self::of_caller(name, &duties.asks);
+        rights.serve(name, Capability::Node);
+        for capability in &duties.serves {
+            rights.serve(name, *capability);
+        }
+        for row in EVENTS {
+            match row.by {
+                By::Role(capability) if !duties.serves.contains(&capability) => {}
+                By::Log if duties.sessions == Sessions::None => {}
+                By::Anyone => {}
+                // As the stream has it: a leaf is told of the stream only if it may publish all that it keeps.
+                By::Log => rights.publish(SESSIONS),
+                By::Host | By::Role(_) => rights.publish(pattern::filter(row.pattern, Some(name))),
+            }
+        }
+        // Every host sees to it that the stream is there before its roles start.
+        rights.publish(reserved::look(session::STREAM));
+        if duties.sessions != Sessions::None {
+            // A writer reads the end of its session, to fence what it appends.
+            rights.publish.extend(reserved::read(session::STREAM));
+        }
+        if duties.serves.iter().any(|capability| HEARS_PEOPLE.contains(capability)) {
+            let (nodes, clips) = (reserved::of_bucket(registry::BUCKET), reserved::of_store(clips::BUCKET));
+            rights.publish.extend([session::STREAM, &nodes, &clips].map(reserved::make));
+            rights.publish(reserved::JETSTREAM);
+        }
+        rights
+    }
+
+    /// Those of somebody who asks and serves nothing: a person at the command line, a device of the stage.
+    #[must_use]
+    pub fn of_caller(name: &str, asks: &[Verb]) -> Self {
+        let mut rights = Self::of_user(name);
+        rights.publish.extend(reserved::read(&reserved::of_bucket(registry::BUCKET)));
+        rights.ask(AskInfo::VERB);
+        for verb in asks {
+            rights.ask(*verb);
+        }
+        let told = EVENTS.iter().filter(|row| row.by == By::Anyone);
+        rights.publish.extend(told.map(|row| pattern::filter(row.pattern, None)));
+        rights
+    }
+
+    /// Those of somebody who sees and hears everything that is told, and asks nothing but who is there.
+    #[must_use]
+    pub fn of_observer(name: &str) -> Self {
+        let mut rights = Self::of_user(name);
+        let node_entries = pattern::filter(pattern::NODE_ENTRY, None);
+        for subject in [SESSIONS, VOICE_STATES, ALL_EVENTS, STOP, &node_entries] {
+            rights.hear(subject, None);
+        }
+        let nodes = reserved::of_bucket(registry::BUCKET);
+        rights.publish.extend(reserved::read(session::STREAM).into_iter().chain(reserved::read(&nodes)));
+        rights.publish.extend(reserved::OVERVIEW.iter().map(|&subject| subject.to_owned()));
+        rights.publish(reserved::SERVICES);
+        rights.ask(AskInfo::VERB);
+        rights
+    }
+
+    /// Everything.
+    #[must_use]
+    pub fn of_admin() -> Self {
+        let mut rights = Self::default();
+        rights.publish(">");
+        rights.hear(">", None);
+        rights
+    }
+
+    /// Whether it may publish on `subject`, unasked.
+    #[must_use]
+    pub fn may_publish(&self, subject: &str) -> bool {
+        self.publish.iter().any(|filter| lies_within(subject, filter))
+    }
+
+    /// Whether it may hear `subject` as a member of `queue`, or alone.
+    #[must_use]
+    pub fn may_hear(&self, subject: &str, queue: Option<&str>) -> bool {
+        let fits = |hearing: &&Hearing| hearing.queue.is_none() || hearing.queue.as_deref() == queue;
+        self.hear.iter().filter(fits).any(|hearing| lies_within(subject, &hearing.subject))
+    }
+
+    /// What everybody needs: a place for answers, and a message to itself as a proof that a subscription stands.
+    fn of_user(name: &str) -> Self {
+        let mut rights = Self::default();
+        let inbox = format!("{}.>", inbox(name));
+        rights.hear(&inbox, None);
+        rights.publish(inbox);
+        rights
+    }
+
+    fn publish(&mut self, subject: impl Into<String>) {
+        self.publish.insert(subject.into());
+    }
+
+    fn hear(&mut self, subject: &str, queue: Option<String>) {
+        self.hear.insert(Hearing { subject: subject.to_owned(), queue });
+    }
+
+    fn serve(&mut self, name: &str, capability: Capability) {
+        for row in rows(capability) {
+            for address in row.addresses() {
+                let queue =
+                    if pattern::names(address.queue).next().is_some() { token(name) } else { address.queue.to_owned() };
+                self.hear(&pattern::filter(&address.pattern, Some(name)), Some(queue));
+            }
+            self.keep_clips((row.reply.is_audio)(), (row.request.is_audio)());
+        }
+        for subject in reserved::service(capability) {
+            self.hear(&subject, None);
+        }
+        self.hear(&pattern::filter(&pattern::cancel(capability), None), None);
+        self.hear(STOP, None);
+        self.answers = true;
+    }
+
+    fn ask(&mut self, verb: Verb) {
+        for row in rows(verb.capability).filter(|row| row.verb == verb) {
+            self.publish.extend(row.addresses().iter().map(|address| pattern::filter(&address.pattern, None)));
+            if row.replies != Replies::One {
+                self.publish(CREDITS);
+            }
+            self.keep_clips((row.request.is_audio)(), (row.reply.is_audio)());
+        }
+        if CANCELLED.contains(&verb.capability) {
+            self.publish(pattern::filter(&pattern::cancel(verb.capability), None));
+        }
+    }
+
+    /// Clips that do not fit into a message go through the store CLIPS: whoever sends some puts them in.
+    fn keep_clips(&mut self, puts: bool, gets: bool) {
+        let stream = reserved::of_store(clips::BUCKET);
+        if puts {
+            self.publish(pattern::CLIPS);
+        }
+        if puts || gets {
+            // Putting one looks for an earlier one of its name.
+            self.publish.extend(reserved::read(&stream));
+        }
+    }
+}
+
+fn rows(capability: Capability) -> impl Iterator<Item = &'static VerbRow> {
+    VERBS.iter().filter(move |row| row.verb.capability == capability)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bus::message::{agent, llm, stt, tts};
+    use crate::bus::subject::{self, Target};
+
+    const ROLES: [Capability; 5] =
+        [Capability::Voice, Capability::Stt, Capability::Tts, Capability::Llm, Capability::Agent];
+
+    fn duties() -> impl Strategy<Value = Duties> {
+        let verbs: Vec<_> = VERBS.iter().map(|row| row.verb).collect();
+        let sessions = prop_oneof![Just(Sessions::None), Just(Sessions::Writes), Just(Sessions::Reads)];
+        let (serves, asks) =
+            (prop::sample::subsequence(ROLES.to_vec(), 0..=5), prop::sample::subsequence(verbs, 0..=9));
+        (serves, asks, sessions).prop_map(|(serves, asks, sessions)| Duties { serves, asks, sessions })
+    }
+
+    /// Every subject of the contract, filled for one host.
+    fn requests(node: &str) -> Vec<(Verb, String, String)> {
+        let fill = |text: &str| pattern::fill(text, |name| Some(if name == "node" { node } else { "x" }));
+        let all = VERBS.iter().flat_map(|row| row.addresses().into_iter().map(move |address| (row.verb, address)));
+        all.map(|(verb, address)| (verb, fill(&address.pattern), fill(address.queue))).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_host_hears_what_it_serves_and_nothing_else(name in "[a-z.]{1,9}", other in "[A-Z]{1,9}", duties in duties()) {
+            let rights = Rights::of_host(&name, &duties);
+            for (verb, subject, queue) in requests(&name) {
+                let serves = verb.capability == Capability::Node || duties.serves.contains(&verb.capability);
+                prop_assert_eq!(rights.may_hear(&subject, Some(&queue)), serves, "{}", &subject);
+                // Never as a bystander, who would get a copy of what others are asked.
+                prop_assert!(!rights.may_hear(&subject, None), "{}", &subject);
+                let asks = verb == AskInfo::VERB || duties.asks.contains(&verb);
+                prop_assert_eq!(rights.may_publish(&subject), asks, "{}", &subject);
+            }
+            for (verb, subject, queue) in requests(&other) {
+                let of_other = subject.contains(&other);
+                prop_assert!(!of_other || !rights.may_hear(&subject, Some(&queue)), "{verb} {subject}");
+            }
+            for all in [SESSIONS, VOICE_STATES, ALL_EVENTS, ">", "*", "_INBOX.>", "$JS.>", "$KV.>", "$O.>"] {
+                prop_assert!(!rights.may_hear(all, None), "{all}");
+            }
+        }
+
+        #[test]
+        fn a_host_speaks_for_itself_alone(name in "[a-z.]{1,9}", other in "[A-Z]{1,9}", duties in duties()) {
+            let rights = Rights::of_host(&name, &duties);
+            for row in EVENTS.iter().filter(|row| matches!(row.by, By::Host | By::Role(_))) {
+                let of = |node| pattern::fill(row.pattern, |name| Some(if name == "node" { node } else { "x" }));
+                prop_assert!(!rights.may_publish(&of(other.as_str())), "{}", row.pattern);
+                let does = match row.by { By::Role(capability) => duties.serves.contains(&capability), _ => true };
+                prop_assert_eq!(rights.may_publish(&of(name.as_str())), does, "{}", row.pattern);
+            }
+            prop_assert_eq!(rights.may_publish(&subject::session("s", "reply")), duties.sessions != Sessions::None);
+            let inbox = |name| format!("{}.x.1", inbox(name));
+            prop_assert!(rights.may_hear(&inbox(&name), None) && rights.may_publish(&inbox(&name)));
+            prop_assert!(!rights.may_hear(&inbox(&other), None) && !rights.may_publish(&inbox(&other)));
+            prop_assert!(rights.answers);
+        }
+
+        #[test]
+        fn microphones_and_sessions_are_for_those_who_need_them(name in "[a-z.]{1,9}", duties in duties()) {
+            let rights = Rights::of_host(&name, &duties);
+            let reads = |rights: &Rights, stream: &str| {
+                reserved::read(stream).iter().filter(|subject| **subject != reserved::look(stream)).any(|subject| rights.may_publish(subject))
+            };
+            prop_assert_eq!(reads(&rights, session::STREAM), duties.sessions != Sessions::None);
+            // Long recordings are in CLIPS.
+            let clips = reserved::of_store(clips::BUCKET);
+            let with_audio = |row: &&VerbRow| (row.request.is_audio)() || (row.reply.is_audio)();
+            let touches = VERBS.iter().filter(with_audio).any(|row| duties.serves.contains(&row.verb.capability) || duties.asks.contains(&row.verb));
+            prop_assert_eq!(reads(&rights, &clips), touches);
+            // Who makes a stream says what it keeps.
+            let makes = [session::STREAM, &clips, &reserved::of_bucket(registry::BUCKET), "ANY"];
+            for (at, stream) in makes.into_iter().enumerate() {
+                prop_assert_eq!(rights.may_publish(&reserved::make(stream)), at < 3 && !duties.serves.is_empty());
+                for verb in ["UPDATE", "DELETE", "PURGE"] {
+                    let subject = format!("$JS.API.STREAM.{verb}.{stream}");
+                    prop_assert!(!rights.may_publish(&subject));
+                }
+            }
+            let caller = Rights::of_caller(&name, &duties.asks);
+            prop_assert!(!reads(&caller, session::STREAM) && !caller.answers);
+            prop_assert!(!caller.publish.iter().any(|subject| reserved::is_to_make(subject)));
+            let own = inbox(&name) + ".>";
+            prop_assert!(caller.hear.iter().all(|hearing| lies_within(&hearing.subject, &own)));
+            prop_assert!(caller.publish.is_subset(&rights.publish));
+        }
+    }
+
+    #[test]
+    fn a_device_on_the_stage_asks_the_agent_and_no_more() {
+        let stage = Rights::of_caller("stage", &verbs_of(&[Capability::Agent]));
+        assert!(stage.may_publish(&agent::Run::VERB.subject(Target::Any)) && stage.may_publish(STOP));
+        assert!(stage.may_publish(&agent::Run::VERB.subject(Target::Node("brain"))));
+        for verb in [stt::Request::VERB, tts::Stream::VERB, llm::Chat::VERB] {
+            assert!(
+                !stage.may_publish(&verb.subject(Target::Any)) && !stage.may_hear(&verb.subject(Target::Any), None)
+            );
+        }
+        let observer = Rights::of_observer("eye");
+        assert!(observer.may_hear(SESSIONS, None) && observer.may_publish(reserved::SERVICES));
+        assert!(!observer.may_publish(STOP) && !observer.may_publish(&agent::Run::VERB.subject(Target::Any)));
+        assert!(Rights::of_admin().may_hear(">", None) && Rights::of_admin().may_publish("anything"));
+    }
+}

@@ -1,0 +1,177 @@
+//! What a user may not do is refused by the server, and said: which subject, who, what to do.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use sidetone::bus::message::agent::Run;
+use sidetone::bus::message::fault::Fault;
+use sidetone::bus::message::node::NodeInfo;
+use sidetone::bus::message::session::SessionEvent;
+use sidetone::bus::message::{Message as _, stt};
+use sidetone::bus::registry::{Claim, ClaimError};
+use sidetone::bus::session::history;
+use sidetone::bus::subject::{self, Target};
+use sidetone::bus::{Access, Bus, BusError, Call};
+
+use super::site::Site;
+use crate::support::host::{FAKES, HostSpec};
+use crate::support::nats::within;
+
+const USERS: &str = "
+[[hosts]]
+name = \"brain\"
+roles = [\"llm\", \"agent\", \"stt\"]
+[[hosts]]
+name = \"rack\"
+roles = [\"tts\"]
+[[hosts]]
+name = \"stage\"
+asks = [\"agent\"]
+[[clients]]
+name = \"op\"
+rights = \"admin\"
+[[clients]]
+name = \"eye\"
+rights = \"observer\"
+";
+
+fn call() -> Call {
+    Call::within(Duration::from_secs(60))
+}
+
+fn what_time() -> Run {
+    Run { text: "what time is it".to_owned(), session: None, turn: None, stream: false, heard: None }
+}
+
+fn host(site: &Site, name: &str, roles: &str) -> HostSpec {
+    let settings = site.settings(&format!("host-{name}"));
+    HostSpec::new(name, roles)
+        .on(site.access("client-op"))
+        .argument(&["--config", settings.to_str().unwrap()])
+        .set(FAKES)
+}
+
+async fn site() -> Option<Site> {
+    let mut site = Site::new(1, USERS)?;
+    site.serve("server-n1/nats-server.conf").await;
+    Some(site)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_hears_no_microphone_and_no_session_and_is_nobody_else() {
+    let Some(site) = site().await else { return };
+    let _brain = host(&site, "brain", "llm,agent,stt").start().await;
+    let stage = site.bus("host-stage").await;
+    let heard = |subject: &'static str| {
+        let stage = stage.clone();
+        async move { within(stage.subscribe::<stt::Request>(subject)).await.err() }
+    };
+    for subject in [
+        "stt.request",
+        "stt.>",
+        ">",
+        "session.>",
+        "agent.run",
+        "voice.*.*.state",
+        "_INBOX.>",
+        "_INBOX.brain.>",
+        "$KV.NODES.>",
+    ] {
+        let error = heard(subject).await.unwrap_or_else(|| panic!("{subject} may be heard"));
+        assert!(
+            matches!(&error, BusError::DeniedHearing { user, subject: what } if user == "stage" && what == subject),
+            "{error}"
+        );
+        assert!(!error.can_retry() && error.to_string().contains("sidetone deploy nats"), "{error}");
+    }
+    let error = within(stage.ask(Target::Any, &stt::Request::default(), &call())).await.unwrap_err();
+    assert!(matches!(&error, BusError::Denied { subject } if subject == "stt.request"), "{error}");
+    let error = within(history(&stage, "s", 1)).await.unwrap_err();
+    assert!(matches!(&error, BusError::Denied { subject } if subject.contains("SESSIONS")), "{error}");
+    let error = within(stage.put_clip(&[0; 9])).await.unwrap_err();
+    assert!(matches!(&error, BusError::Denied { subject } if subject.contains("CLIPS")), "{error}");
+    for other in ["brain", "stage"] {
+        let info = NodeInfo { node: other.to_owned(), ..NodeInfo::example() };
+        let Err(ClaimError::Bus(BusError::Denied { subject })) = within(Claim::make(&stage, &info)).await else {
+            panic!("it may write the entry of {other}");
+        };
+        assert_eq!(subject, format!("$KV.NODES.{other}"));
+    }
+    // It still may what it may.
+    let run = what_time();
+    within(stage.ask(Target::Any, &run, &call())).await.unwrap();
+
+    let eye = site.bus("client-eye").await;
+    let error = within(eye.ask(Target::Any, &run, &call())).await.unwrap_err();
+    assert!(matches!(&error, BusError::Denied { subject } if subject == "agent.run"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_has_others_say_what_he_may_not() {
+    let Some(site) = site().await else { return };
+    let _brain = host(&site, "brain", "llm,agent,stt").start().await;
+    let op = site.bus("client-op").await;
+    let mut told = op.subscribe::<SessionEvent>("session.forged.>").await.unwrap();
+    let mut faults = op.subscribe::<Fault>(&subject::event_of_all("fault")).await.unwrap();
+    // The agent may publish wherever it is asked to answer: the session of another, here.
+    let stage = site.raw("host-stage", None).await;
+    let body = r#"{"text":"what time is it","stream":false}"#;
+    stage.publish_with_reply("agent.run", "session.forged.reply", body.into()).await.unwrap();
+    stage.flush().await.unwrap();
+    let (_, fault) = within(faults.next()).await.unwrap();
+    assert!(fault.unwrap().message.contains("session.forged.reply"));
+    // What comes next on the same connection proves that nothing came before.
+    within(op.ask(Target::Any, &what_time(), &call())).await.unwrap();
+    assert!(futures::FutureExt::now_or_never(told.next()).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_may_not_serve_its_roles_says_so_and_ends() {
+    let Some(site) = site().await else { return };
+    let (code, why) = host(&site, "rack", "llm").refused();
+    assert_eq!(code, 1, "{why}");
+    assert!(why.contains("role llm") && why.contains("rack may not subscribe to llm."), "{why}");
+    assert!(why.contains("sidetone deploy nats"), "{why}");
+    let (code, why) = host(&site, "stage", "agent").refused();
+    assert!(code == 1 && why.contains("$KV.NODES.stage"), "{why}");
+
+    // Somebody else's name, no key, a key that nobody knows, no trust.
+    let settings = site.settings("host-rack");
+    let named = HostSpec::new("brain", "tts").argument(&["--config", settings.to_str().unwrap()]).set(FAKES);
+    let (code, why) = named.refused();
+    assert!(code == 1 && why.contains("\"brain\" by another name") && why.contains("node.name"), "{why}");
+    let (code, why) = host(&site, "rack", "tts").set(&["bus.nkey_file="]).refused();
+    assert!(code == 1 && why.contains("does not know this login") && why.contains("bus.nkey_file"), "{why}");
+    let (code, why) = host(&site, "rack", "tts").set(&["bus.nkey_file=/no/such.nk"]).refused();
+    assert!(code == 1 && why.contains("bus.nkey_file /no/such.nk: can't read it"), "{why}");
+    let stranger = site.folder.path().join("stranger.nk");
+    let seed = nkeys::KeyPair::new_user().seed().unwrap();
+    std::fs::write(&stranger, &seed).unwrap();
+    let (code, why) = host(&site, "rack", "tts").set(&[&format!("bus.nkey_file={}", stranger.display())]).refused();
+    assert!(code == 1 && why.contains("does not know this login") && !why.contains(&seed), "{why}");
+    let (code, why) = host(&site, "rack", "tts").set(&["bus.tls_ca=", "bus.connect_timeout_ms=1"]).refused();
+    assert!(code == 3 && why.contains("certificate"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_taken_away_ends_the_host_that_needs_it() {
+    let Some(site) = site().await else { return };
+    let mut rack = host(&site, "rack", "tts").start().await;
+    site.list(&USERS.replace("roles = [\"tts\"]", "roles = [\"llm\"]"));
+    assert_eq!(site.deploy(&[]).0, 0);
+    site.reload();
+    let (status, log) = rack.ended();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let why = log.lines().find(|line| line.starts_with("sidetone: ")).unwrap_or_else(|| panic!("{log}"));
+    assert!(why.contains("role tts") && why.contains("rack may not subscribe to tts."), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_tls_is_not_talked_to() {
+    let Some(site) = site().await else { return };
+    let Some(plain) = crate::support::nats::Nats::start().await else { return };
+    // Somebody who answers at the address of the server, without its certificate.
+    let access = Access { url: plain.url(), ..site.access("host-stage") };
+    let error = within(Bus::connect(access, "stage")).await.unwrap_err();
+    assert!(matches!(&error, BusError::Connect { .. }), "{error}");
+}
