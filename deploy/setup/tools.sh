@@ -1,4 +1,4 @@
-# The part `tools`: real peers for the tests, built from source with Go as Debian has neither.
+# The part `tools`: real peers for the tests. Those that Debian does not have are built from source with Go.
 
 nats_version=v0.5.0
 ollama_version=v0.17.4
@@ -6,6 +6,11 @@ ollama_version=v0.17.4
 source "$root/deploy/setup/packages.sh"
 
 setup_tools() {
+    if have apt-get; then
+        require_packages "systemd|have systemd-analyze|to check the units of deploy/systemd"
+    elif ! have systemd-analyze; then
+        skip "the check of deploy/systemd: it needs systemd-analyze"
+    fi
     go_is_new_enough || { skip "the tests with the nats command and Ollama: they need Go 1.24 or newer"; return 0; }
     go_tool nats "github.com/nats-io/natscli/nats@$nats_version" "a minute or two"
 

@@ -47,7 +47,7 @@ pub enum BusError {
     },
     /// The server's permissions forbid the request.
     #[error(
-        "this host may not publish on {subject}: allow it in the NATS server's permissions for this user (`sidetone deploy nats` writes them for the roles of each host)"
+        "this NATS user may not publish on {subject}: allow it in the NATS server's permissions for this user (`sidetone deploy nats` writes them for the roles of each host)"
     )]
     Denied {
         /// The subject that was asked.

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::{HeaderMap, RequestErrorKind};
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use ulid::Ulid;
 
 pub use access::Access;
@@ -202,21 +202,35 @@ impl Bus {
         &self,
         subject: &str,
     ) -> Result<impl futures::Stream<Item = (String, Result<M, Fault>)> + Send + Unpin + use<M>, BusError> {
+        let link = &self.inner.control;
+        let (before, subjects) = (link.refusals(), [subject.to_owned()]);
         let messages = self.raw(subject).await?;
-        Ok(messages.map(|message| {
+        link.stand(&subjects, before).await?;
+        let messages = messages.map(|message| {
             let kind = codec::text(message.headers.as_ref(), header::CONTENT_TYPE);
             let decoded = codec::decode(kind, &message.payload);
             (message.subject.into_string(), decoded)
-        }))
+        });
+        // Also when the right is taken away later: an error, and the end.
+        let (link, what) = (link.clone(), subject.to_owned());
+        let refused = async move { (what, Err(link.unheard(&subjects, before).await.to_fault())) }.boxed();
+        Ok(futures::stream::unfold((messages, Some(refused)), |(mut messages, refused)| async move {
+            let mut refused = refused?;
+            tokio::select! {
+                biased;
+                message = messages.next() => Some((message?, (messages, Some(refused)))),
+                error = &mut refused => Some((error, (messages, None))),
+            }
+        })
+        .boxed())
     }
 
-    /// Subscribes, and waits until the subscription stands.
+    /// Subscribes, and waits until the subscription stands, or was refused.
     async fn raw(&self, subject: &str) -> Result<async_nats::Subscriber, BusError> {
         let link = &self.inner.control;
         link.check(subject)?;
-        let before = link.refusals();
         let messages = link.client.subscribe(subject.to_owned()).await.map_err(|e| BusError::client(subject, e))?;
-        link.stand(&[subject.to_owned()], before).await?;
+        link.ready().await?;
         Ok(messages)
     }
 

@@ -88,7 +88,8 @@ pub struct Server {
     stop: CancellationToken,
     /// What it must be able to hear, and how much the server had refused before it began to.
     subjects: Mutex<Vec<String>>,
-    refusals: u64,
+    /// On its own connection, and on the one where it hears of cancels.
+    refusals: (u64, u64),
 }
 
 /// How much a capability is working on, for whoever asks.
@@ -119,7 +120,7 @@ impl Bus {
             ("models".to_owned(), spec.models.join(",")),
         ]);
         let name = spec.capability.token();
-        let refusals = link.refusals();
+        let refusals = (link.refusals(), self.inner.control.refusals());
         let service = link
             .client
             .service_builder()
@@ -209,7 +210,7 @@ impl Server {
             .add(subject.clone())
             .await
             .map_err(|e| BusError::client(format!("the endpoint {name} on {subject}"), e))?;
-        self.subjects.lock().unwrap_or_else(PoisonError::into_inner).push(subject.clone());
+        self.needs([subject.clone()]);
         let (worker, handler, stop) = (Arc::clone(&self.worker), handler.clone(), self.stop.clone());
         self.worker.tasks.spawn(async move {
             loop {
@@ -235,8 +236,10 @@ impl Server {
 
     /// Stops single requests on `<capability>.cancel.<request>` and all of them on `control.stop`.
     async fn hear_cancels(&self) -> Result<(), BusError> {
-        let mut cancels = self.bus.raw(&subject::cancel(self.spec.capability, "*")).await?;
+        let all = subject::cancel(self.spec.capability, "*");
+        let mut cancels = self.bus.raw(&all).await?;
         let mut stops = self.bus.raw(subject::STOP).await?;
+        self.needs([all, subject::STOP.to_owned()]);
         let (worker, stop) = (Arc::clone(&self.worker), self.stop.clone());
         self.worker.tasks.spawn(async move {
             loop {
@@ -258,12 +261,21 @@ impl Server {
     /// # Errors
     /// [`BusError::DeniedHearing`] if the server forbids one, [`BusError::Client`] if it does not answer.
     pub async fn ready(&self) -> Result<(), BusError> {
-        self.link.stand(&self.subjects(), self.refusals).await
+        let (subjects, (own, control)) = (self.subjects(), self.refusals);
+        tokio::try_join!(self.link.stand(&subjects, own), self.bus.inner.control.stand(&subjects, control)).map(drop)
     }
 
     /// Completes when the server forbids to hear a subject of the service: at the start, or since it has new permissions.
     pub async fn refused(&self) -> BusError {
-        self.link.unheard(&self.subjects(), self.refusals).await
+        let (subjects, (own, control)) = (self.subjects(), self.refusals);
+        tokio::select! {
+            error = self.link.unheard(&subjects, own) => error,
+            error = self.bus.inner.control.unheard(&subjects, control) => error,
+        }
+    }
+
+    fn needs(&self, subjects: impl IntoIterator<Item = String>) {
+        self.subjects.lock().unwrap_or_else(PoisonError::into_inner).extend(subjects);
     }
 
     fn subjects(&self) -> Vec<String> {

@@ -17,7 +17,7 @@ use super::site::Site;
 use crate::support::host::{FAKES, Follow, Host, HostSpec, LISTENER};
 use crate::support::jack::{self, JackServer};
 use crate::support::nats::{eventually, within};
-use crate::support::studio::{Studio, noise, silence};
+use crate::support::studio::{Studio, fixture, silence};
 
 const USERS: &str = "
 [[hosts]]
@@ -90,7 +90,7 @@ async fn a_spoken_turn_crosses_hosts_that_have_just_the_rights_for_it() {
     let mut follow = Follow::new(studio_host.bus()).await;
     studio_host.control(Control::PushToTalk { held: None }).await.unwrap();
     follow.state(TurnState::Listening).await;
-    studio.say(&[noise(600, 0.5), silence(900)].concat()).await;
+    studio.say(&[fixture("computer-03.flac"), silence(900)].concat()).await;
     follow.state(TurnState::Speaking).await;
     follow.state(TurnState::Idle).await;
     let reply = follow
