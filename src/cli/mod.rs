@@ -10,6 +10,7 @@ pub mod models;
 pub mod nodes;
 pub mod play;
 pub mod print;
+pub mod route;
 pub mod run;
 pub mod say;
 pub mod transcribe;
@@ -51,6 +52,7 @@ enum Command {
     Say(say::SayArgs),
     Transcribe(transcribe::TranscribeArgs),
     Nodes(nodes::NodesArgs),
+    Route(route::RouteArgs),
     Watch(watch::WatchArgs),
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
@@ -72,6 +74,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Say(args) => say::run(args, globals).await,
         Command::Transcribe(args) => transcribe::run(args, globals).await,
         Command::Nodes(args) => nodes::run(args, globals).await,
+        Command::Route(args) => route::run(args, globals).await,
         Command::Watch(args) => watch::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
         Command::Doctor(args) => doctor::run(args, globals).await,
@@ -113,6 +116,7 @@ impl Exit {
             Some(BusError::Connect { .. } | BusError::Disconnected { .. } | BusError::Nobody { .. }) => Self::Nobody,
             Some(BusError::Deadline { .. }) => Self::Deadline,
             Some(BusError::Fault(fault)) if fault.code == FaultCode::Deadline => Self::Deadline,
+            Some(BusError::Fault(fault)) if fault.code == FaultCode::NotFound => Self::Nobody,
             _ => Self::Failed,
         }
     }
