@@ -1,6 +1,5 @@
 //! `sidetone transcribe`: recordings of any length in, text out, beside a running host.
 
-mod pieces;
 mod recording;
 
 use std::path::{Path, PathBuf};
@@ -11,14 +10,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{Globals, client, print};
-use crate::audio::{ClipError, VAD_RATE_HZ};
+use crate::audio::{ClipError, Piece, VAD_RATE_HZ};
 use crate::bus::message::fault::FaultCode;
 use crate::bus::message::stt::{Request, Segment, Transcript};
 use crate::bus::subject::Target;
 use crate::bus::{Bus, BusError, Call};
 use crate::home::Home;
 use crate::sound::to_wire;
-use pieces::Piece;
 use recording::Recording;
 
 /// How long one piece may take, once it is worked on.
