@@ -1,5 +1,6 @@
 //! `sidetone transcribe`: recordings of any length in, text out, beside a running host.
 
+mod live;
 mod recording;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +40,26 @@ pub struct TranscribeArgs {
     /// The model [default: the host's setting]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+    /// The host that is to do it [default: anyone who can]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Print what is said while it is said: for what is being recorded, as in `arecord -q -f S16_LE -r 16000 | sidetone
+    /// transcribe --live -`. Ctrl-C ends it
+    #[arg(long)]
+    live: bool,
+    /// With --live: the input is raw 16-bit mono PCM of this rate, without a header
+    #[arg(long, value_name = "HZ", requires = "live")]
+    raw: Option<u32>,
+}
+
+impl TranscribeArgs {
+    fn target(&self) -> Target<'_> {
+        match (&self.node, &self.model) {
+            (Some(node), _) => Target::Node(node),
+            (None, Some(model)) => Target::Model(model),
+            (None, None) => Target::Any,
+        }
+    }
 }
 
 /// What was heard in a file, as `--json` prints it.
@@ -66,7 +87,12 @@ pub async fn run(args: TranscribeArgs, globals: &Globals) -> anyhow::Result<()> 
         if many && !args.json {
             print::lines(&[format!("==> {} <==", file.display())])?;
         }
-        match transcribe(&bus, &args, file, &home).await.map_err(|error| named(error, file)) {
+        let done = if args.live {
+            live::transcribe(&bus, &args, file).await
+        } else {
+            transcribe(&bus, &args, file, &home).await
+        };
+        match done.map_err(|error| named(error, file)) {
             Err(error) if many && is_of_the_file(&error) => {
                 print::note(&format!("{error:#}"));
                 failed += 1;
@@ -162,7 +188,7 @@ async fn ask(bus: &Bus, args: &TranscribeArgs, piece: &Piece, heard_before: bool
         model: args.model.clone(),
         ..Request::default()
     };
-    let target = args.model.as_deref().map_or(Target::Any, Target::Model);
+    let target = args.target();
     let call = Call::within(PIECE_TIMEOUT);
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(200))

@@ -175,7 +175,10 @@ async fn the_commands_of_the_readme_work_when_pasted() {
         };
         let server = bus.service(spec).await.unwrap();
         match capability {
-            Capability::Stt => mock::<stt::Request>(&server, &mut served).await,
+            Capability::Stt => {
+                mock::<stt::Request>(&server, &mut served).await;
+                mock::<stt::Stream>(&server, &mut served).await;
+            }
             Capability::Tts => {
                 mock::<tts::Request>(&server, &mut served).await;
                 mock::<tts::Stream>(&server, &mut served).await;

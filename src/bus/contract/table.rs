@@ -12,6 +12,7 @@ use crate::bus::subject::{Capability, STOP, Verb, pattern};
 /// Everything that can be asked.
 pub const VERBS: &[VerbRow] = &[
     VerbRow::of::<stt::Request>(Forms::Models),
+    VerbRow::of::<stt::Stream>(Forms::Models),
     VerbRow::of::<tts::Request>(Forms::Models),
     VerbRow::of::<tts::Stream>(Forms::Models),
     VerbRow::of::<llm::Chat>(Forms::Models),
