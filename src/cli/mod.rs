@@ -6,6 +6,7 @@ pub mod completions;
 pub mod contract;
 pub mod decode;
 pub mod doctor;
+pub mod drain;
 pub mod models;
 pub mod nodes;
 pub mod play;
@@ -52,6 +53,7 @@ enum Command {
     Transcribe(transcribe::TranscribeArgs),
     Nodes(nodes::NodesArgs),
     Watch(watch::WatchArgs),
+    Drain(drain::DrainArgs),
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
     Play(play::PlayArgs),
@@ -73,6 +75,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Transcribe(args) => transcribe::run(args, globals).await,
         Command::Nodes(args) => nodes::run(args, globals).await,
         Command::Watch(args) => watch::run(args, globals).await,
+        Command::Drain(args) => drain::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
         Command::Doctor(args) => doctor::run(args, globals).await,
         Command::Play(args) => play::run(args, globals).await,

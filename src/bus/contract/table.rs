@@ -21,6 +21,7 @@ pub const VERBS: &[VerbRow] = &[
     VerbRow::of::<agent::Commands>(Forms::Hosts),
     VerbRow::of::<voice::Control>(Forms::Listener),
     VerbRow::of::<node::AskInfo>(Forms::Hosts),
+    VerbRow::of::<node::Drain>(Forms::Host),
 ];
 
 /// Everything that is published without being asked for.
@@ -133,6 +134,8 @@ pub enum Forms {
     Models,
     /// Anyone, or a host: models play no part.
     Hosts,
+    /// A host alone: nobody is to answer for another.
+    Host,
     /// A listener of a host.
     Listener,
 }
@@ -183,6 +186,7 @@ impl VerbRow {
         match self.forms {
             Forms::Models => vec![any, model, node],
             Forms::Hosts => vec![any, node],
+            Forms::Host => vec![Address { suffix: "", ..node }],
             Forms::Listener => vec![Address {
                 pattern: pattern::VOICE_CONTROL.to_owned(),
                 who: "that listener",

@@ -23,6 +23,7 @@ fn info(node: &str) -> NodeInfo {
         version: "0.1.0".to_owned(),
         since: "2026-11-24T10:20:00Z".to_owned(),
         offers,
+        ..NodeInfo::default()
     }
 }
 
