@@ -6,6 +6,7 @@ pub mod completions;
 pub mod contract;
 pub mod decode;
 pub mod doctor;
+pub mod drain;
 pub mod models;
 pub mod nodes;
 pub mod play;
@@ -54,6 +55,7 @@ enum Command {
     Nodes(nodes::NodesArgs),
     Route(route::RouteArgs),
     Watch(watch::WatchArgs),
+    Drain(drain::DrainArgs),
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
     Play(play::PlayArgs),
@@ -76,6 +78,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Nodes(args) => nodes::run(args, globals).await,
         Command::Route(args) => route::run(args, globals).await,
         Command::Watch(args) => watch::run(args, globals).await,
+        Command::Drain(args) => drain::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
         Command::Doctor(args) => doctor::run(args, globals).await,
         Command::Play(args) => play::run(args, globals).await,

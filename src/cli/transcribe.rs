@@ -1,6 +1,6 @@
 //! `sidetone transcribe`: recordings of any length in, text out, beside a running host.
 
-mod pieces;
+mod live;
 mod recording;
 
 use std::path::{Path, PathBuf};
@@ -11,16 +11,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{Globals, client, print};
-use crate::audio::{ClipError, VAD_RATE_HZ};
+use crate::audio::{ClipError, Piece, VAD_RATE_HZ};
 use crate::bus::message::fault::FaultCode;
 use crate::bus::message::stt::{Request, Segment, Transcript};
-use crate::bus::subject::Capability;
+use crate::bus::subject::{Capability, Target};
 use crate::bus::{BusError, Call};
 use crate::fabric::{self, Fabric};
 use crate::home::Home;
 use crate::router::Need;
 use crate::sound::to_wire;
-use pieces::Piece;
 use recording::Recording;
 
 /// How long one piece may take, once it is worked on.
@@ -43,6 +42,26 @@ pub struct TranscribeArgs {
     /// The model [default: the host's setting]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+    /// The host that is to do it [default: anyone who can]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Print what is said while it is said: for what is being recorded, as in `arecord -q -f S16_LE -r 16000 | sidetone
+    /// transcribe --live -`. Ctrl-C ends it
+    #[arg(long)]
+    live: bool,
+    /// With --live: the input is raw 16-bit mono PCM of this rate, without a header
+    #[arg(long, value_name = "HZ", requires = "live")]
+    raw: Option<u32>,
+}
+
+impl TranscribeArgs {
+    fn need(&self) -> Need {
+        Need {
+            model: self.model.clone().unwrap_or_default(),
+            language: self.language.clone().unwrap_or_default(),
+            ..fabric::need(Capability::Stt)
+        }
+    }
 }
 
 /// What was heard in a file, as `--json` prints it.
@@ -70,7 +89,12 @@ pub async fn run(args: TranscribeArgs, globals: &Globals) -> anyhow::Result<()> 
         if many && !args.json {
             print::lines(&[format!("==> {} <==", file.display())])?;
         }
-        match transcribe(&fabric, &args, file, &home).await.map_err(|error| named(error, file)) {
+        let done = if args.live {
+            live::transcribe(&fabric, &args, file).await
+        } else {
+            transcribe(&fabric, &args, file, &home).await
+        };
+        match done.map_err(|error| named(error, file)) {
             Err(error) if many && is_of_the_file(&error) => {
                 print::note(&format!("{error:#}"));
                 failed += 1;
@@ -171,19 +195,20 @@ async fn ask(
         model: args.model.clone(),
         ..Request::default()
     };
-    let need = Need {
-        model: args.model.clone().unwrap_or_default(),
-        language: args.language.clone().unwrap_or_default(),
-        ..fabric::need(Capability::Stt)
-    };
+    let need = args.need();
     let call = Call::within(PIECE_TIMEOUT);
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(200))
         .with_max_delay(Duration::from_secs(3))
         .with_total_delay(Some(PATIENCE))
         .without_max_times();
-    (|| fabric.ask(&need, &request, &call))
-        .retry(backoff)
+    let ask = || async {
+        match &args.node {
+            Some(node) => fabric.bus().ask(Target::Node(node), &request, &call).await,
+            None => fabric.ask(&need, &request, &call).await,
+        }
+    };
+    ask.retry(backoff)
         .when(|error| match error {
             BusError::Disconnected { .. } => true,
             BusError::Nobody { .. } => heard_before,

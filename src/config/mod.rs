@@ -226,6 +226,8 @@ pub struct SttConfig {
     pub slots: usize,
     /// The longest clip that is taken.
     pub max_clip_ms: u64,
+    /// How long the audio of a stream may stay away until it is given up.
+    pub stream_idle_ms: u64,
 }
 
 impl Default for SttConfig {
@@ -237,6 +239,7 @@ impl Default for SttConfig {
             threads: 0,
             slots: 2,
             max_clip_ms: 600_000,
+            stream_idle_ms: 10_000,
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::bus::roster::{Change, Roster};
 use crate::bus::subject::{self, Capability};
 use crate::bus::{Bus, BusError, Call};
 use crate::config::Config;
-use crate::router::{Health, Host, Line, Need, Nobody, Policy, Privacy, Router, Target, View};
+use crate::router::{Health, Host, Line, Need, Nobody, Outcome, Policy, Privacy, Router, Target, View};
 
 pub use route::Choice;
 pub use stream::FabricStream;
@@ -123,6 +123,16 @@ impl Fabric {
             Ok(_) => BusError::Nobody { subject: need.to_string() },
             Err(error) => error,
         }
+    }
+
+    /// The host that would be asked first; its name is empty if it is anyone of the queue group.
+    ///
+    /// # Errors
+    /// Nobody can, and why.
+    pub async fn choose(&self, need: &Need) -> Result<Choice, BusError> {
+        let mut leg = self.route(need, &Call::within(FIRST_VIEW_TIMEOUT)).await?.next().await?;
+        leg.settle(Outcome::Abandoned);
+        Ok(leg.choice)
     }
 
     /// Has a request answered by whoever can, within the call's deadline.

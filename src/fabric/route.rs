@@ -114,7 +114,7 @@ impl Fabric {
         let need = self.0.narrowed(need);
         let until = Instant::now() + call.deadline;
         let (left, by_queue) = if is_known {
-            self.choose(&need, until).await.map_err(|nobody| refusal(&nobody))?
+            self.candidates(&need, until).await.map_err(|nobody| refusal(&nobody))?
         } else {
             (VecDeque::new(), Some(UNKNOWN))
         };
@@ -133,7 +133,11 @@ impl Fabric {
     }
 
     /// The hosts to ask, or why the queue group.
-    async fn choose(&self, need: &Need, until: Instant) -> Result<(VecDeque<Chosen>, Option<&'static str>), Nobody> {
+    async fn candidates(
+        &self,
+        need: &Need,
+        until: Instant,
+    ) -> Result<(VecDeque<Chosen>, Option<&'static str>), Nobody> {
         loop {
             let (nobody, unlisted) = match self.0.decide(need) {
                 Ok(chosen) => return Ok((chosen.into(), None)),

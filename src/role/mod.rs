@@ -133,11 +133,6 @@ impl Offers {
         });
     }
 
-    /// Says that something has changed that the offers do not show.
-    pub fn touch(&self) {
-        self.0.send_modify(|_| {});
-    }
-
     /// Takes back what a role offers.
     pub fn remove(&self, role: &str) {
         self.0.send_modify(|offers| offers.retain(|(offer, _)| offer.role != role));

@@ -12,6 +12,7 @@ use crate::bus::subject::{Capability, STOP, Verb, pattern};
 /// Everything that can be asked.
 pub const VERBS: &[VerbRow] = &[
     VerbRow::of::<stt::Request>(Forms::Models),
+    VerbRow::of::<stt::Stream>(Forms::Models),
     VerbRow::of::<tts::Request>(Forms::Models),
     VerbRow::of::<tts::Stream>(Forms::Models),
     VerbRow::of::<llm::Chat>(Forms::Models),
@@ -20,6 +21,7 @@ pub const VERBS: &[VerbRow] = &[
     VerbRow::of::<agent::Commands>(Forms::Hosts),
     VerbRow::of::<voice::Control>(Forms::Listener),
     VerbRow::of::<node::AskInfo>(Forms::Hosts),
+    VerbRow::of::<node::Drain>(Forms::Host),
 ];
 
 /// Everything that is published without being asked for.
@@ -166,6 +168,8 @@ pub enum Forms {
     Models,
     /// Anyone, or a host: models play no part.
     Hosts,
+    /// A host alone: nobody is to answer for another.
+    Host,
     /// A listener of a host.
     Listener,
 }
@@ -216,6 +220,7 @@ impl VerbRow {
         match self.forms {
             Forms::Models => vec![any, model, node],
             Forms::Hosts => vec![any, node],
+            Forms::Host => vec![Address { suffix: "", ..node }],
             Forms::Listener => vec![Address {
                 pattern: pattern::VOICE_CONTROL.to_owned(),
                 who: "that listener",

@@ -209,6 +209,47 @@ impl Message for Routed {
     }
 }
 
+/// Tells a host to take no new work, to finish what runs within its node.drain_timeout_ms, and to end; as SIGTERM does.
+/// Only ever by `node.drain.n.<node>`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Drain {
+    /// Who wants it, for the log.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+}
+
+impl Message for Drain {
+    const SCHEMA: &'static str = "node.drain/1";
+
+    fn example() -> Self {
+        Self { by: "sidetone drain".to_owned() }
+    }
+}
+
+impl Ask for Drain {
+    const VERB: Verb = Verb::new(Capability::Node, "drain");
+    const ABOUT: &'static str = "a host takes no new work, finishes what runs, and ends";
+    const REPLIES: Replies = Replies::One;
+    type Reply = Draining;
+}
+
+/// A host begins to drain, or does so already.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Draining {
+    /// What it still works on.
+    pub offers: Vec<Offer>,
+    /// What is not finished then is cut off.
+    pub timeout_ms: u64,
+}
+
+impl Message for Draining {
+    const SCHEMA: &'static str = "node.draining/1";
+
+    fn example() -> Self {
+        Self { offers: NodeInfo::example().offers, timeout_ms: 10_000 }
+    }
+}
+
 /// Everything that sounds or acts stops, everywhere, on `control.stop`. An empty body will do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stop {
