@@ -6,26 +6,31 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder, Retryable as _};
+use futures::stream::{self, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use ulid::Ulid;
 
+use crate::bus::message::Ask as _;
 use crate::bus::message::fault::{Fault, FaultCode};
-use crate::bus::message::node::{AskInfo, NodeInfo};
+use crate::bus::message::node::{AskInfo, Drain, Draining, NodeInfo, Privacy};
 use crate::bus::registry::{Claim, ClaimError};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::session::{self, SessionLog};
-use crate::bus::subject::{self, Capability};
+use crate::bus::subject::{self, Capability, Target};
 use crate::bus::{Access, Bus, BusError, access, embedded};
-use crate::config::Config;
+use crate::config::{Config, NodeConfig};
+use crate::fabric::Fabric;
+use crate::hardware;
 use crate::home::Home;
 use crate::memory;
 use crate::models::ModelError;
 use crate::process::Supervised;
 use crate::role::pool::Pool;
 use crate::role::{self, Offers, RoleContext, RoleError, RoleRow};
+use crate::router;
 
 /// How long the last session events may take to be kept.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,7 +67,7 @@ pub enum NodeError {
     Model(#[from] ModelError),
 }
 
-/// Runs a host until `stop` fires, then drains it. `up` is told once everything serves.
+/// Runs a host until `stop` fires, be it by a request of the bus, then drains it. `up` is told once everything serves.
 ///
 /// # Errors
 /// [`NodeError`] when it can't start; a role that breaks later is started again.
@@ -138,12 +143,14 @@ async fn serve(
 ) -> Result<(), NodeError> {
     let drain_timeout = Duration::from_millis(config.node.drain_timeout_ms);
     let offers = Offers::default();
-    let card = Card::new(bus.node(), &offers);
+    let card = Card::new(bus.node(), &config.node, &offers, stop);
     let claim = Claim::make(bus, &card.now()).await?;
     let sessions = SessionLog::start(bus).await?;
-    let node_service = serve_info(bus, &card).await?;
+    let node_service = serve_info(bus, &card, drain_timeout).await?;
+    let fabric = Fabric::start(bus, bus.node(), &config);
     let context = RoleContext {
         bus: bus.clone(),
+        fabric,
         config: Arc::new(config),
         home,
         sessions: sessions.clone(),
@@ -162,7 +169,9 @@ async fn serve(
     let leave = CancellationToken::new();
     let keeper = {
         let card = card.clone();
-        tokio::spawn(claim.keep(move || card.now(), offers.changes(), leave.clone()))
+        let drains = stream::once(stop.clone().cancelled_owned());
+        let changes = stream::select(offers.changes(), drains).boxed();
+        tokio::spawn(claim.keep(move || card.now(), changes, leave.clone()))
     };
     let mut keeper = tokio_util::task::AbortOnDropHandle::new(keeper);
 
@@ -194,6 +203,7 @@ async fn serve(
         };
     }
     tracing::info!("draining");
+    stop.cancel();
     if tokio::time::timeout(drain_timeout + DRAIN_GRACE, running.drain()).await.is_err() {
         tracing::warn!("a role did not end within node.drain_timeout_ms and was cut off");
     }
@@ -292,26 +302,36 @@ async fn announce(bus: &Bus, kind: &str, info: &NodeInfo) {
 struct Card {
     fixed: NodeInfo,
     offers: Offers,
+    stop: CancellationToken,
 }
 
 impl Card {
-    fn new(node: &str, offers: &Offers) -> Self {
+    fn new(node: &str, config: &NodeConfig, offers: &Offers, stop: &CancellationToken) -> Self {
         let fixed = NodeInfo {
             node: node.to_owned(),
             instance: Ulid::generate().to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: session::now(),
             offers: Vec::new(),
+            hostname: hardware::hostname(),
+            addresses: hardware::addresses(),
+            tags: hardware::tags(&config.tags),
+            privacy: match config.privacy {
+                router::Privacy::Host => Privacy::Host,
+                router::Privacy::Lan => Privacy::Lan,
+                router::Privacy::Any => Privacy::Any,
+            },
+            draining: false,
         };
-        Self { fixed, offers: offers.clone() }
+        Self { fixed, offers: offers.clone(), stop: stop.clone() }
     }
 
     fn now(&self) -> NodeInfo {
-        NodeInfo { offers: self.offers.now(), ..self.fixed.clone() }
+        NodeInfo { offers: self.offers.now(), draining: self.stop.is_cancelled(), ..self.fixed.clone() }
     }
 }
 
-async fn serve_info(bus: &Bus, card: &Card) -> Result<crate::bus::service::Server, BusError> {
+async fn serve_info(bus: &Bus, card: &Card, drain_timeout: Duration) -> Result<crate::bus::service::Server, BusError> {
     let spec = ServiceSpec {
         capability: Capability::Node,
         about: "a host itself",
@@ -320,11 +340,22 @@ async fn serve_info(bus: &Bus, card: &Card) -> Result<crate::bus::service::Serve
         slots: 8,
     };
     let server = bus.service(spec).await?;
-    let card = card.clone();
+    let (card, drained) = (card.clone(), card.clone());
     server
         .serve(move |_: Incoming<AskInfo>| {
             let info = card.now();
             async move { Ok(info) }
+        })
+        .await?;
+    server
+        .serve_at("drain-n", Drain::VERB.subject(Target::Node(bus.node())), move |incoming: Incoming<Drain>| {
+            let (card, by) = (drained.clone(), incoming.request.by);
+            async move {
+                tracing::info!(by, "told to drain");
+                card.stop.cancel();
+                let timeout_ms = u64::try_from(drain_timeout.as_millis()).unwrap_or(u64::MAX);
+                Ok(Draining { offers: card.offers.now(), timeout_ms })
+            }
         })
         .await?;
     server.ready().await?;

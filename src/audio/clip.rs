@@ -4,23 +4,25 @@
 //! was cut short is used, and said to be [`Clip::truncated`].
 
 use std::fs::File;
-use std::io::{BufReader, Cursor, ErrorKind};
+use std::io::{BufReader, Cursor, ErrorKind, Read as _};
 use std::path::Path;
 
 use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error as SymphoniaError;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
-use symphonia::core::io::{MediaSource, MediaSourceStream};
+use symphonia::core::io::{MediaSource, MediaSourceStream, ReadOnlySource};
 use symphonia::core::meta::MetadataOptions;
 
 use super::pcm::mix_down;
-use super::wav_header::{Repaired, WavLength};
+use super::wav_header::{Repaired, WavLength, repair_head};
 
 /// The longest [`Clip`], in seconds; [`ClipReader`] has no limit.
 pub const CLIP_MAX_S: u64 = 1800;
 /// Packets in a row that may be broken before a file is given up.
 const BROKEN_PACKETS_MAX: u32 = 100;
+/// What is read of a live stream before its format is told: its header, and no more than 64 ms of 16-bit PCM at 16 kHz.
+const LIVE_HEAD_BYTES: usize = 2_048;
 
 /// A short piece of audio, mono.
 #[derive(Debug, Clone, PartialEq)]
@@ -163,6 +165,28 @@ impl ClipReader {
         Self::from_source(Cursor::new(bytes), "the bytes given")
     }
 
+    /// Reads what is still being written, such as a recorder's output: what has come can be read at once.
+    ///
+    /// # Errors
+    /// [`ClipError`], which says what to do.
+    pub fn live<R>(mut source: R) -> Result<Self, ClipError>
+    where
+        R: std::io::Read + Send + Sync + 'static,
+    {
+        let mut head = Vec::with_capacity(LIVE_HEAD_BYTES);
+        let read = source.by_ref().take(LIVE_HEAD_BYTES as u64).read_to_end(&mut head);
+        read.map_err(|err| ClipError::Io { path: "the stream".to_owned(), reason: err.to_string() })?;
+        if head.is_empty() {
+            return Err(ClipError::Empty);
+        }
+        let name = format_name(&head);
+        let beginning = head.get(..12).unwrap_or(&head).to_vec();
+        repair_head(&mut head);
+        let whole = Cursor::new(head).chain(source);
+        let stream = MediaSourceStream::new(Box::new(ReadOnlySource::new(whole)), Default::default());
+        Self::from_stream(stream, name, &beginning, 0, WavLength::Fits)
+    }
+
     fn from_source<R>(mut source: R, shown: &str) -> Result<Self, ClipError>
     where
         R: std::io::Read + std::io::Seek + Send + Sync + 'static,
@@ -183,12 +207,22 @@ impl ClipReader {
             });
         }
         let stream = MediaSourceStream::new(Box::new(source), Default::default());
+        Self::from_stream(stream, name, &beginning, len, length)
+    }
+
+    fn from_stream(
+        stream: MediaSourceStream<'static>,
+        name: Option<&'static str>,
+        beginning: &[u8],
+        len: u64,
+        length: WavLength,
+    ) -> Result<Self, ClipError> {
         let probe = || {
             let (hint, options, metadata) = (Hint::new(), FormatOptions::default(), MetadataOptions::default());
             symphonia::default::get_probe().probe(&hint, stream, options, metadata)
         };
         let format = guarded(name.unwrap_or("audio"), probe)?.map_err(|err| match (name, err) {
-            (None, _) => ClipError::Unknown { len, beginning: readable(&beginning) },
+            (None, _) => ClipError::Unknown { len, beginning: readable(beginning) },
             (Some(format), SymphoniaError::Unsupported(reason)) if reason.contains("probe") => {
                 ClipError::Damaged { format, reason: "nothing in it can be made out".to_owned() }
             }

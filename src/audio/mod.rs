@@ -7,6 +7,7 @@
 //! | [`jack`], [`supervise`], [`patch`] | a listener's JACK client; what keeps it alive; which ports it is connected to |
 //! | [`clip`], [`pcm`], [`mod@resample`] | audio files; raw samples; from one sample rate to another |
 //! | [`vad`], [`segment`], [`wake`] | whether somebody speaks; where an utterance starts and ends; whether it was meant for us |
+//! | [`pieces`] | where long speech is cut for a recognizer |
 //!
 //! Everywhere samples are mono `f32` with full scale at 1.0 unless a name says otherwise.
 
@@ -14,6 +15,7 @@ pub mod clip;
 pub mod jack;
 pub mod patch;
 pub mod pcm;
+pub mod pieces;
 pub mod resample;
 pub mod ring;
 pub mod rt_check;
@@ -27,6 +29,7 @@ pub use clip::{CLIP_MAX_S, Clip, ClipError, ClipReader};
 pub use jack::{JackClient, JackError, JackSettings};
 pub use patch::{Patch, PatternError, PortFlow, PortInfo};
 pub use pcm::{PcmError, PcmFormat, mono_to_pcm, pcm_to_mono, wav_bytes};
+pub use pieces::{CutError, PIECE_MAX_S, Piece, Pieces};
 pub use resample::{ResampleError, Resampler, resample};
 pub use ring::{Capture, Playback, PlaybackControl, RtSide, voice_rings};
 pub use segment::{EndReason, Segment, SegmentError, SegmentEvent, SegmentSettings, Segmenter};

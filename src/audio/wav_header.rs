@@ -6,7 +6,7 @@
 //!
 //! Formats: Microsoft's 'Multimedia Programming Interface and Data Specifications 1.0' (RIFF), EBU Tech 3306 (RF64).
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use symphonia::core::io::MediaSource;
 
@@ -48,6 +48,17 @@ impl<R: Read + Seek> Repaired<R> {
         let (patches, length) = examine(&mut inner, len)?;
         inner.seek(SeekFrom::Start(0))?;
         Ok((Self { inner, position: 0, len, seekable, patches }, length))
+    }
+}
+
+/// Repairs the first bytes of a WAV whose end is not known, in place. Anything else stays as it is.
+pub(super) fn repair_head(head: &mut [u8]) {
+    let Ok((patches, _)) = examine(&mut Cursor::new(&*head), u64::MAX) else { return };
+    for (at, bytes) in patches {
+        let place = usize::try_from(at).ok().and_then(|at| head.get_mut(at..)?.get_mut(..bytes.len()));
+        if let Some(place) = place {
+            place.copy_from_slice(&bytes);
+        }
     }
 }
 

@@ -9,12 +9,15 @@ pub mod codec;
 pub mod contract;
 pub mod embedded;
 mod error;
+pub mod ingest;
 mod link;
+pub mod listen;
 pub mod message;
 pub mod registry;
+pub mod roster;
 pub mod service;
 pub mod session;
-mod sink;
+pub mod sink;
 pub mod stream;
 pub mod subject;
 mod worker;
@@ -32,6 +35,7 @@ use codec::{Format, header};
 pub use error::BusError;
 use link::Link;
 use message::fault::Fault;
+use message::node::Privacy;
 use message::{Ask, Message, Replies, voice};
 use subject::Target;
 
@@ -76,18 +80,22 @@ pub struct Call {
     pub turn: Option<Ulid>,
     /// How the body is written, and the reply is to be.
     pub format: Format,
+    /// Why this host is asked; the reply gives it back.
+    pub route: Option<String>,
+    /// How far it may travel; whoever is asked refuses what breaks it.
+    pub privacy: Privacy,
 }
 
 impl Call {
     /// A call with a deadline, in MessagePack.
     #[must_use]
     pub const fn within(deadline: Duration) -> Self {
-        Self { deadline, turn: None, format: Format::MsgPack }
+        Self { deadline, turn: None, format: Format::MsgPack, route: None, privacy: Privacy::Any }
     }
 
     /// The same for a turn.
     #[must_use]
-    pub const fn of_turn(self, turn: Ulid) -> Self {
+    pub fn of_turn(self, turn: Ulid) -> Self {
         Self { turn: Some(turn), ..self }
     }
 
@@ -104,6 +112,12 @@ impl Call {
         codec::set(&mut headers, header::SCHEMA, M::SCHEMA);
         if let Some(turn) = self.turn {
             codec::set(&mut headers, header::TRACEPARENT, traceparent(turn));
+        }
+        if let Some(route) = &self.route {
+            codec::set(&mut headers, header::ROUTE, codec::one_line(route));
+        }
+        if self.privacy != Privacy::Any {
+            codec::set(&mut headers, header::PRIVACY, self.privacy.token());
         }
         headers
     }
@@ -175,6 +189,16 @@ impl Bus {
         ServerFacts { version: info.version, jetstream: info.jetstream, max_payload_bytes: info.max_payload }
     }
 
+    /// Whether there is JetStream: at this server, or at those that it is a leaf of.
+    pub async fn has_jetstream(&self) -> bool {
+        let link = &self.inner.control;
+        let there = async {
+            let account = async_nats::jetstream::new(link.client.clone()).query_account().await;
+            account.map_err(|e| BusError::jetstream("looking for it", e))
+        };
+        self.server_facts().jetstream || link.keep(registry::BUCKET, there).await.is_ok()
+    }
+
     /// Publishes an event, as JSON.
     ///
     /// # Errors
@@ -232,6 +256,13 @@ impl Bus {
         let messages = link.client.subscribe(subject.to_owned()).await.map_err(|e| BusError::client(subject, e))?;
         link.ready().await?;
         Ok(messages)
+    }
+
+    /// Whether anybody serves `capability` by the NATS service API, registered as a host or not.
+    pub async fn is_served(&self, capability: &str, patience: Duration) -> bool {
+        let link = &self.inner.control;
+        let ping = async_nats::Request::new().timeout(Some(patience));
+        link.is_up() && link.client.send_request(subject::ping(capability), ping).await.is_ok()
     }
 
     /// Asks for one reply. A verb that answers by a stream must be asked for its summary alone.

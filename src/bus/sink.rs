@@ -30,7 +30,7 @@ impl Bus {
     fn workers(&self, replies: Replies) -> &Workers {
         match replies {
             Replies::Audio => &self.inner.audio_streams,
-            Replies::One | Replies::Stream => &self.inner.streams,
+            Replies::One | Replies::Stream | Replies::Talk => &self.inner.streams,
         }
     }
 }
@@ -177,6 +177,13 @@ impl<M: Message> Sink<M> {
         self.inner.sent.load(Ordering::Acquire)
     }
 
+    /// Looks whether the reader is there, where nothing is sent for a while. If it has gone the request is cancelled.
+    pub async fn look(&self) {
+        if let (Some(reply), Some(last)) = (&self.inner.reply, self.sent().checked_sub(1)) {
+            self.inner.look(reply, last).await;
+        }
+    }
+
     /// Sends a chunk; waits while the caller's credit is used up. Does nothing for a caller who wants the summary alone.
     ///
     /// # Errors
@@ -246,17 +253,21 @@ impl Inner {
     /// Looks every second whether the reader is there, until it has stalled for too long. One that has gone is answered
     /// for by the server, which cancels the stream.
     async fn probe(&self, reply: &Subject, sent: u64) {
-        let link = self.bus.link(self.replies);
         // Were it answered as a chunk, it would acknowledge nothing new.
         let Some(last) = sent.checked_sub(1) else { return tokio::time::sleep(STALL).await };
         for _ in 0..STALL.as_secs() / PROBE_EVERY.as_secs() {
             tokio::time::sleep(PROBE_EVERY).await;
-            let mut headers = HeaderMap::new();
-            codec::set(&mut headers, header::STATUS, status::PROBE);
-            let probe = link.publish(reply.clone(), Some(self.reply_to(last)), Some(headers), Bytes::new());
-            if let Err(error) = probe.await {
-                tracing::debug!(%error, "the reader could not be looked for");
-            }
+            self.look(reply, last).await;
+        }
+    }
+
+    async fn look(&self, reply: &Subject, last: u64) {
+        let mut headers = HeaderMap::new();
+        codec::set(&mut headers, header::STATUS, status::PROBE);
+        let link = self.bus.link(self.replies);
+        let probe = link.publish(reply.clone(), Some(self.reply_to(last)), Some(headers), Bytes::new());
+        if let Err(error) = probe.await {
+            tracing::debug!(%error, "the reader could not be looked for");
         }
     }
 }

@@ -108,12 +108,18 @@ impl Bus {
     pub(super) fn link(&self, replies: Replies) -> &Link {
         match replies {
             Replies::Audio => &self.inner.audio,
-            Replies::One | Replies::Stream => &self.inner.control,
+            Replies::One | Replies::Stream | Replies::Talk => &self.inner.control,
         }
     }
 }
 
 impl<M: Message> Stream<M> {
+    /// The subject that was asked.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
     /// The next reply; `None` after the last. Safe to drop and call again.
     ///
     /// # Errors

@@ -118,6 +118,14 @@ pub mod pattern {
     pub const UP: &str = "event.{node}.up";
     /// A host goes.
     pub const DOWN: &str = "event.{node}.down";
+    /// A host offers something else than before.
+    pub const CHANGED: &str = "event.{node}.changed";
+    /// A host is gone without a word.
+    pub const LOST: &str = "event.{node}.lost";
+    /// A host that was lost to the others is there again.
+    pub const BACK: &str = "event.{node}.back";
+    /// A host has chosen another for a request.
+    pub const ROUTED: &str = "event.{node}.routed";
     /// Something went wrong that no caller hears of.
     pub const FAULT: &str = "event.{node}.fault";
     /// A host's entry in the bucket NODES, as the bucket's stream has it.
@@ -222,6 +230,12 @@ pub fn cancel(capability: Capability, request: &str) -> String {
     format!("{capability}.cancel.{request}")
 }
 
+/// Where the services of a capability say that they are there, as in the NATS service API.
+#[must_use]
+pub fn ping(capability: &str) -> String {
+    format!("$SRV.PING.{}", token(capability))
+}
+
 /// Commands to a listener.
 #[must_use]
 pub fn voice_control(node: &str, listener: &str) -> String {
@@ -265,9 +279,10 @@ pub fn inbox(user: &str) -> String {
     format!("_INBOX.{}", token(user))
 }
 
-/// Where the readers of a worker's streams acknowledge; `id` tells its connections apart.
+/// Where the readers of a worker's streams acknowledge, and where a stream of audio goes in; `id` tells those of one user
+/// apart.
 ///
-/// It is told from other inboxes, so that readers can be given leave to publish on it once and for all: leave that the
+/// It is told from other inboxes, so that the other end can be given leave to publish on it once and for all: leave that the
 /// server gives for each reply subject anew is kept by it for minutes, and streams have a reply subject a chunk.
 #[must_use]
 pub fn credit(user: &str, id: &str) -> String {
@@ -300,6 +315,8 @@ pub mod reserved {
 
     /// Everything that can be asked about services.
     pub const SERVICES: &str = "$SRV.>";
+    /// Where it is asked whether anybody offers something.
+    pub const PINGS: &str = "$SRV.PING.*";
     /// Whether there is JetStream, and of which version; asked before a bucket is made.
     pub const JETSTREAM: &str = "$JS.API.INFO";
     /// The same, and the names of what it keeps.

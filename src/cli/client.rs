@@ -5,7 +5,17 @@ use anyhow::Context as _;
 use super::Globals;
 use crate::bus::{Bus, BusError};
 use crate::config::Config;
+use crate::fabric::Fabric;
 use crate::node;
+
+/// The same, with the way to whoever can.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn fabric(globals: &Globals) -> anyhow::Result<(Fabric, Config)> {
+    let (bus, config) = connect(globals).await?;
+    Ok((Fabric::start(&bus, &config.node_name(), &config), config))
+}
 
 /// Connects to the bus of the settings, once: a person waits.
 ///

@@ -7,10 +7,12 @@ pub mod contract;
 pub mod decode;
 pub mod deploy;
 pub mod doctor;
+pub mod drain;
 pub mod models;
 pub mod nodes;
 pub mod play;
 pub mod print;
+pub mod route;
 pub mod run;
 pub mod say;
 pub mod transcribe;
@@ -52,7 +54,9 @@ enum Command {
     Say(say::SayArgs),
     Transcribe(transcribe::TranscribeArgs),
     Nodes(nodes::NodesArgs),
+    Route(route::RouteArgs),
     Watch(watch::WatchArgs),
+    Drain(drain::DrainArgs),
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
     Play(play::PlayArgs),
@@ -74,7 +78,9 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Say(args) => say::run(args, globals).await,
         Command::Transcribe(args) => transcribe::run(args, globals).await,
         Command::Nodes(args) => nodes::run(args, globals).await,
+        Command::Route(args) => route::run(args, globals).await,
         Command::Watch(args) => watch::run(args, globals).await,
+        Command::Drain(args) => drain::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
         Command::Doctor(args) => doctor::run(args, globals).await,
         Command::Play(args) => play::run(args, globals).await,
@@ -116,6 +122,7 @@ impl Exit {
             Some(BusError::Connect { .. } | BusError::Disconnected { .. } | BusError::Nobody { .. }) => Self::Nobody,
             Some(BusError::Deadline { .. }) => Self::Deadline,
             Some(BusError::Fault(fault)) if fault.code == FaultCode::Deadline => Self::Deadline,
+            Some(BusError::Fault(fault)) if fault.code == FaultCode::NotFound => Self::Nobody,
             _ => Self::Failed,
         }
     }

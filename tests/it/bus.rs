@@ -4,6 +4,7 @@ mod ask;
 mod claim;
 mod clip;
 mod embedded;
+mod listen;
 mod malformed;
 mod outage;
 mod session;

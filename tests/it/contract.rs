@@ -175,7 +175,10 @@ async fn the_commands_of_the_readme_work_when_pasted() {
         };
         let server = bus.service(spec).await.unwrap();
         match capability {
-            Capability::Stt => mock::<stt::Request>(&server, &mut served).await,
+            Capability::Stt => {
+                mock::<stt::Request>(&server, &mut served).await;
+                mock::<stt::Stream>(&server, &mut served).await;
+            }
             Capability::Tts => {
                 mock::<tts::Request>(&server, &mut served).await;
                 mock::<tts::Stream>(&server, &mut served).await;
@@ -189,7 +192,10 @@ async fn the_commands_of_the_readme_work_when_pasted() {
                 mock::<agent::Commands>(&server, &mut served).await;
             }
             Capability::Voice => mock::<voice::Control>(&server, &mut served).await,
-            Capability::Node => mock::<node::AskInfo>(&server, &mut served).await,
+            Capability::Node => {
+                mock::<node::AskInfo>(&server, &mut served).await;
+                mock::<node::Drain>(&server, &mut served).await;
+            }
         }
         server.ready().await.unwrap();
         servers.push(server);
@@ -206,7 +212,7 @@ async fn the_commands_of_the_readme_work_when_pasted() {
         let row = VERBS
             .iter()
             .find(|row| {
-                row.verb.to_string() == subject
+                subject.strip_suffix(".n.studio").unwrap_or(subject) == row.verb.to_string()
                     || subject == subject::voice_control("studio", "main") && row.verb.capability == Capability::Voice
             })
             .unwrap_or_else(|| panic!("{line} asks for nothing known"));

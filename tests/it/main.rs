@@ -20,6 +20,10 @@ mod support;
 mod watch;
 // They need engines that fail on demand, beside the real ones.
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod drain;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod listen;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod turns;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod voice;

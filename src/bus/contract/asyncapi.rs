@@ -102,6 +102,9 @@ impl Document {
             Replies::Stream => {
                 "the requester's inbox: replies, the last with the summary, and an end; with \"stream\": false the summary alone"
             }
+            Replies::Talk => {
+                "the requester's inbox: where the audio goes, what is heard while it comes, the summary, and an end"
+            }
             Replies::Audio => "the requester's inbox: chunks of audio, the last with the summary, and an end",
         };
         self.channel(&replies, "", about, &answered);

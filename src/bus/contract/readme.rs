@@ -96,7 +96,7 @@ fn verb(row: &VerbRow) -> String {
     let many = match row.replies {
         Replies::One => "one",
         Replies::Stream => "a stream, or one",
-        Replies::Audio => "a stream",
+        Replies::Audio | Replies::Talk => "a stream",
     };
     let (request, reply) = (message(row.request), message(row.reply));
     format!("| {} | {request} | {reply} | {many} | {} |\n", subjects.join("<br>"), row.about)
@@ -114,7 +114,7 @@ fn command(row: &VerbRow, examples: &BTreeMap<&str, Value>) -> String {
     let body = examples.get(row.request.name()).map(Value::to_string).unwrap_or_default().replace('\'', "'\\''");
     let flags = match row.replies {
         Replies::One => "--timeout 30s",
-        Replies::Stream => "--wait-for-empty --timeout 30s --reply-timeout 30s",
+        Replies::Stream | Replies::Talk => "--wait-for-empty --timeout 30s --reply-timeout 30s",
         Replies::Audio => "--wait-for-empty --timeout 30s --reply-timeout 30s --translate 'sidetone decode'",
     };
     let (is_bare, gives_bare) = ((row.request.is_audio)(), (row.reply.is_audio)());

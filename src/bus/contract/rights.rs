@@ -90,6 +90,7 @@ impl Rights {
                 By::Anyone => {}
                 // As the stream has it: a leaf is told of the stream only if it may publish all that it keeps.
                 By::Log => rights.publish(SESSIONS),
+                By::Peer => rights.publish(pattern::filter(row.pattern, None)),
                 By::Host | By::Role(_) => rights.publish(pattern::filter(row.pattern, Some(name))),
             }
         }
@@ -112,6 +113,7 @@ impl Rights {
     pub fn of_caller(name: &str, asks: &[Verb]) -> Self {
         let mut rights = Self::of_user(name);
         rights.publish.extend(reserved::read(&reserved::of_bucket(registry::BUCKET)));
+        rights.publish(reserved::PINGS);
         rights.ask(AskInfo::VERB);
         for verb in asks {
             rights.ask(*verb);
@@ -184,6 +186,9 @@ impl Rights {
                 self.hear(&pattern::filter(&address.pattern, Some(name)), Some(queue));
             }
             self.keep_clips((row.reply.is_audio)(), (row.request.is_audio)());
+            if row.replies == Replies::Talk {
+                self.publish(CREDITS);
+            }
         }
         for subject in reserved::service(capability) {
             self.hear(&subject, None);
@@ -237,8 +242,10 @@ mod tests {
     fn duties() -> impl Strategy<Value = Duties> {
         let verbs: Vec<_> = VERBS.iter().map(|row| row.verb).collect();
         let sessions = prop_oneof![Just(Sessions::None), Just(Sessions::Writes), Just(Sessions::Reads)];
-        let (serves, asks) =
-            (prop::sample::subsequence(ROLES.to_vec(), 0..=5), prop::sample::subsequence(verbs, 0..=9));
+        let (serves, asks) = (
+            prop::sample::subsequence(ROLES.to_vec(), 0..=5),
+            prop::sample::subsequence(verbs.clone(), 0..=verbs.len()),
+        );
         (serves, asks, sessions).prop_map(|(serves, asks, sessions)| Duties { serves, asks, sessions })
     }
 

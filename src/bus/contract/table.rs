@@ -12,6 +12,7 @@ use crate::bus::subject::{Capability, STOP, Verb, pattern};
 /// Everything that can be asked.
 pub const VERBS: &[VerbRow] = &[
     VerbRow::of::<stt::Request>(Forms::Models),
+    VerbRow::of::<stt::Stream>(Forms::Models),
     VerbRow::of::<tts::Request>(Forms::Models),
     VerbRow::of::<tts::Stream>(Forms::Models),
     VerbRow::of::<llm::Chat>(Forms::Models),
@@ -20,6 +21,7 @@ pub const VERBS: &[VerbRow] = &[
     VerbRow::of::<agent::Commands>(Forms::Hosts),
     VerbRow::of::<voice::Control>(Forms::Listener),
     VerbRow::of::<node::AskInfo>(Forms::Hosts),
+    VerbRow::of::<node::Drain>(Forms::Host),
 ];
 
 /// Everything that is published without being asked for.
@@ -50,6 +52,34 @@ pub const EVENTS: &[EventRow] = &[
         by: By::Host,
         message: MessageRow::of::<node::NodeInfo>(),
         about: "a host takes no new work and ends",
+        kept: None,
+    },
+    EventRow {
+        pattern: pattern::CHANGED,
+        by: By::Host,
+        message: MessageRow::of::<node::NodeInfo>(),
+        about: "a host offers something else than before",
+        kept: None,
+    },
+    EventRow {
+        pattern: pattern::LOST,
+        by: By::Peer,
+        message: MessageRow::of::<node::NodeInfo>(),
+        about: "a host is gone without a word; told by one that sees it",
+        kept: None,
+    },
+    EventRow {
+        pattern: pattern::BACK,
+        by: By::Host,
+        message: MessageRow::of::<node::NodeInfo>(),
+        about: "a host that was lost to the others is there again",
+        kept: None,
+    },
+    EventRow {
+        pattern: pattern::ROUTED,
+        by: By::Host,
+        message: MessageRow::of::<node::Routed>(),
+        about: "a host has chosen another for a request, and why",
         kept: None,
     },
     EventRow {
@@ -112,7 +142,13 @@ pub const HEADERS: &[HeaderRow] = &[
     ),
     (header::TRACEPARENT, On::Request, false, "W3C trace context; the trace id is the turn's ULID as a number"),
     (header::NODE, On::Reply, false, "the host that answers, on the last reply"),
-    (header::ROUTE, On::Reply, false, "why that host"),
+    (header::ROUTE, On::All, false, "why that host: the caller says it, and the reply gives it back"),
+    (
+        header::PRIVACY,
+        On::Request,
+        false,
+        "how far it may travel: `host`, `lan` or `any`; absent means any. A host whose provider is outside refuses the others",
+    ),
     (header::SEQ, On::Reply, true, "the number of a chunk in its stream, from 0; without `Credit` alone"),
     (
         header::STATUS,
@@ -132,6 +168,8 @@ pub enum Forms {
     Models,
     /// Anyone, or a host: models play no part.
     Hosts,
+    /// A host alone: nobody is to answer for another.
+    Host,
     /// A listener of a host.
     Listener,
 }
@@ -182,6 +220,7 @@ impl VerbRow {
         match self.forms {
             Forms::Models => vec![any, model, node],
             Forms::Hosts => vec![any, node],
+            Forms::Host => vec![Address { suffix: "", ..node }],
             Forms::Listener => vec![Address {
                 pattern: pattern::VOICE_CONTROL.to_owned(),
                 who: "that listener",
@@ -197,6 +236,8 @@ impl VerbRow {
 pub enum By {
     /// Any host of Sidetone.
     Host,
+    /// Any host, of another.
+    Peer,
     /// A host that serves this.
     Role(Capability),
     /// A host with a role that keeps sessions.

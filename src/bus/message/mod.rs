@@ -78,6 +78,8 @@ pub enum Replies {
     Stream,
     /// By a stream of audio, which goes over a connection of its own.
     Audio,
+    /// By a stream of events, while the requester sends audio to where the first of them says.
+    Talk,
 }
 
 /// Bytes such as PCM: base64 in JSON, a plain bin in MessagePack.

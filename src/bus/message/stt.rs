@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
-use super::{Ask, Blob, Message, Pcm, Replies};
+use super::{Ask, Blob, Message, Pcm, Replies, SampleFormat, one};
 use crate::bus::subject::{Capability, Verb};
 
 /// A clip to transcribe: exactly one of `pcm`, `file` and `clip`. A body of any `Content-Type: audio/…` is taken as `file`.
@@ -109,5 +109,158 @@ impl Message for Transcript {
             model: "whisper-tiny.en".to_owned(),
             note: None,
         }
+    }
+}
+
+/// Opens a stream: what is said is transcribed while it is said. The first reply names where the audio goes: raw samples
+/// as described here, to `<ingest>.0`, `<ingest>.1` and so on, each message a whole number of frames; an empty one ends
+/// the stream. A number that is left out is an error, and so is a pause: silence is audio as well.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Stream {
+    /// Frames a second.
+    #[serde(default = "usual_rate")]
+    pub rate_hz: u32,
+    /// Samples a frame; all are mixed.
+    #[serde(default = "one")]
+    pub channels: u16,
+    /// How samples are written.
+    #[serde(default)]
+    pub format: SampleFormat,
+    /// Whether the running text is wanted before it is settled.
+    #[serde(default = "yes")]
+    pub partials: bool,
+    /// BCP 47 primary language; absent: the host's setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// The model; absent: the host's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Words that are likely to occur, such as names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+}
+
+const fn usual_rate() -> u32 {
+    16_000
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            rate_hz: usual_rate(),
+            channels: one(),
+            format: SampleFormat::default(),
+            partials: yes(),
+            language: None,
+            model: None,
+            prompt: None,
+        }
+    }
+}
+
+impl Stream {
+    /// The size of one sample of all channels, in bytes.
+    #[must_use]
+    pub fn frame_bytes(&self) -> usize {
+        let sample = match self.format {
+            SampleFormat::S16le => 2,
+            SampleFormat::F32le => 4,
+        };
+        sample * usize::from(self.channels.max(1))
+    }
+}
+
+impl Message for Stream {
+    const SCHEMA: &'static str = "stt.stream/1";
+
+    fn example() -> Self {
+        Self { rate_hz: 48_000, language: Some("en".to_owned()), ..Self::default() }
+    }
+}
+
+impl Ask for Stream {
+    const VERB: Verb = Verb::new(Capability::Stt, "stream");
+    const ABOUT: &'static str = "audio while it is spoken → the running text, and what is settled of it";
+    const REPLIES: Replies = Replies::Talk;
+    type Reply = StreamEvent;
+
+    fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+}
+
+/// What happens in a stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum StreamEvent {
+    /// Audio is waited for.
+    Started(Started),
+    /// The running text: that of all audio that is not settled yet. It replaces the one before.
+    Partial {
+        /// Where it begins, from the beginning of the stream.
+        start_ms: u64,
+        /// The text so far.
+        text: String,
+    },
+    /// Text that will not change any more: one for a stream of up to 28 s, else one for each stretch between two pauses.
+    Final {
+        /// The text.
+        text: String,
+        /// The language heard or asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        language: Option<String>,
+        /// The text in stretches; times are from the beginning of the stream.
+        #[serde(default)]
+        segments: Vec<Segment>,
+    },
+    /// The end of a stream that did not fail.
+    Done(StreamDone),
+}
+
+/// Where the audio goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Started {
+    /// The subject before a message's number.
+    pub ingest: String,
+    /// How many messages may be on the way. One that has a reply subject is acknowledged there, with all before it; whoever
+    /// gives none must not send faster than is spoken.
+    pub credit: u64,
+    /// The largest message, in bytes.
+    pub max_bytes: usize,
+    /// The stream is given up when no message comes for so long.
+    pub idle_ms: u64,
+    /// The host that listens.
+    pub node: String,
+    /// The model that it uses.
+    pub model: String,
+}
+
+/// What was heard in all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StreamDone {
+    /// How long the audio was.
+    pub audio_ms: u64,
+    /// How long the engine worked, the running text included.
+    pub engine_ms: u64,
+    /// The model that heard it.
+    pub model: String,
+}
+
+impl Message for StreamEvent {
+    const SCHEMA: &'static str = "stt.event/1";
+
+    fn example() -> Self {
+        Self::Started(Started {
+            ingest: "_INBOX.uZTd5nB7cW3fQk1L9xYvM2".to_owned(),
+            credit: 64,
+            max_bytes: 65_536,
+            idle_ms: 10_000,
+            node: "studio".to_owned(),
+            model: "whisper-tiny.en".to_owned(),
+        })
     }
 }

@@ -326,7 +326,11 @@ impl ClientPlan {
         match (&self.asks, self.rights) {
             (Some(asks), ClientRights::Caller) => asked(asks),
             (Some(_), rights) => Err(format!("asks is for rights = \"caller\", and these are {rights:?}")),
-            (None, _) => Ok(verbs_of(&capabilities())),
+            // Whoever may end hosts says so.
+            (None, _) => {
+                let all = capabilities().into_iter().filter(|capability| *capability != Capability::Node);
+                Ok(verbs_of(&all.collect::<Vec<_>>()))
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::program::{output, version};
 use super::{Case, Row};
-use crate::bus::{Bus, ServerFacts, registry};
+use crate::bus::{Bus, ServerFacts, roster};
 use crate::node;
 
 /// The oldest server that will do.
@@ -68,12 +68,14 @@ async fn running(case: &Case, todo: &str) -> Vec<Row> {
         }
         Ok(Ok(bus)) => bus,
     };
-    let facts = bus.server_facts();
+    let mut facts = bus.server_facts();
+    // A leaf of others has theirs.
+    facts.jetstream = facts.jetstream || bus.has_jetstream().await;
     let mut rows = vec![server(&bus.server(), &facts)];
     if !facts.jetstream {
         return rows;
     }
-    rows.push(match timeout(NODES_TIMEOUT, registry::nodes(&bus)).await {
+    rows.push(match timeout(NODES_TIMEOUT, roster::nodes(&bus)).await {
         Ok(Ok(nodes)) if nodes.is_empty() => Row::ok("hosts", "none is up: `sidetone run` starts one"),
         Ok(Ok(nodes)) => {
             let own = case.config.node_name();

@@ -6,8 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot};
 
-use super::pieces::{Cutter, Piece, ms};
-use crate::audio::{ClipError, ClipReader, Resampler, VAD_RATE_HZ, build_vad};
+use crate::audio::{ClipError, ClipReader, Piece, Pieces, build_vad};
 use crate::home::Home;
 
 /// Pieces read ahead. When that many wait the reader waits.
@@ -72,15 +71,13 @@ impl Recording {
 
 struct Parts {
     reader: ClipReader,
-    resampler: Resampler,
-    cutter: Cutter,
+    pieces: Pieces,
 }
 
 fn open(path: &Path, home: &Home) -> anyhow::Result<Parts> {
     let reader = if path.as_os_str() == "-" { from_stdin()? } else { ClipReader::open(path)? };
-    let resampler = Resampler::new(reader.rate_hz(), VAD_RATE_HZ)?;
-    let cutter = Cutter::new(build_vad("earshot", &home.models())?)?;
-    Ok(Parts { reader, resampler, cutter })
+    let pieces = Pieces::new(reader.rate_hz(), build_vad("earshot", &home.models())?)?;
+    Ok(Parts { reader, pieces })
 }
 
 fn from_stdin() -> anyhow::Result<ClipReader> {
@@ -95,27 +92,15 @@ fn from_stdin() -> anyhow::Result<ClipReader> {
 impl Parts {
     /// Reads to the end, or until nobody takes the pieces any more.
     fn read(mut self, pieces: &mpsc::Sender<Piece>) -> Result<Ended, ClipError> {
-        let mut delay = self.resampler.delay_frames();
-        let mut samples = Vec::new();
-        // The first frames of a resampled stream come before its first sample.
-        let mut cut = |cutter: &mut Cutter, samples: &mut Vec<f32>| {
-            let early = delay.min(samples.len());
-            delay -= early;
-            let settled = cutter.push(samples.get(early..).unwrap_or_default());
-            samples.clear();
-            settled.into_iter().all(|piece| pieces.blocking_send(piece).is_ok())
-        };
+        let give = |settled: Vec<Piece>| settled.into_iter().all(|piece| pieces.blocking_send(piece).is_ok());
         let mut wanted = true;
         while let Some(block) = self.reader.next().filter(|_| wanted) {
-            self.resampler.push(&block?, &mut samples);
-            wanted = cut(&mut self.cutter, &mut samples);
+            wanted = give(self.pieces.push(&block?));
         }
-        self.resampler.finish(&mut samples);
-        wanted &= cut(&mut self.cutter, &mut samples);
-        let ended = Ended { audio_ms: ms(self.cutter.position()), truncated: self.reader.truncated() };
-        for piece in self.cutter.finish() {
-            wanted = wanted && pieces.blocking_send(piece).is_ok();
+        let (last, audio_ms) = self.pieces.finish();
+        if wanted {
+            give(last);
         }
-        Ok(ended)
+        Ok(Ended { audio_ms, truncated: self.reader.truncated() })
     }
 }

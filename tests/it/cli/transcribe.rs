@@ -1,10 +1,12 @@
 //! `transcribe`: every kind of recording.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use sidetone::audio::{Clip, resample, wav_bytes};
 
-use super::host::{Site, finish, shared};
+use super::host::{NAME, Site, finish, shared};
 
 const JFK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/audio/jfk.flac");
 
@@ -128,6 +130,74 @@ fn a_model_or_language_that_is_not_there_is_refused() {
     let Some(site) = shared() else { return };
     let error = site.run(&["transcribe", JFK, "--model", "whisper-huge"]).error(3);
     assert!(error.contains("nobody offers") && error.contains("whisper-huge"), "{error}");
-    let error = site.run(&["transcribe", JFK, "--language", "fr"]).error(1);
-    assert!(error.contains("whisper-tiny.en does not understand") && error.contains("offers en"), "{error}");
+    let error = site.run(&["transcribe", JFK, "--language", "fr"]).error(3);
+    assert!(error.contains("language fr") && error.contains("offered: en"), "{error}");
+}
+
+/// The header of a WAV that a recorder writes into a pipe: it does not know the length.
+fn endless(samples: &[f32]) -> Vec<u8> {
+    let mut wav = wav_bytes(samples, 16_000).unwrap();
+    wav[4..8].fill(0xff);
+    wav[40..44].fill(0xff);
+    wav
+}
+
+#[test]
+fn what_is_being_recorded_is_heard_before_it_ends() {
+    let Some(site) = shared() else { return };
+    let samples = jfk();
+    let wav = endless(&samples);
+    let raw = &wav_bytes(&resample(&samples, 16_000, 44_100).unwrap(), 44_100).unwrap()[44..];
+    let args = ["transcribe", "--live", "-"];
+    let whole = site.run(&["transcribe", JFK]).text();
+    assert_eq!(finish(site.command(&args), &wav).text(), whole);
+    assert_eq!(site.run(&["transcribe", "--live", JFK, "--node", NAME]).text(), whole);
+    let from_raw = finish(site.command(&["transcribe", "--live", "--raw", "44100", "-"]), raw).text();
+    assert!(plain(&from_raw).contains("fellow americans"), "{from_raw}");
+
+    // A recorder that goes on: the running text comes while it does.
+    let mut command = site.command(&["transcribe", "--live", "--json", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let (mut stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    stdin.write_all(&wav[..wav.len() / 2]).unwrap();
+    let mut events = stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap());
+    let partial = events.find(|event| event["event"] == "partial" && event["text"] != "").unwrap();
+    assert!(plain(partial["text"].as_str().unwrap()).contains("fellow americans"), "{partial}");
+    stdin.write_all(&wav[wav.len() / 2..]).unwrap();
+    drop(stdin);
+    let last: Vec<_> = events.filter(|event| event["event"] != "partial").collect();
+    assert_eq!(last.len(), 2, "{last:?}");
+    assert_eq!(last[0]["text"], whole.trim_end());
+    assert_eq!(
+        (last[1]["event"].as_str(), last[1]["audio_ms"].as_u64()),
+        (Some("done"), Some(samples.len() as u64 / 16))
+    );
+    assert!(child.wait().unwrap().success());
+
+    for (args, word) in [
+        (&["transcribe", "--live", JFK, "--node", "nowhere"][..], "nobody offers"),
+        (&["transcribe", "--live", JFK, "--model", "whisper-huge"], "whisper-huge"),
+    ] {
+        let error = site.run(args).error(3);
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_recording_with_its_text() {
+    let Some(site) = shared() else { return };
+    let mut command = site.command(&["transcribe", "--live", "--json", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let (mut stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    stdin.write_all(&endless(&jfk())).unwrap();
+    let mut events = stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap());
+    let said = |event: &serde_json::Value| {
+        event["event"] == "partial" && plain(event["text"].as_str().unwrap()).contains("do for your country")
+    };
+    events.find(said).unwrap();
+    // SAFETY: a plain system call on a child that has not been waited for.
+    unsafe { libc::kill(child.id().cast_signed(), libc::SIGINT) };
+    let last: Vec<_> = events.map(|event| event["event"].as_str().unwrap().to_owned()).collect();
+    assert!(last.ends_with(&["final".to_owned(), "done".to_owned()]), "{last:?}");
+    assert!(child.wait().unwrap().success());
 }

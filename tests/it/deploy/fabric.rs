@@ -11,7 +11,7 @@ use sidetone::bus::message::stt;
 use sidetone::bus::message::voice::{Control, TurnState};
 use sidetone::bus::stream::CREDIT;
 use sidetone::bus::subject::Target;
-use sidetone::bus::{Bus, Call, registry};
+use sidetone::bus::{Bus, Call, roster};
 
 use super::site::Site;
 use crate::support::host::{FAKES, Follow, Host, HostSpec, LISTENER};
@@ -107,7 +107,7 @@ async fn a_spoken_turn_crosses_hosts_that_have_just_the_rights_for_it() {
     for host in [&brain, &studio_host] {
         assert!(!host.log().contains("Permissions Violation"), "{}", host.log());
     }
-    let nodes = within(registry::nodes(&site.bus("host-stage").await)).await.unwrap();
+    let nodes = within(roster::nodes(&site.bus("host-stage").await)).await.unwrap();
     assert_eq!(nodes.iter().map(|node| node.node.as_str()).collect::<Vec<_>>(), ["brain", "studio"]);
 }
 
@@ -142,11 +142,34 @@ async fn streams_and_recordings_pass() {
     let request = stt::Request { clip: Some(clip), ..stt::Request::default() };
     let transcript = within(me.ask(Target::Any, &request, &call())).await.unwrap();
     assert!(transcript.text.contains("10000"), "{transcript:?}");
+
+    // Audio goes in as a stream, acknowledged piece by piece.
+    let start = stt::Stream { partials: false, model: None, prompt: None, language: None, ..stt::Stream::example() };
+    let (mut sender, mut heard) = within(me.listen(Target::Any, &start, &call())).await.unwrap();
+    let second = vec![0_u8; start.rate_hz as usize * 2 * usize::from(start.channels)];
+    for _ in 0..100 {
+        within(sender.send(second.clone().into())).await.unwrap();
+    }
+    within(sender.end()).await.unwrap();
+    let mut done = None;
+    while let Some(event) = within(heard.next()).await {
+        if let stt::StreamEvent::Done(last) = event.unwrap() {
+            done = Some(last);
+        }
+    }
+    assert!(done.unwrap().audio_ms >= 100_000);
     assert!(!brain.log().contains("Permissions Violation"), "{}", brain.log());
 }
 
 fn run(text: &str, session: &str) -> Run {
-    Run { text: text.to_owned(), session: Some(session.to_owned()), turn: None, stream: true, heard: None }
+    Run {
+        text: text.to_owned(),
+        session: Some(session.to_owned()),
+        turn: None,
+        stream: true,
+        heard: None,
+        said: String::new(),
+    }
 }
 
 /// Silence as a WAV.
@@ -184,7 +207,7 @@ async fn hosts_meet_across_a_cluster_and_a_leaf() {
     }
     // It has no leader at once.
     let op = site.bus("client-op").await;
-    eventually(|| async { registry::nodes(&op).await.ok() }).await;
+    eventually(|| async { roster::nodes(&op).await.ok() }).await;
     let _brain: Host = host(&site, "brain", "llm,agent,stt").argument(&["--bus", &server(&site, 0)]).start().await;
     let _studio = host(&site, "studio", "tts").argument(&["--bus", &server(&site, 2)]).start().await;
 
@@ -193,7 +216,7 @@ async fn hosts_meet_across_a_cluster_and_a_leaf() {
     let me = within(Bus::connect(access, "me")).await.unwrap();
     let words = usize::try_from(CREDIT).unwrap() * 2;
     assert_eq!(long_answer(&me, words).await.0.split_whitespace().count(), words);
-    let nodes = within(registry::nodes(&me)).await.unwrap();
+    let nodes = within(roster::nodes(&me)).await.unwrap();
     assert_eq!(nodes.iter().map(|node| node.node.as_str()).collect::<Vec<_>>(), ["brain", "studio"]);
 
     // A host behind a server of its own asks, answers and keeps sessions.

@@ -40,7 +40,14 @@ fn call() -> Call {
 }
 
 fn what_time() -> Run {
-    Run { text: "what time is it".to_owned(), session: None, turn: None, stream: false, heard: None }
+    Run {
+        text: "what time is it".to_owned(),
+        session: None,
+        turn: None,
+        stream: false,
+        heard: None,
+        said: String::new(),
+    }
 }
 
 fn host(site: &Site, name: &str, roles: &str) -> HostSpec {
@@ -160,7 +167,7 @@ async fn a_right_that_is_taken_away_ends_the_host_that_needs_it() {
     site.list(&USERS.replace("roles = [\"tts\"]", "roles = [\"llm\"]"));
     assert_eq!(site.deploy(&[]).0, 0);
     site.reload();
-    let (status, log) = rack.ended();
+    let (status, log) = (rack.ended(), rack.log());
     assert_eq!(status.code(), Some(1), "{log}");
     let why = log.lines().find(|line| line.starts_with("sidetone: ")).unwrap_or_else(|| panic!("{log}"));
     assert!(why.contains("role tts") && why.contains("rack may not subscribe to tts."), "{why}");

@@ -143,6 +143,14 @@ impl HostSpec {
         host.restart().await;
         host
     }
+
+    /// The same for one that is told to use the bus of another.
+    pub async fn start_on(self, bus: &Bus) -> Host {
+        let log = self.home().join("host.log");
+        let mut host = Host { child: None, log, spec: self, bus: Some(bus.clone()) };
+        host.restart().await;
+        host
+    }
 }
 
 /// A running host. Dropping it ends it; if the test has failed, what it said is shown.
@@ -200,11 +208,19 @@ impl Host {
         ended(child, PATIENCE).unwrap_or_else(|| panic!("the host does not end on signal {signal}:\n{}", self.log()))
     }
 
-    /// Waits until it ends by itself; gives how, and what it has logged.
-    pub fn ended(&mut self) -> (ExitStatus, String) {
+    /// Waits until it ends by itself.
+    pub fn ended(&mut self) -> ExitStatus {
         let child = self.child.take().unwrap();
-        let status = ended(child, PATIENCE).unwrap_or_else(|| panic!("the host does not end:\n{}", self.log()));
-        (status, self.log())
+        ended(child, PATIENCE).unwrap_or_else(|| panic!("the host does not end by itself:\n{}", self.log()))
+    }
+
+    /// The program `sidetone` on its bus, with its home.
+    pub fn cli(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sidetone"));
+        command.args(arguments).arg("--bus").arg(self.spec.url()).arg("--home").arg(self.spec.home());
+        command.env_remove("SIDETONE_CONFIG").env_remove("SIDETONE_NAME").env("SIDETONE_LOG", "sidetone=error");
+        command.stdin(Stdio::null());
+        command
     }
 
     /// The child processes that work in its home, such as its NATS server.

@@ -1,7 +1,9 @@
-//! Role `stt`: clips in, transcripts out.
+//! Role `stt`: clips in, transcripts out; and speech in while it is spoken, text out while it is.
+
+mod stream;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,10 +15,12 @@ use crate::audio::{Clip, resample};
 use crate::bus::Bus;
 use crate::bus::message::Pcm;
 use crate::bus::message::fault::{Fault, FaultCode};
+use crate::bus::message::node::Offer;
 use crate::bus::message::stt::{Request, Segment, Transcript};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
 use crate::engine::{EngineError, RECOGNIZER_RATE_HZ, Recognizer, TranscribeOptions, TranscribedSegment};
+use crate::home::Home;
 use crate::sound::from_wire;
 
 /// The largest audio file that is fetched from CLIPS.
@@ -48,10 +52,18 @@ impl Role for Stt {
             models: vec![recognizer.model().to_owned()],
             slots: config.slots,
         };
-        let offer = spec.offer();
+        let offer = Offer { languages: recognizer.languages(), ..spec.offer() };
         let server = context.bus.service(spec).await?;
-        let worker = Worker { bus: context.bus.clone(), recognizer, max_clip_ms: config.max_clip_ms };
+        let worker = Worker {
+            bus: context.bus.clone(),
+            recognizer,
+            home: context.home.clone(),
+            max_clip_ms: config.max_clip_ms,
+            stream_idle: Duration::from_millis(config.stream_idle_ms),
+        };
+        let streams = worker.clone();
         server.serve(move |incoming| worker.clone().transcribe(incoming)).await?;
+        server.serve(move |incoming| streams.clone().listen(incoming)).await?;
         server.ready().await?;
         // Whoever brings a long recording may not make the store for it, where the bus has permissions.
         if let Err(error) = context.bus.make_clips().await {
@@ -66,14 +78,15 @@ impl Role for Stt {
 struct Worker {
     bus: Bus,
     recognizer: Arc<dyn Recognizer>,
+    home: Home,
     max_clip_ms: u64,
+    stream_idle: Duration,
 }
 
 impl Worker {
     async fn transcribe(self, incoming: Incoming<Request>) -> Result<Transcript, Fault> {
         let Incoming { request, cancel, .. } = incoming;
-        self.check_model(&request)?;
-        let options = TranscribeOptions { language: self.language(&request)?, prompt: request.prompt.clone() };
+        let options = self.options(request.model.as_deref(), request.language.as_deref(), request.prompt)?;
         let source = match (request.file, request.clip, request.pcm) {
             (Some(file), None, None) => Source::File(file.0),
             (None, Some(clip), None) => Source::File(self.fetch(&clip).await?),
@@ -99,7 +112,7 @@ impl Worker {
             Ok(Transcript {
                 text: heard.text,
                 language: heard.language,
-                segments: heard.segments.into_iter().map(segment).collect(),
+                segments: heard.segments.into_iter().map(|heard| segment(heard, 0)).collect(),
                 audio_ms,
                 engine_ms: millis(begun.elapsed()),
                 model: recognizer.model().to_owned(),
@@ -109,29 +122,24 @@ impl Worker {
         .await
     }
 
-    fn check_model(&self, request: &Request) -> Result<(), Fault> {
-        match &request.model {
-            Some(model) if model != self.recognizer.model() => Err(Fault::not_found(format!(
-                "{} has no model {model:?}; it offers {}",
-                self.bus.node(),
-                self.recognizer.model()
-            ))),
-            _ => Ok(()),
+    /// What is asked of the recognizer, if it can do that.
+    fn options(
+        &self,
+        model: Option<&str>,
+        language: Option<&str>,
+        prompt: Option<String>,
+    ) -> Result<TranscribeOptions, Fault> {
+        let own = self.recognizer.model();
+        if let Some(model) = model.filter(|model| *model != own) {
+            return Err(Fault::not_found(format!("{} has no model {model:?}; it offers {own}", self.bus.node())));
         }
-    }
-
-    fn language(&self, request: &Request) -> Result<Option<String>, Fault> {
         let offered = self.recognizer.languages();
-        match &request.language {
-            Some(language) if !offered.is_empty() && !offered.contains(&primary(language)) => {
-                Err(Fault::not_found(format!(
-                    "{} does not understand {language:?}; it offers {}",
-                    self.recognizer.model(),
-                    offered.join(", ")
-                )))
-            }
-            language => Ok(language.as_deref().map(primary)),
+        let is_offered = |language: &str| offered.is_empty() || offered.contains(&primary(language));
+        if let Some(language) = language.filter(|language| !is_offered(language)) {
+            let text = format!("{own} does not understand {language:?}; it offers {}", offered.join(", "));
+            return Err(Fault::not_found(text));
         }
+        Ok(TranscribeOptions { language: language.map(primary), prompt })
     }
 
     async fn fetch(&self, clip: &str) -> Result<Bytes, Fault> {
@@ -144,9 +152,10 @@ fn primary(language: &str) -> String {
     language.split(['-', '_']).next().unwrap_or_default().to_lowercase()
 }
 
-fn segment(segment: TranscribedSegment) -> Segment {
+/// A stretch of what begins at `from_ms`.
+fn segment(segment: TranscribedSegment, from_ms: u64) -> Segment {
     let TranscribedSegment { start_ms, end_ms, text } = segment;
-    Segment { start_ms, end_ms, text }
+    Segment { start_ms: from_ms + start_ms, end_ms: from_ms + end_ms, text }
 }
 
 /// Where a clip comes from.

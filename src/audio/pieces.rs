@@ -1,5 +1,5 @@
-//! Cuts a recording of any length into pieces that a recognizer takes, at the pauses of the speaker. Pure: samples in,
-//! pieces out.
+//! Cuts speech of any length into pieces that a recognizer takes, at the pauses of the speaker. Pure: samples in, pieces
+//! out. The same for a recording and for what somebody says now.
 //!
 //! The VAD only proposes where to cut. Stretches without speech of more than [`GAP_S`] are left out; everything else goes
 //! to the recognizer as it was recorded, and a recording that fits into one piece goes whole: what the VAD did not hear
@@ -7,7 +7,8 @@
 
 use std::ops::Range;
 
-use crate::audio::{EndReason, Segment, SegmentError, SegmentEvent, SegmentSettings, Segmenter, VAD_RATE_HZ, Vad};
+use super::{EndReason, Resampler, Segment, SegmentError, SegmentEvent, SegmentSettings, Segmenter, VAD_RATE_HZ, Vad};
+use super::{ResampleError, VadError};
 
 /// The longest piece, in seconds: Whisper hears 30 at a time, and as 16-bit PCM it fits into a message of 1 MiB.
 pub const PIECE_MAX_S: u64 = 28;
@@ -50,18 +51,20 @@ pub struct Piece {
 
 impl Piece {
     /// Where it begins in the recording, in ms.
+    #[must_use]
     pub fn start_ms(&self) -> u64 {
         ms(self.start_sample)
     }
 
     /// Where it ends in the recording, in ms.
+    #[must_use]
     pub fn end_ms(&self) -> u64 {
         ms(self.start_sample + self.samples.len() as u64)
     }
 }
 
 /// Samples at [`VAD_RATE_HZ`] in ms.
-pub const fn ms(samples: u64) -> u64 {
+const fn ms(samples: u64) -> u64 {
     samples * 1_000 / VAD_RATE_HZ as u64
 }
 
@@ -101,6 +104,7 @@ impl Cutter {
     }
 
     /// Samples taken so far.
+    #[must_use]
     pub fn position(&self) -> u64 {
         self.audio_start + self.audio.len() as u64
     }
@@ -125,7 +129,15 @@ impl Cutter {
         pieces
     }
 
+    /// What is not in a piece yet, if somebody has spoken in it: the running text is that of this.
+    #[must_use]
+    pub fn running(&self) -> Option<Piece> {
+        let spoken = self.pending.is_some() || !self.settled.is_empty() || self.segmenter.current().is_some();
+        spoken.then(|| Piece { start_sample: self.audio_start, samples: self.audio.clone() })
+    }
+
     /// Gives the last pieces at the end of the recording.
+    #[must_use]
     pub fn finish(mut self) -> Vec<Piece> {
         if self.position() <= samples(PIECE_MAX_S) {
             let samples = self.audio;
@@ -217,6 +229,76 @@ impl Cutter {
         let needed = self.pending.as_ref().map_or(reach, |pending| pending.start.min(reach));
         self.audio.drain(..self.index(needed));
         self.audio_start = self.audio_start.max(needed);
+    }
+}
+
+/// Why a recording can't be cut.
+#[derive(Debug, thiserror::Error)]
+pub enum CutError {
+    /// Its rate is out of range.
+    #[error(transparent)]
+    Rate(#[from] ResampleError),
+    /// The VAD.
+    #[error(transparent)]
+    Vad(#[from] VadError),
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Segments(#[from] SegmentError),
+}
+
+/// A [`Cutter`] for audio of any rate.
+pub struct Pieces {
+    resampler: Resampler,
+    /// Frames that are yet to be dropped: the first of a resampled stream come before its first sample.
+    early: usize,
+    cutter: Cutter,
+    block: Vec<f32>,
+}
+
+impl Pieces {
+    /// Starts at the beginning of a recording of `rate_hz`.
+    ///
+    /// # Errors
+    /// [`CutError`], which says what is wrong.
+    pub fn new(rate_hz: u32, vad: Box<dyn Vad>) -> Result<Self, CutError> {
+        let resampler = Resampler::new(rate_hz, VAD_RATE_HZ)?;
+        Ok(Self { early: resampler.delay_frames(), resampler, cutter: Cutter::new(vad)?, block: Vec::new() })
+    }
+
+    /// Takes more of the recording and gives the pieces that are settled.
+    pub fn push(&mut self, samples: &[f32]) -> Vec<Piece> {
+        self.resampler.push(samples, &mut self.block);
+        self.cut()
+    }
+
+    /// As [`Cutter::running`].
+    #[must_use]
+    pub fn running(&self) -> Option<Piece> {
+        self.cutter.running()
+    }
+
+    /// How long what was taken so far is, in ms.
+    #[must_use]
+    pub fn position_ms(&self) -> u64 {
+        ms(self.cutter.position())
+    }
+
+    /// Gives the last pieces at the end of the recording, and how long it was, in ms.
+    #[must_use]
+    pub fn finish(mut self) -> (Vec<Piece>, u64) {
+        self.resampler.finish(&mut self.block);
+        let mut pieces = self.cut();
+        let audio_ms = self.position_ms();
+        pieces.extend(self.cutter.finish());
+        (pieces, audio_ms)
+    }
+
+    fn cut(&mut self) -> Vec<Piece> {
+        let early = self.early.min(self.block.len());
+        self.early -= early;
+        let pieces = self.cutter.push(self.block.get(early..).unwrap_or_default());
+        self.block.clear();
+        pieces
     }
 }
 
