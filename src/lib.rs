@@ -21,7 +21,8 @@
 //! | [`text`] | sentences of a stream of text; what of a text is spoken |
 //! | [`config`] | every setting: typed, defaulted; unknown keys refused |
 //! | [`models`] | the catalogue of models, and how they are had |
-//! | [`process`], [`home`], [`secret`], [`telemetry`], `memory` | child processes; the host's folder; keys that do not print; logging; freed memory |
+//! | [`telemetry`], [`http`] | log lines, traces, metrics, health; the server that shows them |
+//! | [`process`], [`home`], [`secret`], `memory` | child processes; the host's folder; keys that do not print; freed memory |
 //!
 //! What holds everywhere, and what a test holds to where it can:
 //!
@@ -39,6 +40,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod home;
+pub mod http;
 mod memory;
 pub mod models;
 pub mod node;

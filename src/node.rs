@@ -1,6 +1,8 @@
 //! The host: connects to the bus, claims its name, starts the rows of [`ROLES`](crate::role::ROLES), restarts what
 //! fails, and drains under a deadline.
 
+mod health;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,11 +23,13 @@ use crate::bus::subject::{self, Capability};
 use crate::bus::{Bus, BusError, embedded};
 use crate::config::{BusConfig, Config};
 use crate::home::Home;
+use crate::http::HttpError;
 use crate::memory;
 use crate::models::ModelError;
 use crate::process::Supervised;
 use crate::role::pool::Pool;
 use crate::role::{self, Offers, RoleContext, RoleError, RoleRow};
+use health::Health;
 
 /// How long the last session events may take to be kept.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,6 +61,9 @@ pub enum NodeError {
     /// The host's name.
     #[error(transparent)]
     Claim(#[from] ClaimError),
+    /// The HTTP server.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The catalogue of models.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -76,8 +83,9 @@ pub async fn run(
     let rows = role::find(&config.node.roles).map_err(|why| NodeError::Setting(format!("node.roles: {why}")))?;
     let pool = Pool::new(&home)?;
     let name = config.node_name();
+    let health = Health::start(&config.http.listen, &name, rows.iter().map(|row| row.name).collect()).await?;
     let Some((server, bus)) = connect(&config.bus, &home, &name, &stop).await? else { return Ok(()) };
-    let result = serve(config, home, pool, rows, &bus, &stop, begun, up).await;
+    let result = serve(config, home, pool, rows, &bus, &health, &stop, begun, up).await;
     drop(bus);
     if let Some(server) = server {
         server.stop(FLUSH_TIMEOUT).await;
@@ -116,6 +124,7 @@ async fn serve(
     pool: Pool,
     rows: Vec<&'static RoleRow>,
     bus: &Bus,
+    health: &Health,
     stop: &CancellationToken,
     begun: Instant,
     up: impl FnOnce(&NodeInfo),
@@ -123,6 +132,7 @@ async fn serve(
     let drain_timeout = Duration::from_millis(config.node.drain_timeout_ms);
     let offers = Offers::default();
     let card = Card::new(bus.node(), &offers);
+    health.on_bus(bus, &card);
     let claim = Claim::make(bus, &card.now()).await?;
     let sessions = SessionLog::start(bus).await?;
     let node_service = serve_info(bus, &card).await?;
@@ -132,6 +142,7 @@ async fn serve(
         home,
         sessions: sessions.clone(),
         pool,
+        http: health.http.clone(),
         stop: CancellationToken::new(),
         offers: offers.clone(),
     };
@@ -177,6 +188,7 @@ async fn serve(
         };
     }
     tracing::info!("draining");
+    health.draining();
     if tokio::time::timeout(drain_timeout + DRAIN_GRACE, running.drain()).await.is_err() {
         tracing::warn!("a role did not end within node.drain_timeout_ms and was cut off");
     }

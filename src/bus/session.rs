@@ -24,6 +24,7 @@ use super::error::BusError;
 use super::message::Message as _;
 use super::message::session::{SessionEvent, What};
 use super::subject;
+use crate::telemetry::metrics::{SESSION_EVENTS, SESSION_WAITING};
 
 /// The stream's name.
 pub const STREAM: &str = "SESSIONS";
@@ -72,6 +73,7 @@ impl SessionLog {
         match self.queue.reserve().await {
             Ok(place) => {
                 self.count.send_modify(|count| *count += 1);
+                metrics::gauge!(SESSION_WAITING).increment(1.0);
                 place.send(event);
             }
             Err(_) => tracing::error!(session, "a session event was lost: the writer has ended"),
@@ -131,6 +133,7 @@ impl Writer {
         while let Some(event) = events.recv().await {
             self.append(&event).await;
             count.send_modify(|count| *count -= 1);
+            metrics::gauge!(SESSION_WAITING).decrement(1.0);
         }
     }
 
@@ -149,7 +152,7 @@ impl Writer {
             .without_max_times();
         for (attempt, pause) in backoff.build().enumerate() {
             match self.attempt(event, body.clone()).await {
-                Ok(()) => return,
+                Ok(()) => return metrics::counter!(SESSION_EVENTS).increment(1),
                 Err(error) if attempt == 2 => {
                     tracing::warn!(%error, session = event.session, "session events wait for the server");
                 }

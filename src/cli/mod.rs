@@ -26,7 +26,7 @@ use crate::bus::message::fault::FaultCode;
 use crate::config::{self, Config, ConfigError};
 use crate::home::Home;
 use crate::node::NodeError;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{Export, LogFormat};
 
 /// One voice and agent system out of a handful of Linux hosts
 #[derive(Debug, Parser)]
@@ -58,6 +58,23 @@ enum Command {
     Decode(decode::DecodeArgs),
     Contract(contract::ContractArgs),
     Completions(completions::CompletionsArgs),
+}
+
+impl Cli {
+    /// Where spans go: a host's settings say so.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn export(&self) -> Result<Option<Export>, ConfigError> {
+        match &self.command {
+            Command::Run(args) if args.is_host() => {
+                let config = self.globals.config()?;
+                let url = config.telemetry.otlp_url.clone();
+                Ok((!url.is_empty()).then(|| Export { url, node: config.node_name() }))
+            }
+            _ => Ok(None),
+        }
+    }
 }
 
 /// Runs the subcommand; `command` is the whole command line's definition.

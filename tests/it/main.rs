@@ -19,6 +19,8 @@ mod support;
 mod watch;
 // They need engines that fail on demand, beside the real ones.
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod telemetry;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod turns;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod voice;
