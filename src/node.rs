@@ -18,7 +18,7 @@ use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::node::{AskInfo, NodeInfo};
 use crate::bus::registry::{Claim, ClaimError};
 use crate::bus::service::{Incoming, ServiceSpec};
-use crate::bus::session::{self, SessionLog};
+use crate::bus::session::{self, QueueSettings, SessionLog};
 use crate::bus::subject::{self, Capability};
 use crate::bus::{Bus, BusError, embedded};
 use crate::config::{BusConfig, Config};
@@ -134,7 +134,8 @@ async fn serve(
     let card = Card::new(bus.node(), &offers);
     health.on_bus(bus, &card);
     let claim = Claim::make(bus, &card.now()).await?;
-    let sessions = SessionLog::start(bus).await?;
+    let waiting = home.state().join("sessions").join(format!("{}.jsonl", subject::token(bus.node())));
+    let sessions = SessionLog::start_with(bus, QueueSettings { file: Some(waiting), ..Default::default() }).await?;
     let node_service = serve_info(bus, &card).await?;
     let context = RoleContext {
         bus: bus.clone(),
@@ -200,7 +201,14 @@ async fn serve(
         let _ = tokio::time::timeout(Duration::from_secs(1), keeper).await;
     }
     if !sessions.flush(FLUSH_TIMEOUT).await {
-        tracing::error!("the last session events were not kept: the server did not take them in time");
+        match sessions.park() {
+            Ok(events) => {
+                tracing::warn!(events, "the server did not take the last session events: the next run will append them")
+            }
+            Err(error) => {
+                tracing::error!(%error, "the last session events are lost: the server did not take them in time")
+            }
+        }
     }
     tracing::info!("the host is down");
     outcome

@@ -12,6 +12,7 @@ pub mod play;
 pub mod print;
 pub mod run;
 pub mod say;
+pub mod session;
 pub mod transcribe;
 pub mod watch;
 
@@ -52,6 +53,7 @@ enum Command {
     Transcribe(transcribe::TranscribeArgs),
     Nodes(nodes::NodesArgs),
     Watch(watch::WatchArgs),
+    Session(session::SessionArgs),
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
     Play(play::PlayArgs),
@@ -90,6 +92,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Transcribe(args) => transcribe::run(args, globals).await,
         Command::Nodes(args) => nodes::run(args, globals).await,
         Command::Watch(args) => watch::run(args, globals).await,
+        Command::Session(args) => session::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
         Command::Doctor(args) => doctor::run(args, globals).await,
         Command::Play(args) => play::run(args, globals).await,

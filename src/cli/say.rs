@@ -52,7 +52,12 @@ pub async fn run(args: SayArgs, globals: &Globals) -> anyhow::Result<()> {
     let listener = args.listener.or_else(|| config.voice.listeners.first().map(|listener| listener.name.clone()));
     let listener =
         listener.context("no listener is set up: name one with --listener, or write a file with --output")?;
-    let state = bus.control(&node, &listener, &Control::Say { text }, &Call::within(TIMEOUT)).await?;
+    aloud(&bus, &node, &listener, text).await
+}
+
+/// Speaks a text on a listener.
+pub(super) async fn aloud(bus: &Bus, node: &str, listener: &str, text: String) -> anyhow::Result<()> {
+    let state = bus.control(node, listener, &Control::Say { text }, &Call::within(TIMEOUT)).await?;
     if !state.audio {
         anyhow::bail!("{node} has no JACK at the moment, so nothing sounds; `sidetone doctor` there says why");
     }

@@ -15,6 +15,7 @@ mod contract;
 mod engines;
 mod jack;
 mod layout;
+mod session;
 mod support;
 mod watch;
 // They need engines that fail on demand, beside the real ones.
