@@ -86,7 +86,7 @@ pub async fn run(
     let health = Health::start(&config.http.listen, &name, rows.iter().map(|row| row.name).collect()).await?;
     let Some((server, bus)) = connect(&config.bus, &home, &name, &stop).await? else { return Ok(()) };
     let result = serve(config, home, pool, rows, &bus, &health, &stop, begun, up).await;
-    drop(bus);
+    drop((health, bus));
     if let Some(server) = server {
         server.stop(FLUSH_TIMEOUT).await;
     }

@@ -38,7 +38,7 @@ macro_rules! metrics {
 
         /// All of them.
         pub const ALL: &[Metric] = &[
-            $( Metric { name: $text, kind: Kind::$kind, labels: &[$($label),*], about: $about } ),*
+            $( Metric { name: $text, kind: Kind::$kind, labels: &[$($label),*], about: $about.trim_ascii_start() } ),*
         ];
     };
 }
