@@ -140,7 +140,11 @@ async fn serve(
     health.on_bus(bus, &card);
     let claim = Claim::make(bus, &card.now()).await?;
     let waiting = home.state().join("sessions").join(format!("{}.jsonl", subject::token(bus.node())));
-    let sessions = SessionLog::start_with(bus, QueueSettings { file: Some(waiting), ..Default::default() }).await?;
+    let sessions = SessionLog::start_with(
+        bus,
+        QueueSettings { file: Some(waiting), unkept: !config.bus.hosts.is_empty(), ..Default::default() },
+    )
+    .await?;
     let node_service = serve_info(bus, &card, drain_timeout).await?;
     let fabric = Fabric::start(bus, bus.node(), &config);
     let context = RoleContext {

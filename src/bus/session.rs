@@ -74,7 +74,12 @@ impl SessionLog {
     /// # Errors
     /// [`BusError::JetStream`] when the server has none, [`BusError::Client`] when the file can't be read.
     pub async fn start_with(bus: &Bus, settings: QueueSettings) -> Result<Self, BusError> {
-        let stream = ensure(bus).await?;
+        let stream = if bus.server_facts().jetstream || !settings.unkept {
+            Some(ensure(bus).await?)
+        } else {
+            tracing::warn!("the NATS server has no JetStream: sessions are told, but not kept");
+            None
+        };
         let file = settings.file.clone().unwrap_or_default();
         let failed = |e| BusError::client(format!("session events that wait in {}", file.display()), e);
         let queue = Arc::new(Queue::open(settings).map_err(failed)?);
@@ -169,7 +174,8 @@ async fn ensure(bus: &Bus) -> Result<Stream, BusError> {
 struct Writer {
     bus: Bus,
     context: Context,
-    stream: Stream,
+    /// `None`: events are told, but not kept.
+    stream: Option<Stream>,
     /// The last sequence of each session that was written lately.
     last: HashMap<String, u64>,
     /// Ids of the sessions to which an earlier run's events belong.
@@ -248,6 +254,9 @@ impl Writer {
 
     async fn attempt(&mut self, event: &SessionEvent, body: bytes::Bytes) -> Result<(), BusError> {
         let subject = subject::session(&event.session, event.what.kind());
+        if self.stream.is_none() {
+            return self.tell(subject, body).await;
+        }
         let mut watch = self.bus.inner.control.watch(&subject)?;
         let expected = match self.last.get(&event.session) {
             Some(sequence) => *sequence,
@@ -291,10 +300,19 @@ impl Writer {
         }
     }
 
+    /// Publishes an event that nothing keeps.
+    async fn tell(&self, subject: String, body: bytes::Bytes) -> Result<(), BusError> {
+        let mut headers = async_nats::HeaderMap::new();
+        codec::set(&mut headers, header::CONTENT_TYPE, Format::Json.content_type());
+        codec::set(&mut headers, header::SCHEMA, SessionEvent::SCHEMA);
+        self.bus.inner.control.publish(subject.into(), None, Some(headers), body).await
+    }
+
     /// The sequence and the id of a session's last event.
     async fn read_last(&mut self, session: &str) -> Result<Option<(u64, String)>, BusError> {
         use async_nats::jetstream::stream::LastRawMessageErrorKind::NoMessageFound;
-        match self.stream.get_last_raw_message_by_subject(&subject::session_all(session)).await {
+        let Some(stream) = &self.stream else { return Ok(None) };
+        match stream.get_last_raw_message_by_subject(&subject::session_all(session)).await {
             Ok(message) => {
                 let id = codec::text(Some(&message.headers), MESSAGE_ID).to_owned();
                 Ok(Some((message.sequence, id)))
@@ -303,7 +321,7 @@ impl Writer {
             Err(error) => {
                 // The stream may have to be made anew, if the server lost its store.
                 if let Ok(stream) = ensure(&self.bus).await {
-                    self.stream = stream;
+                    self.stream = Some(stream);
                 }
                 Err(BusError::jetstream(format!("reading the end of session {session}"), error))
             }

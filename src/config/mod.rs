@@ -197,6 +197,8 @@ pub struct ListenerConfig {
     pub playback_to: Vec<String>,
     /// The voice that it speaks with; empty: the default of whoever speaks.
     pub voice: String,
+    /// The language that is spoken to it, such as `en`; empty: the default of whoever transcribes.
+    pub language: String,
     /// What opens a turn.
     pub mode: ListenMode,
 }
@@ -209,6 +211,7 @@ impl Default for ListenerConfig {
             capture_from: vec!["system:capture_1".to_owned()],
             playback_to: vec!["system:playback_[12]".to_owned()],
             voice: String::new(),
+            language: String::new(),
             mode: ListenMode::Wake,
         }
     }
@@ -333,6 +336,8 @@ pub struct AgentConfig {
     pub commands: Vec<String>,
     /// What the chat model is told before every conversation.
     pub system_prompt: String,
+    /// The chat model, by its name or class; empty: the default of whoever answers.
+    pub model: String,
     /// Turns of the session that the chat model is shown.
     pub history_turns: usize,
     /// The most tokens of an answer.
@@ -349,6 +354,7 @@ impl Default for AgentConfig {
             commands: vec!["builtin".to_owned()],
             system_prompt: "You are a voice assistant. Answer in one or two short sentences of plain spoken English."
                 .to_owned(),
+            model: String::new(),
             history_turns: 6,
             max_tokens: 200,
             temperature: 0.3,

@@ -31,11 +31,13 @@ pub struct QueueSettings {
     pub file: Option<PathBuf>,
     /// The most bytes of the file.
     pub file_bytes: u64,
+    /// Whether a server without JetStream will do: events are told then, but not kept.
+    pub unkept: bool,
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { events: 1_024, file: None, file_bytes: 64 << 20 }
+        Self { events: 1_024, file: None, file_bytes: 64 << 20, unkept: false }
     }
 }
 

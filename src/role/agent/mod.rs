@@ -19,6 +19,7 @@ use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::{self, Capability};
 use crate::bus::{Bus, Call};
 use crate::fabric;
+use crate::router::Need;
 use crate::telemetry::metrics as measured;
 use crate::telemetry::trace::Trace;
 use commands::{CommandMatch, CommandSet, CommandSource, Facts, Rendered};
@@ -202,14 +203,14 @@ impl Worker {
         let config = &self.context.config.agent;
         let chat = Chat {
             messages: self.memory.messages(&turn.session, text).await,
-            model: None,
+            model: (!config.model.is_empty()).then(|| config.model.clone()),
             stream: true,
             temperature: Some(config.temperature),
             max_tokens: Some(config.max_tokens),
             format: None,
         };
         let call = Call::within(incoming.time_left().saturating_sub(Duration::from_millis(50))).of_turn(turn.id);
-        let need = fabric::need(Capability::Llm);
+        let need = Need { model: config.model.clone(), ..fabric::need(Capability::Llm) };
         let mut stream =
             self.context.fabric.open(&need, going_on(&chat, &turn.text), &call).await.map_err(|e| e.to_fault())?;
         let mut model = None;

@@ -447,7 +447,8 @@ impl Listener {
         let (fabric, teller) = (self.context.fabric.clone(), self.teller.clone());
         let Some(open) = &mut self.open else { return };
         let samples = open.utterance.as_ref().map(|utterance| utterance.samples.clone()).unwrap_or_default();
-        open.work = Some(spawn(open.trace.run(transcribe(fabric, open.id, samples, timeout, teller))));
+        let language = self.config.language.clone();
+        open.work = Some(spawn(open.trace.run(transcribe(fabric, open.id, samples, language, timeout, teller))));
     }
 
     fn answer(&mut self) {
