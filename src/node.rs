@@ -5,6 +5,7 @@ mod health;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder, Retryable as _};
@@ -15,13 +16,15 @@ use tracing::Instrument as _;
 use ulid::Ulid;
 
 use crate::bus::message::fault::{Fault, FaultCode};
-use crate::bus::message::node::{AskInfo, NodeInfo};
+use crate::bus::message::node::{AskInfo, NodeInfo, Privacy};
 use crate::bus::registry::{Claim, ClaimError};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::session::{self, QueueSettings, SessionLog};
 use crate::bus::subject::{self, Capability};
 use crate::bus::{Bus, BusError, embedded};
-use crate::config::{BusConfig, Config};
+use crate::config::{BusConfig, Config, NodeConfig};
+use crate::fabric::Fabric;
+use crate::hardware;
 use crate::home::Home;
 use crate::http::HttpError;
 use crate::memory;
@@ -29,6 +32,7 @@ use crate::models::ModelError;
 use crate::process::Supervised;
 use crate::role::pool::Pool;
 use crate::role::{self, Offers, RoleContext, RoleError, RoleRow};
+use crate::router;
 use health::Health;
 
 /// How long the last session events may take to be kept.
@@ -131,14 +135,16 @@ async fn serve(
 ) -> Result<(), NodeError> {
     let drain_timeout = Duration::from_millis(config.node.drain_timeout_ms);
     let offers = Offers::default();
-    let card = Card::new(bus.node(), &offers);
+    let card = Card::new(bus.node(), &config.node, &offers);
     health.on_bus(bus, &card);
     let claim = Claim::make(bus, &card.now()).await?;
     let waiting = home.state().join("sessions").join(format!("{}.jsonl", subject::token(bus.node())));
     let sessions = SessionLog::start_with(bus, QueueSettings { file: Some(waiting), ..Default::default() }).await?;
     let node_service = serve_info(bus, &card).await?;
+    let fabric = Fabric::start(bus, bus.node(), &config);
     let context = RoleContext {
         bus: bus.clone(),
+        fabric,
         config: Arc::new(config),
         home,
         sessions: sessions.clone(),
@@ -190,6 +196,7 @@ async fn serve(
     }
     tracing::info!("draining");
     health.draining();
+    card.drain();
     if tokio::time::timeout(drain_timeout + DRAIN_GRACE, running.drain()).await.is_err() {
         tracing::warn!("a role did not end within node.drain_timeout_ms and was cut off");
     }
@@ -295,22 +302,39 @@ async fn announce(bus: &Bus, kind: &str, info: &NodeInfo) {
 struct Card {
     fixed: NodeInfo,
     offers: Offers,
+    draining: Arc<AtomicBool>,
 }
 
 impl Card {
-    fn new(node: &str, offers: &Offers) -> Self {
+    fn new(node: &str, config: &NodeConfig, offers: &Offers) -> Self {
         let fixed = NodeInfo {
             node: node.to_owned(),
             instance: Ulid::generate().to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: session::now(),
             offers: Vec::new(),
+            hostname: hardware::hostname(),
+            addresses: hardware::addresses(),
+            tags: hardware::tags(&config.tags),
+            privacy: match config.privacy {
+                router::Privacy::Host => Privacy::Host,
+                router::Privacy::Lan => Privacy::Lan,
+                router::Privacy::Any => Privacy::Any,
+            },
+            draining: false,
         };
-        Self { fixed, offers: offers.clone() }
+        Self { fixed, offers: offers.clone(), draining: Arc::default() }
+    }
+
+    /// From now on the host says that it takes no new work.
+    fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.offers.touch();
     }
 
     fn now(&self) -> NodeInfo {
-        NodeInfo { offers: self.offers.now(), ..self.fixed.clone() }
+        let draining = self.draining.load(Ordering::Acquire);
+        NodeInfo { offers: self.offers.now(), draining, ..self.fixed.clone() }
     }
 }
 

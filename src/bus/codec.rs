@@ -35,6 +35,8 @@ pub mod header {
     pub const SESSION: &str = "Session";
     /// The host that answered.
     pub const NODE: &str = "Node";
+    /// How far the request may travel: `host`, `lan` or `any`; absent means any.
+    pub const PRIVACY: &str = "Privacy";
     /// Why that host.
     pub const ROUTE: &str = "Route";
     /// An error's text, as in the NATS service API.

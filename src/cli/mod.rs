@@ -10,6 +10,7 @@ pub mod models;
 pub mod nodes;
 pub mod play;
 pub mod print;
+pub mod route;
 pub mod run;
 pub mod say;
 pub mod session;
@@ -52,6 +53,7 @@ enum Command {
     Say(say::SayArgs),
     Transcribe(transcribe::TranscribeArgs),
     Nodes(nodes::NodesArgs),
+    Route(route::RouteArgs),
     Watch(watch::WatchArgs),
     Session(session::SessionArgs),
     Models(models::ModelsArgs),
@@ -91,6 +93,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Say(args) => say::run(args, globals).await,
         Command::Transcribe(args) => transcribe::run(args, globals).await,
         Command::Nodes(args) => nodes::run(args, globals).await,
+        Command::Route(args) => route::run(args, globals).await,
         Command::Watch(args) => watch::run(args, globals).await,
         Command::Session(args) => session::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
@@ -133,6 +136,7 @@ impl Exit {
             Some(BusError::Connect { .. } | BusError::Disconnected { .. } | BusError::Nobody { .. }) => Self::Nobody,
             Some(BusError::Deadline { .. }) => Self::Deadline,
             Some(BusError::Fault(fault)) if fault.code == FaultCode::Deadline => Self::Deadline,
+            Some(BusError::Fault(fault)) if fault.code == FaultCode::NotFound => Self::Nobody,
             _ => Self::Failed,
         }
     }

@@ -123,7 +123,8 @@ impl Scrape {
 }
 
 fn run(text: &str, session: &str) -> Run {
-    Run { text: text.to_owned(), session: Some(session.to_owned()), turn: None, stream: false, heard: None }
+    let session = Some(session.to_owned());
+    Run { text: text.to_owned(), session, turn: None, stream: false, heard: None, said: String::new() }
 }
 
 async fn ask(bus: &Bus, text: &str, session: &str, turn: Ulid) -> String {

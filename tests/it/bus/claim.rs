@@ -6,7 +6,8 @@ use async_nats::jetstream::{self, kv};
 use futures::{StreamExt as _, stream};
 use sidetone::bus::Bus;
 use sidetone::bus::message::node::{AskInfo, NodeInfo, Offer};
-use sidetone::bus::registry::{BUCKET, Claim, ClaimError, nodes};
+use sidetone::bus::registry::{BUCKET, Claim, ClaimError};
+use sidetone::bus::roster::nodes;
 use sidetone::bus::service::{Incoming, Server};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ fn info(node: &str) -> NodeInfo {
         version: "0.1.0".to_owned(),
         since: "2026-11-24T10:20:00Z".to_owned(),
         offers,
+        ..NodeInfo::default()
     }
 }
 
