@@ -353,7 +353,7 @@ mod tests {
 
     fn queue(folder: &Path, file_bytes: u64) -> Queue {
         let file = Some(folder.join("state/waiting.jsonl"));
-        Queue::open(QueueSettings { events: 4, file, file_bytes }).unwrap()
+        Queue::open(QueueSettings { events: 4, file, file_bytes, unkept: false }).unwrap()
     }
 
     async fn rest(queue: &Queue) -> Vec<usize> {
