@@ -14,6 +14,8 @@
 //! | [`cli`] | one file a subcommand, named as the subcommand |
 //! | [`node`] | the host: starts the roles, restarts what fails, drains under a deadline |
 //! | [`role`] | trait `Role`, the table `ROLES`; a file or folder a role |
+//! | [`fabric`] | a need is met by whoever can: asks the host that the router chooses, and the next when that fails |
+//! | [`router`] | pure policy: what is needed and who is there give an ordered list of hosts, each with its reason |
 //! | [`bus`] | the sole user of NATS: subjects, messages, services, streams, sessions, who is there, the contract |
 //! | [`audio`] | JACK, rings, resampling, VAD, endpointing, wake phrases; knows neither bus nor tokio |
 //! | [`engine`] | speech to text, text to speech, chat: traits, and tables from name to builder |
@@ -21,11 +23,11 @@
 //! | [`text`] | sentences of a stream of text; what of a text is spoken |
 //! | [`config`] | every setting: typed, defaulted; unknown keys refused |
 //! | [`models`] | the catalogue of models, and how they are had |
-//! | [`process`], [`home`], [`secret`], [`telemetry`], `memory` | child processes; the host's folder; keys that do not print; logging; freed memory |
+//! | [`process`], [`home`], [`secret`], [`telemetry`], [`hardware`], `memory` | child processes; the host's folder; keys that do not print; logging; tags and addresses; freed memory |
 //!
 //! What holds everywhere, and what a test holds to where it can:
 //!
-//! - `main → cli → node → role → {bus, audio, engine}`. Roles never import roles; `audio` and `engine` never import `bus`.
+//! - `main → cli → node → role → fabric → {router, bus}`, and `role → {audio, engine}`. Roles never import roles; `audio` and `engine` never import `bus`.
 //! - A subject is spelled in [`bus::subject`] and nowhere else.
 //! - Decisions are pure: the turn, the endpointing, the command matcher, the sentence splitter take values and give values.
 //! - `process()` does not allocate, lock, block, log or call the system.
@@ -38,12 +40,15 @@ pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod fabric;
+pub mod hardware;
 pub mod home;
 mod memory;
 pub mod models;
 pub mod node;
 pub mod process;
 pub mod role;
+pub mod router;
 pub mod secret;
 pub mod sound;
 pub mod telemetry;

@@ -15,19 +15,22 @@ use ulid::Ulid;
 
 use crate::bus::message::Ask as _;
 use crate::bus::message::fault::{Fault, FaultCode};
-use crate::bus::message::node::{AskInfo, Drain, Draining, NodeInfo};
+use crate::bus::message::node::{AskInfo, Drain, Draining, NodeInfo, Privacy};
 use crate::bus::registry::{Claim, ClaimError};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::session::{self, SessionLog};
 use crate::bus::subject::{self, Capability, Target};
 use crate::bus::{Bus, BusError, embedded};
-use crate::config::{BusConfig, Config};
+use crate::config::{BusConfig, Config, NodeConfig};
+use crate::fabric::Fabric;
+use crate::hardware;
 use crate::home::Home;
 use crate::memory;
 use crate::models::ModelError;
 use crate::process::Supervised;
 use crate::role::pool::Pool;
 use crate::role::{self, Offers, RoleContext, RoleError, RoleRow};
+use crate::router;
 
 /// How long the last session events may take to be kept.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -124,12 +127,14 @@ async fn serve(
 ) -> Result<(), NodeError> {
     let drain_timeout = Duration::from_millis(config.node.drain_timeout_ms);
     let offers = Offers::default();
-    let card = Card::new(bus.node(), &offers, stop);
+    let card = Card::new(bus.node(), &config.node, &offers, stop);
     let claim = Claim::make(bus, &card.now()).await?;
     let sessions = SessionLog::start(bus).await?;
     let node_service = serve_info(bus, &card, drain_timeout).await?;
+    let fabric = Fabric::start(bus, bus.node(), &config);
     let context = RoleContext {
         bus: bus.clone(),
+        fabric,
         config: Arc::new(config),
         home,
         sessions: sessions.clone(),
@@ -284,13 +289,21 @@ struct Card {
 }
 
 impl Card {
-    fn new(node: &str, offers: &Offers, stop: &CancellationToken) -> Self {
+    fn new(node: &str, config: &NodeConfig, offers: &Offers, stop: &CancellationToken) -> Self {
         let fixed = NodeInfo {
             node: node.to_owned(),
             instance: Ulid::generate().to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: session::now(),
             offers: Vec::new(),
+            hostname: hardware::hostname(),
+            addresses: hardware::addresses(),
+            tags: hardware::tags(&config.tags),
+            privacy: match config.privacy {
+                router::Privacy::Host => Privacy::Host,
+                router::Privacy::Lan => Privacy::Lan,
+                router::Privacy::Any => Privacy::Any,
+            },
             draining: false,
         };
         Self { fixed, offers: offers.clone(), stop: stop.clone() }

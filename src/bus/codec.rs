@@ -33,6 +33,8 @@ pub mod header {
     pub const TRACEPARENT: &str = "traceparent";
     /// The host that answered.
     pub const NODE: &str = "Node";
+    /// How far the request may travel: `host`, `lan` or `any`; absent means any.
+    pub const PRIVACY: &str = "Privacy";
     /// Why that host.
     pub const ROUTE: &str = "Route";
     /// An error's text, as in the NATS service API.

@@ -15,6 +15,7 @@ mod link;
 pub mod listen;
 pub mod message;
 pub mod registry;
+pub mod roster;
 pub mod service;
 pub mod session;
 pub mod sink;
@@ -35,6 +36,7 @@ use codec::{Format, header};
 pub use error::BusError;
 use link::Link;
 use message::fault::Fault;
+use message::node::Privacy;
 use message::{Ask, Message, Replies, voice};
 use subject::Target;
 
@@ -79,18 +81,22 @@ pub struct Call {
     pub turn: Option<Ulid>,
     /// How the body is written, and the reply is to be.
     pub format: Format,
+    /// Why this host is asked; the reply gives it back.
+    pub route: Option<String>,
+    /// How far it may travel; whoever is asked refuses what breaks it.
+    pub privacy: Privacy,
 }
 
 impl Call {
     /// A call with a deadline, in MessagePack.
     #[must_use]
     pub const fn within(deadline: Duration) -> Self {
-        Self { deadline, turn: None, format: Format::MsgPack }
+        Self { deadline, turn: None, format: Format::MsgPack, route: None, privacy: Privacy::Any }
     }
 
     /// The same for a turn.
     #[must_use]
-    pub const fn of_turn(self, turn: Ulid) -> Self {
+    pub fn of_turn(self, turn: Ulid) -> Self {
         Self { turn: Some(turn), ..self }
     }
 
@@ -107,6 +113,12 @@ impl Call {
         codec::set(&mut headers, header::SCHEMA, M::SCHEMA);
         if let Some(turn) = self.turn {
             codec::set(&mut headers, header::TRACEPARENT, traceparent(turn));
+        }
+        if let Some(route) = &self.route {
+            codec::set(&mut headers, header::ROUTE, codec::one_line(route));
+        }
+        if self.privacy != Privacy::Any {
+            codec::set(&mut headers, header::PRIVACY, self.privacy.token());
         }
         headers
     }
@@ -214,6 +226,13 @@ impl Bus {
         let messages = link.client.subscribe(subject.to_owned()).await.map_err(|e| BusError::client(subject, e))?;
         link.ready().await?;
         Ok(messages)
+    }
+
+    /// Whether anybody serves `capability` by the NATS service API, registered as a host or not.
+    pub async fn is_served(&self, capability: &str, patience: Duration) -> bool {
+        let link = &self.inner.control;
+        let ping = async_nats::Request::new().timeout(Some(patience));
+        link.is_up() && link.client.send_request(subject::ping(capability), ping).await.is_ok()
     }
 
     /// Asks for one reply. A verb that answers by a stream must be asked for its summary alone.

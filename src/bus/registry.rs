@@ -1,21 +1,22 @@
 //! Who is there: the KV bucket NODES. A host puts itself in, renews its entry, and is gone when it stops doing so.
 //!
 //! An entry is claimed, not just put: of two hosts with one name the second is refused. One that was killed leaves its
-//! entry for up to 10 s; whether its owner still lives is asked of it, so that a restart need not wait.
+//! entry for up to 10 s; whether its owner still lives is asked of it, so that a restart need not wait. On a server
+//! without JetStream nothing is kept: a name is taken if a host of that name answers.
 
 use std::time::Duration;
 
 use async_nats::jetstream::kv::{Config, CreateErrorKind, Store};
 use async_nats::jetstream::stream::StorageType;
 use async_nats::jetstream::{self};
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::codec::{self, Format};
 use super::error::BusError;
 use super::message::node::{AskInfo, NodeInfo};
-use super::subject::{Target, token};
+use super::subject::{self, Target, token};
 use super::{Bus, Call};
 
 /// The bucket's name.
@@ -26,7 +27,6 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(3);
 const EXPIRY: Duration = Duration::from_secs(10);
 /// How long the owner of an entry may take to say that it lives.
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(1);
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a name could not be claimed.
 #[derive(Debug, thiserror::Error)]
@@ -50,10 +50,11 @@ pub enum ClaimError {
 #[derive(Debug)]
 pub struct Claim {
     bus: Bus,
-    revision: u64,
+    /// The entry's revision; `None` without JetStream.
+    revision: Option<u64>,
 }
 
-async fn store(bus: &Bus) -> Result<Store, BusError> {
+pub(super) async fn store(bus: &Bus) -> Result<Store, BusError> {
     let jetstream = jetstream::new(bus.inner.control.client.clone());
     if let Ok(store) = jetstream.get_key_value(BUCKET).await {
         return Ok(store);
@@ -74,7 +75,7 @@ async fn store(bus: &Bus) -> Result<Store, BusError> {
         .map_err(|e| BusError::jetstream(format!("the bucket {BUCKET}"), format!("{e}; start nats-server with -js")))
 }
 
-fn failed(what: &str) -> impl Fn(&dyn std::fmt::Display) -> BusError {
+pub(super) fn failed(what: &str) -> impl Fn(&dyn std::fmt::Display) -> BusError {
     move |error| BusError::jetstream(format!("{what} in {BUCKET}"), error)
 }
 
@@ -85,6 +86,12 @@ impl Claim {
     /// # Errors
     /// [`ClaimError::Taken`] when another living host has it.
     pub async fn make(bus: &Bus, info: &NodeInfo) -> Result<Self, ClaimError> {
+        if !bus.server_facts().jetstream {
+            return match owner(bus, &info.node).await? {
+                Some(other) => Err(ClaimError::Taken { node: other.node, since: other.since }),
+                None => Ok(Self { bus: bus.clone(), revision: None }),
+            };
+        }
         let revision = match create(bus, info).await? {
             Ok(revision) => revision,
             Err(Rival { revision, info: other }) => {
@@ -99,11 +106,11 @@ impl Claim {
                 claimed.map_err(|e| failed("claiming the name")(&e))?
             }
         };
-        Ok(Self { bus: bus.clone(), revision })
+        Ok(Self { bus: bus.clone(), revision: Some(revision) })
     }
 
     /// Renews the entry every 3 s, at each of `changes`, and when the link is back, with what `info` gives, until `stop`
-    /// fires; then takes it out.
+    /// fires; then takes it out. Tells on the bus when the offers have changed, and when the entry had been lost.
     ///
     /// # Errors
     /// [`ClaimError::Taken`] when another host has taken the name, which this host must then give up.
@@ -113,6 +120,7 @@ impl Claim {
         mut changes: BoxStream<'static, ()>,
         stop: CancellationToken,
     ) -> Result<(), ClaimError> {
+        let mut told = info();
         loop {
             let back = async {
                 self.bus.lost().await;
@@ -127,41 +135,66 @@ impl Claim {
             if !self.bus.is_up() {
                 continue;
             }
-            match self.renew(&info()).await {
-                Ok(()) => {}
-                Err(ClaimError::Bus(error)) => tracing::debug!(%error, "the entry was not renewed; it is tried again"),
+            let now = info();
+            match self.renew(&now).await {
+                Ok(Renewed::AsBefore) if now.has_shape_of(&told) => {}
+                Ok(Renewed::AsBefore) => self.tell("changed", &now).await,
+                Ok(Renewed::Anew) => self.tell("back", &now).await,
+                Err(ClaimError::Bus(error)) => {
+                    tracing::debug!(%error, "the entry was not renewed; it is tried again");
+                    continue;
+                }
                 Err(taken) => return Err(taken),
             }
+            told = now;
         }
-        if self.bus.is_up()
+        if let Some(revision) = self.revision
+            && self.bus.is_up()
             && let Ok(store) = store(&self.bus).await
-            && let Err(error) = store.purge_expect_revision(token(self.bus.node()), Some(self.revision)).await
+            && let Err(error) = store.purge_expect_revision(token(self.bus.node()), Some(revision)).await
         {
             tracing::debug!(%error, "the entry stays until it expires");
         }
         Ok(())
     }
 
-    async fn renew(&mut self, info: &NodeInfo) -> Result<(), ClaimError> {
+    async fn tell(&self, kind: &str, info: &NodeInfo) {
+        if let Err(error) = self.bus.publish(subject::event(&info.node, kind), info).await {
+            tracing::debug!(%error, kind, "the event was not published");
+        }
+    }
+
+    async fn renew(&mut self, info: &NodeInfo) -> Result<Renewed, ClaimError> {
+        let Some(revision) = self.revision else { return Ok(Renewed::AsBefore) };
         let store = store(&self.bus).await?;
         let body = codec::encode(info, Format::Json).map_err(BusError::from)?;
-        if let Ok(revision) = store.update(token(&info.node), body.clone(), self.revision).await {
-            self.revision = revision;
-            return Ok(());
+        if let Ok(revision) = store.update(token(&info.node), body.clone(), revision).await {
+            self.revision = Some(revision);
+            return Ok(Renewed::AsBefore);
         }
         // The server was restarted (the bucket is in memory), or the entry expired during a pause, or an
         // acknowledgement was lost, or the name is taken.
-        self.revision = match create(&self.bus, info).await? {
-            Ok(revision) => revision,
+        let (revision, renewed) = match create(&self.bus, info).await? {
+            Ok(revision) => (revision, Renewed::Anew),
             Err(Rival { info: Some(other), .. }) if other.instance != info.instance => {
                 return Err(ClaimError::Taken { node: other.node, since: other.since });
             }
             Err(Rival { revision, .. }) => {
-                store.update(token(&info.node), body, revision).await.map_err(|e| failed("renewing the entry")(&e))?
+                let updated = store.update(token(&info.node), body, revision).await;
+                (updated.map_err(|e| failed("renewing the entry")(&e))?, Renewed::AsBefore)
             }
         };
-        Ok(())
+        self.revision = Some(revision);
+        Ok(renewed)
     }
+}
+
+/// How an entry was renewed.
+enum Renewed {
+    /// It was still there.
+    AsBefore,
+    /// It had been lost.
+    Anew,
 }
 
 /// The entry that is there already; without `info` if it can't be read.
@@ -189,35 +222,15 @@ async fn create(bus: &Bus, info: &NodeInfo) -> Result<Result<u64, Rival>, BusErr
 
 /// Whether the host that wrote `entry` answers.
 async fn alive(bus: &Bus, entry: &NodeInfo) -> Result<bool, BusError> {
-    let call = Call::within(ALIVE_TIMEOUT);
-    match bus.ask(Target::Node(&entry.node), &AskInfo {}, &call).await {
-        Ok(info) => Ok(info.instance == entry.instance),
-        Err(BusError::Nobody { .. } | BusError::Deadline { .. }) => Ok(false),
-        // Too busy to say so, but there.
-        Err(BusError::Fault(_)) => Ok(true),
-        Err(error) => Err(error),
-    }
+    Ok(owner(bus, &entry.node).await?.is_some_and(|info| info.instance.is_empty() || info.instance == entry.instance))
 }
 
-/// All hosts that are there, by name.
-///
-/// # Errors
-/// [`BusError::Disconnected`] while the link is down, [`BusError::JetStream`] when the bucket can't be read in time.
-pub async fn nodes(bus: &Bus) -> Result<Vec<NodeInfo>, BusError> {
-    bus.inner.control.check("reading the hosts")?;
-    let read = async {
-        let store = store(bus).await?;
-        let failed = failed("reading the hosts");
-        let keys: Vec<String> =
-            store.keys().await.map_err(|e| failed(&e))?.try_collect().await.map_err(|e| failed(&e))?;
-        let entries = futures::stream::iter(keys).then(|key| async { store.get(key).await });
-        let entries: Vec<_> = entries.try_collect().await.map_err(|e| failed(&e))?;
-        let mut nodes: Vec<NodeInfo> =
-            entries.into_iter().flatten().filter_map(|value| codec::decode("", &value).ok()).collect();
-        nodes.sort_by(|a, b| a.node.cmp(&b.node));
-        Ok(nodes)
-    };
-    tokio::time::timeout(READ_TIMEOUT, read)
-        .await
-        .unwrap_or_else(|_| Err(failed("reading the hosts")(&format!("not done within {} s", READ_TIMEOUT.as_secs()))))
+/// The host of this name that answers; with its name alone if it is too busy to say more.
+async fn owner(bus: &Bus, node: &str) -> Result<Option<NodeInfo>, BusError> {
+    match bus.ask(Target::Node(node), &AskInfo {}, &Call::within(ALIVE_TIMEOUT)).await {
+        Ok(info) => Ok(Some(info)),
+        Err(BusError::Nobody { .. } | BusError::Deadline { .. }) => Ok(None),
+        Err(BusError::Fault(_)) => Ok(Some(NodeInfo { node: node.to_owned(), ..NodeInfo::default() })),
+        Err(error) => Err(error),
+    }
 }

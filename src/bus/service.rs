@@ -17,7 +17,7 @@ use super::Bus;
 use super::error::BusError;
 use super::link::Link;
 use super::message::fault::Fault;
-use super::message::node::Offer;
+use super::message::node::{Offer, Privacy};
 use super::message::{Ask, Replies};
 use super::sink::Sink;
 use super::subject::{self, Capability, Target};
@@ -49,7 +49,8 @@ impl ServiceSpec {
             models: self.models.clone(),
             engine: self.engine.clone(),
             slots: self.slots,
-            in_flight: 0,
+            warm: self.models.clone(),
+            ..Offer::default()
         }
     }
 }
@@ -63,6 +64,8 @@ pub struct Incoming<A: Ask> {
     pub replies: Sink<A::Reply>,
     /// The turn that it belongs to, if the caller says so.
     pub turn: Option<Ulid>,
+    /// How far it may travel.
+    pub privacy: Privacy,
     /// When the caller stops waiting.
     pub until: Instant,
     /// Fires when the caller is gone, the deadline has passed, everything is to stop, or the handler has ended. The
@@ -97,6 +100,12 @@ impl Load {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.0.in_flight()
+    }
+
+    /// The usual time of a request, in ms; 0 before the first.
+    #[must_use]
+    pub fn usual_ms(&self) -> u64 {
+        self.0.usual_ms()
     }
 
     fn stats(&self, slots: usize) -> serde_json::Value {

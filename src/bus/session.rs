@@ -61,8 +61,18 @@ impl SessionLog {
 
     /// Takes an event down. Waits only when very many wait already.
     pub async fn append(&self, session: &str, turn: Option<Ulid>, what: What) {
+        self.push(Ulid::generate().to_string(), session, turn, what).await;
+    }
+
+    /// Takes down what a turn has one of, such as its utterance: when another host takes the turn up and tells it again,
+    /// the server sees that it has it already.
+    pub async fn append_once(&self, session: &str, turn: Ulid, what: What) {
+        self.push(format!("{turn}-{}", what.kind()), session, Some(turn), what).await;
+    }
+
+    async fn push(&self, id: String, session: &str, turn: Option<Ulid>, what: What) {
         let event = SessionEvent {
-            id: Ulid::generate().to_string(),
+            id,
             session: session.to_owned(),
             turn: turn.map(|turn| turn.to_string()),
             at: now(),

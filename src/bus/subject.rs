@@ -118,6 +118,14 @@ pub mod pattern {
     pub const UP: &str = "event.{node}.up";
     /// A host goes.
     pub const DOWN: &str = "event.{node}.down";
+    /// A host offers something else than before.
+    pub const CHANGED: &str = "event.{node}.changed";
+    /// A host is gone without a word.
+    pub const LOST: &str = "event.{node}.lost";
+    /// A host that was lost to the others is there again.
+    pub const BACK: &str = "event.{node}.back";
+    /// A host has chosen another for a request.
+    pub const ROUTED: &str = "event.{node}.routed";
     /// Something went wrong that no caller hears of.
     pub const FAULT: &str = "event.{node}.fault";
     /// A host's entry in the bucket NODES, as the bucket's stream has it.
@@ -213,6 +221,12 @@ pub fn name(token: &str) -> Option<String> {
 #[must_use]
 pub fn cancel(capability: Capability, request: &str) -> String {
     format!("{capability}.cancel.{request}")
+}
+
+/// Where the services of a capability say that they are there, as in the NATS service API.
+#[must_use]
+pub fn ping(capability: &str) -> String {
+    format!("$SRV.PING.{}", token(capability))
 }
 
 /// Commands to a listener.

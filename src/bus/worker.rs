@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use ulid::Ulid;
 use super::codec::{self, Format, header};
 use super::link::Link;
 use super::message::fault::{Fault, FaultCode};
+use super::message::node::Privacy;
 use super::message::{Ask, Message, Replies};
 use super::service::{Incoming, ServiceSpec};
 use super::sink::{Sink, Wanted};
@@ -32,6 +34,10 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
 const LATE_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Cancels that came before their request are remembered, this many: the two cross in a host's own queues.
 const EARLY_CANCELS: usize = 64;
+/// About so many requests make the usual time.
+const USUAL_OVER: u64 = 8;
+/// Why this host answers a request that names none.
+const BY_QUEUE: &str = "anyone of the queue group";
 /// The most characters of an error's text that a header carries.
 const MAX_ERROR_CHARS: usize = 2_000;
 
@@ -45,6 +51,8 @@ pub(super) struct Worker {
     spec: ServiceSpec,
     pub(super) slots: Arc<Slots>,
     running: Mutex<Requests>,
+    /// The usual time of a request, in ms, to which the latest count most; 0 before the first.
+    usual_ms: AtomicU64,
     /// Requests being worked on, and whatever hands them out.
     pub(super) tasks: TaskTracker,
 }
@@ -61,7 +69,7 @@ impl Worker {
     pub(super) fn new(bus: &Bus, link: &Link, spec: ServiceSpec) -> Self {
         let (slots, running, tasks) = (Slots::new(spec.slots), Mutex::default(), TaskTracker::new());
         let node = HeaderValue::from(codec::one_line(bus.node()));
-        Self { bus: bus.clone(), node, link: link.clone(), spec, slots, running, tasks }
+        Self { bus: bus.clone(), node, link: link.clone(), spec, slots, running, usual_ms: AtomicU64::new(0), tasks }
     }
 
     pub(super) fn bus(&self) -> &Bus {
@@ -71,6 +79,20 @@ impl Worker {
     /// Requests being worked on.
     pub(super) fn in_flight(&self) -> usize {
         self.slots.in_flight()
+    }
+
+    /// The usual time of a request, in ms; 0 before the first.
+    pub(super) fn usual_ms(&self) -> u64 {
+        self.usual_ms.load(Ordering::Relaxed)
+    }
+
+    /// Takes the time of an answered request into the usual one, as an exponential moving average.
+    fn took(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+        // Two that end at once may lose one of them: it is an average.
+        let usual = self.usual_ms();
+        let next = if usual == 0 { ms } else { (usual * (USUAL_OVER - 1) + ms).div_ceil(USUAL_OVER) };
+        self.usual_ms.store(next, Ordering::Relaxed);
     }
 
     fn requests(&self) -> MutexGuard<'_, Requests> {
@@ -134,7 +156,10 @@ impl Worker {
             }
         };
         match &result {
-            Ok(_) => tracing::debug!(ms = arrived.elapsed().as_millis(), "answered"),
+            Ok(_) => {
+                self.took(arrived.elapsed());
+                tracing::debug!(ms = arrived.elapsed().as_millis(), "answered");
+            }
             Err(fault) => {
                 tracing::debug!(ms = arrived.elapsed().as_millis(), code = ?fault.code, %fault, "not answered")
             }
@@ -176,6 +201,7 @@ impl Worker {
             request: asked,
             replies: replies.clone(),
             turn,
+            privacy: Privacy::of(codec::text(headers, header::PRIVACY)),
             until: Instant::now() + time,
             cancel: cancel.clone(),
         };
@@ -197,8 +223,7 @@ impl Worker {
                 return Err(Fault::new(FaultCode::Deadline, text));
             }
         };
-        let mut out = HeaderMap::new();
-        codec::set(&mut out, header::NODE, self.node.clone());
+        let mut out = self.signed(request);
         if streaming {
             replies.send(&reply).await?;
             codec::set(&mut out, header::STATUS, status::END);
@@ -213,6 +238,15 @@ impl Worker {
         self.link.check_size(&format!("the answer of {}", A::VERB), body.len()).map_err(|e| e.to_fault())?;
         codec::set(&mut out, header::CONTENT_TYPE, kind);
         Ok((body, out))
+    }
+
+    /// Who answers, and why this host.
+    fn signed(&self, request: &Request) -> HeaderMap {
+        let route = codec::text(request.message.headers.as_ref(), header::ROUTE);
+        let mut headers = HeaderMap::new();
+        codec::set(&mut headers, header::NODE, self.node.clone());
+        codec::set(&mut headers, header::ROUTE, if route.is_empty() { BY_QUEUE } else { route });
+        headers
     }
 
     async fn finish(&self, request: &Request, result: Result<(Bytes, HeaderMap), Fault>) {
@@ -233,9 +267,7 @@ impl Worker {
             Err(fault) => {
                 let status = codec::one_line(&fault.message).chars().take(MAX_ERROR_CHARS).collect();
                 let error = ServiceError { status, code: fault.code.number() };
-                let mut headers = HeaderMap::new();
-                codec::set(&mut headers, header::NODE, self.node.clone());
-                request.respond_with_headers(Err(error), headers).await
+                request.respond_with_headers(Err(error), self.signed(request)).await
             }
         };
         if let Err(error) = sent {

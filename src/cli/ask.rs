@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use ulid::Ulid;
+
 use super::{Globals, client, print};
 use crate::bus::Call;
 use crate::bus::message::agent::{Run, RunEvent};
-use crate::bus::subject::Target;
+use crate::bus::subject::Capability;
+use crate::fabric;
 
 /// Ask the agent: a command or a question, answered as it is written
 #[derive(Debug, clap::Args)]
@@ -29,13 +32,32 @@ pub struct AskArgs {
 /// # Errors
 /// No host answers, or the answer fails.
 pub async fn run(args: AskArgs, globals: &Globals) -> anyhow::Result<()> {
-    let (bus, _) = client::connect(globals).await?;
-    let request = Run { text: args.text.join(" "), session: args.session, turn: None, stream: true, heard: None };
+    let (fabric, _) = client::fabric(globals).await?;
+    let request = Run {
+        text: args.text.join(" "),
+        session: args.session,
+        turn: None,
+        stream: true,
+        heard: None,
+        said: String::new(),
+    };
     let call = Call::within(Duration::from_secs(args.timeout_s));
-    let mut events = bus.open(Target::Any, &request, &call).await?;
+    let mut request = Run { turn: Some(Ulid::generate().to_string()), ..request };
+    let mut events = fabric.open(&fabric::need(Capability::Agent), request.clone(), &call).await?;
     let mut said_something = false;
     while let Some(event) = events.next().await {
-        let event = event?;
+        let event = match event {
+            Ok(event) => event,
+            // Another host takes the turn up where this one left it.
+            Err(error) if events.go_on(&error, request.clone()) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        match &event {
+            // The rest of the answer belongs to the session that was begun.
+            RunEvent::Started { session, .. } => request.session = Some(session.clone()),
+            RunEvent::Text { text } => request.said.push_str(text),
+            _ => {}
+        }
         if args.json {
             print::json(&event)?;
             continue;

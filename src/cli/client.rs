@@ -5,6 +5,16 @@ use anyhow::Context as _;
 use super::Globals;
 use crate::bus::{Bus, embedded};
 use crate::config::Config;
+use crate::fabric::Fabric;
+
+/// The same, with the way to whoever can.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn fabric(globals: &Globals) -> anyhow::Result<(Fabric, Config)> {
+    let (bus, config) = connect(globals).await?;
+    Ok((Fabric::start(&bus, &config.node_name(), &config), config))
+}
 
 /// Connects to the bus of the settings, once: a person waits.
 ///

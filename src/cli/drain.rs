@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{Globals, client, print};
 use crate::bus::message::node::{AskInfo, Drain, NodeInfo, Offer};
 use crate::bus::subject::{Target, event_of_all};
-use crate::bus::{Bus, BusError, Call, registry};
+use crate::bus::{Bus, BusError, Call, roster};
 
 /// How long a host may take to say that it drains.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,12 +87,12 @@ pub async fn run(args: DrainArgs, globals: &Globals) -> anyhow::Result<()> {
 
 /// Whether the host is still listed.
 async fn is_there(bus: &Bus, node: &str) -> bool {
-    registry::nodes(bus).await.is_ok_and(|nodes| nodes.iter().any(|info| info.node == node))
+    roster::nodes(bus).await.is_ok_and(|nodes| nodes.iter().any(|info| info.node == node))
 }
 
 /// The host to drain.
 async fn find(bus: &Bus, asked: Option<String>, own: &str) -> anyhow::Result<String> {
-    let nodes = registry::nodes(bus).await?;
+    let nodes = roster::nodes(bus).await?;
     let there = |name: &str| nodes.iter().any(|info| info.node == name);
     let names = nodes.iter().map(|info| info.node.as_str()).collect::<Vec<_>>().join(", ");
     match (asked, nodes.as_slice()) {

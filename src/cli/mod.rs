@@ -12,6 +12,7 @@ pub mod models;
 pub mod nodes;
 pub mod play;
 pub mod print;
+pub mod route;
 pub mod run;
 pub mod say;
 pub mod transcribe;
@@ -54,6 +55,7 @@ enum Command {
     Transcribe(transcribe::TranscribeArgs),
     Jobs(jobs::JobsArgs),
     Nodes(nodes::NodesArgs),
+    Route(route::RouteArgs),
     Watch(watch::WatchArgs),
     Drain(drain::DrainArgs),
     Models(models::ModelsArgs),
@@ -77,6 +79,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Transcribe(args) => transcribe::run(args, globals).await,
         Command::Jobs(args) => jobs::run(args, globals).await,
         Command::Nodes(args) => nodes::run(args, globals).await,
+        Command::Route(args) => route::run(args, globals).await,
         Command::Watch(args) => watch::run(args, globals).await,
         Command::Drain(args) => drain::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
@@ -119,6 +122,7 @@ impl Exit {
             Some(BusError::Connect { .. } | BusError::Disconnected { .. } | BusError::Nobody { .. }) => Self::Nobody,
             Some(BusError::Deadline { .. }) => Self::Deadline,
             Some(BusError::Fault(fault)) if fault.code == FaultCode::Deadline => Self::Deadline,
+            Some(BusError::Fault(fault)) if fault.code == FaultCode::NotFound => Self::Nobody,
             _ => Self::Failed,
         }
     }

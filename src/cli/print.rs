@@ -64,13 +64,19 @@ pub fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
 /// # Errors
 /// As [`lines`].
 pub fn table<const N: usize>(header: &[&str; N], rows: impl IntoIterator<Item = [String; N]>) -> anyhow::Result<()> {
+    text(&rendered(header, rows))
+}
+
+/// A table as text.
+#[must_use]
+pub fn rendered<const N: usize>(header: &[&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header.iter().map(|name| name.to_uppercase()));
     for row in rows {
         table.add_row(row);
     }
-    lines(&[table.trim_fmt()])
+    table.trim_fmt() + "\n"
 }
 
 fn quiet(written: io::Result<()>) -> anyhow::Result<()> {

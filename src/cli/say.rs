@@ -6,10 +6,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::{Globals, client, print};
+use crate::bus::Call;
 use crate::bus::message::tts::{Request, Say};
 use crate::bus::message::voice::Control;
-use crate::bus::subject::Target;
-use crate::bus::{Bus, Call};
+use crate::bus::subject::Capability;
+use crate::fabric::{self, Fabric};
+use crate::router::Need;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// The largest WAV that is fetched when it does not fit into a message.
@@ -43,27 +45,28 @@ pub struct SayArgs {
 /// # Errors
 /// No host answers, or it can't speak.
 pub async fn run(args: SayArgs, globals: &Globals) -> anyhow::Result<()> {
-    let (bus, config) = client::connect(globals).await?;
+    let (fabric, config) = client::fabric(globals).await?;
     let text = args.text.join(" ");
     if let Some(output) = args.output {
-        return write(&bus, Say { text, voice: args.voice, speed: args.speed }, &output).await;
+        return write(&fabric, Say { text, voice: args.voice, speed: args.speed }, &output).await;
     }
     let node = args.node.unwrap_or_else(|| config.node_name());
     let listener = args.listener.or_else(|| config.voice.listeners.first().map(|listener| listener.name.clone()));
     let listener =
         listener.context("no listener is set up: name one with --listener, or write a file with --output")?;
-    let state = bus.control(&node, &listener, &Control::Say { text }, &Call::within(TIMEOUT)).await?;
+    let state = fabric.bus().control(&node, &listener, &Control::Say { text }, &Call::within(TIMEOUT)).await?;
     if !state.audio {
         anyhow::bail!("{node} has no JACK at the moment, so nothing sounds; `sidetone doctor` there says why");
     }
     Ok(())
 }
 
-async fn write(bus: &Bus, say: Say, output: &PathBuf) -> anyhow::Result<()> {
-    let speech = bus.ask(Target::Any, &Request(say), &Call::within(TIMEOUT)).await?;
+async fn write(fabric: &Fabric, say: Say, output: &PathBuf) -> anyhow::Result<()> {
+    let need = Need { voice: say.voice.clone().unwrap_or_default(), ..fabric::need(Capability::Tts) };
+    let speech = fabric.ask(&need, &Request(say), &Call::within(TIMEOUT)).await?;
     let wav = match (speech.wav, speech.clip) {
         (Some(wav), _) => wav.0,
-        (None, Some(clip)) => bus.get_clip(&clip, MAX_WAV_BYTES).await?,
+        (None, Some(clip)) => fabric.bus().get_clip(&clip, MAX_WAV_BYTES).await?,
         (None, None) => anyhow::bail!("the answer holds no WAV"),
     };
     if output.as_os_str() == "-" {

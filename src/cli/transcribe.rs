@@ -15,9 +15,11 @@ use super::{Globals, client, print};
 use crate::audio::{ClipError, Piece, VAD_RATE_HZ};
 use crate::bus::message::fault::FaultCode;
 use crate::bus::message::stt::{Request, Segment, Transcript};
-use crate::bus::subject::Target;
-use crate::bus::{Bus, BusError, Call};
+use crate::bus::subject::{Capability, Target};
+use crate::bus::{BusError, Call};
+use crate::fabric::{self, Fabric};
 use crate::home::Home;
+use crate::router::Need;
 use crate::sound::to_wire;
 pub use batch::nobody;
 use recording::Recording;
@@ -59,11 +61,11 @@ pub struct TranscribeArgs {
 }
 
 impl TranscribeArgs {
-    fn target(&self) -> Target<'_> {
-        match (&self.node, &self.model) {
-            (Some(node), _) => Target::Node(node),
-            (None, Some(model)) => Target::Model(model),
-            (None, None) => Target::Any,
+    fn need(&self) -> Need {
+        Need {
+            model: self.model.clone().unwrap_or_default(),
+            language: self.language.clone().unwrap_or_default(),
+            ..fabric::need(Capability::Stt)
         }
     }
 }
@@ -87,19 +89,20 @@ struct Document {
 /// # Errors
 /// The bus can't be reached, nobody there transcribes, or a file can't be read.
 pub async fn run(args: TranscribeArgs, globals: &Globals) -> anyhow::Result<()> {
-    let (bus, _) = client::connect(globals).await?;
     if args.batch {
-        return batch::submit(&bus, &args).await;
+        let (bus, config) = client::connect(globals).await?;
+        return batch::submit(&bus, &config, &args).await;
     }
+    let (fabric, _) = client::fabric(globals).await?;
     let (home, many, mut failed) = (globals.home(), args.files.len() > 1, 0);
     for file in &args.files {
         if many && !args.json {
             print::lines(&[format!("==> {} <==", file.display())])?;
         }
         let done = if args.live {
-            live::transcribe(&bus, &args, file).await
+            live::transcribe(&fabric, &args, file).await
         } else {
-            transcribe(&bus, &args, file, &home).await
+            transcribe(&fabric, &args, file, &home).await
         };
         match done.map_err(|error| named(error, file)) {
             Err(error) if many && is_of_the_file(&error) => {
@@ -130,7 +133,7 @@ fn is_of_the_file(error: &anyhow::Error) -> bool {
     }
 }
 
-async fn transcribe(bus: &Bus, args: &TranscribeArgs, file: &Path, home: &Home) -> anyhow::Result<()> {
+async fn transcribe(fabric: &Fabric, args: &TranscribeArgs, file: &Path, home: &Home) -> anyhow::Result<()> {
     let mut recording = Recording::open(file, home).await?;
     let progress = Progress::new(recording.expected_ms);
     let mut document = Document {
@@ -144,7 +147,7 @@ async fn transcribe(bus: &Bus, args: &TranscribeArgs, file: &Path, home: &Home) 
     };
     let mut heard_before = false;
     while let Some(piece) = recording.next().await {
-        let transcript = ask(bus, args, &piece, heard_before).await?;
+        let transcript = ask(fabric, args, &piece, heard_before).await?;
         heard_before = true;
         progress.at(piece.end_ms());
         if !args.json && !transcript.text.is_empty() {
@@ -190,25 +193,36 @@ impl Document {
 
 /// Has a piece transcribed; tries again for a while when that can help. That nobody is there to do it is told at once,
 /// unless somebody was `heard_before`: then the host may be restarting.
-async fn ask(bus: &Bus, args: &TranscribeArgs, piece: &Piece, heard_before: bool) -> Result<Transcript, BusError> {
+async fn ask(
+    fabric: &Fabric,
+    args: &TranscribeArgs,
+    piece: &Piece,
+    heard_before: bool,
+) -> Result<Transcript, BusError> {
     let request = Request {
         pcm: Some(to_wire(&piece.samples, VAD_RATE_HZ)),
         language: args.language.clone(),
         model: args.model.clone(),
         ..Request::default()
     };
-    let target = args.target();
+    let need = args.need();
     let call = Call::within(PIECE_TIMEOUT);
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(200))
         .with_max_delay(Duration::from_secs(3))
         .with_total_delay(Some(PATIENCE))
         .without_max_times();
-    (|| bus.ask(target, &request, &call))
-        .retry(backoff)
+    let ask = || async {
+        match &args.node {
+            Some(node) => fabric.bus().ask(Target::Node(node), &request, &call).await,
+            None => fabric.ask(&need, &request, &call).await,
+        }
+    };
+    ask.retry(backoff)
         .when(|error| match error {
             BusError::Disconnected { .. } => true,
             BusError::Nobody { .. } => heard_before,
+            BusError::Fault(fault) if fault.code == FaultCode::NotFound => heard_before,
             BusError::Fault(fault) => matches!(fault.code, FaultCode::Busy | FaultCode::Unavailable),
             _ => false,
         })

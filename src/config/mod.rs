@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::router::{Policy, Privacy};
+
 pub use load::{ConfigError, files};
 
 /// `config/default.toml`, for people to start from.
@@ -34,6 +36,8 @@ pub struct Config {
     pub llm: LlmConfig,
     /// Role `agent`.
     pub agent: AgentConfig,
+    /// Which host is asked, by capability.
+    pub route: BTreeMap<String, Policy>,
 }
 
 /// The host itself.
@@ -44,6 +48,10 @@ pub struct NodeConfig {
     pub name: String,
     /// What it does.
     pub roles: Vec<String>,
+    /// What it has, beside what is found (`gpu`, `high_mem`, `low_power`); `-gpu` takes back what was found.
+    pub tags: Vec<String>,
+    /// How far what is said here may travel: `host`, `lan` (no provider outside) or `any`.
+    pub privacy: Privacy,
     /// How long it may take to finish its work when it is told to stop.
     pub drain_timeout_ms: u64,
 }
@@ -51,7 +59,7 @@ pub struct NodeConfig {
 impl Default for NodeConfig {
     fn default() -> Self {
         let roles = ["voice", "stt", "tts", "llm", "agent"].map(str::to_owned).to_vec();
-        Self { name: String::new(), roles, drain_timeout_ms: 10_000 }
+        Self { name: String::new(), roles, tags: Vec::new(), privacy: Privacy::Any, drain_timeout_ms: 10_000 }
     }
 }
 
@@ -65,11 +73,13 @@ pub struct BusConfig {
     pub port: u16,
     /// How long to try to reach the server at start.
     pub connect_timeout_ms: u64,
+    /// The hosts there are, by name; empty: those in the bucket NODES, which needs JetStream.
+    pub hosts: Vec<String>,
 }
 
 impl Default for BusConfig {
     fn default() -> Self {
-        Self { url: "embedded".to_owned(), port: 4222, connect_timeout_ms: 30_000 }
+        Self { url: "embedded".to_owned(), port: 4222, connect_timeout_ms: 30_000, hosts: Vec::new() }
     }
 }
 
@@ -286,6 +296,8 @@ pub struct LlmConfig {
     pub first_token_timeout_ms: u64,
     /// How long the model may pause between two pieces of text.
     pub token_timeout_ms: u64,
+    /// What models are good for, such as `planner`: the names that requests for a class are answered with.
+    pub classes: BTreeMap<String, Vec<String>>,
     /// Answers at once.
     pub slots: usize,
 }
@@ -303,6 +315,7 @@ impl Default for LlmConfig {
             connect_timeout_ms: 2_000,
             first_token_timeout_ms: 60_000,
             token_timeout_ms: 15_000,
+            classes: BTreeMap::new(),
             slots: 2,
         }
     }

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
+use url::Host;
 
 use super::{Role, RoleContext, RoleError, millis};
 use crate::bus::message::fault::Fault;
 use crate::bus::message::llm::{Answer, Chat, Done, ListModels, Models, Role as Speaker};
+use crate::bus::message::node::{Offer, Privacy};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
 use crate::config::LlmConfig;
@@ -39,10 +41,11 @@ impl Role for Llm {
             models: model.models().await?,
             slots: config.slots,
         };
-        let offer = service.offer();
+        let cloud = is_outside(&config.engine, &config.url);
+        let offer = Offer { classes: config.classes.clone(), cloud, ..service.offer() };
         let server = context.bus.service(service).await?;
         let lister = Arc::clone(&model);
-        server.serve(move |incoming: Incoming<Chat>| chat(Arc::clone(&model), incoming)).await?;
+        server.serve(move |incoming: Incoming<Chat>| chat(Arc::clone(&model), cloud, incoming)).await?;
         server.serve(move |_: Incoming<ListModels>| list(Arc::clone(&lister))).await?;
         server.ready().await?;
         context.up(offer, Some(server.load()));
@@ -92,7 +95,27 @@ async fn list(model: Arc<dyn ChatModel>) -> Result<Models, Fault> {
     Ok(Models { models, default: model.default_model().to_owned(), provider: model.provider().to_owned() })
 }
 
-async fn chat(model: Arc<dyn ChatModel>, incoming: Incoming<Chat>) -> Result<Answer, Fault> {
+/// Whether requests leave the LAN: an address that is no name of a local network, or none where a provider has one.
+fn is_outside(engine: &str, url: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(url) else { return engine == "openai" };
+    match url.host() {
+        Some(Host::Ipv4(ip)) => !(ip.is_loopback() || ip.is_private() || ip.is_link_local()),
+        Some(Host::Ipv6(ip)) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
+        Some(Host::Domain(name)) => {
+            name.contains('.') && ![".local", ".lan", ".home.arpa", ".internal"].iter().any(|end| name.ends_with(end))
+        }
+        None => true,
+    }
+}
+
+async fn chat(model: Arc<dyn ChatModel>, cloud: bool, incoming: Incoming<Chat>) -> Result<Answer, Fault> {
+    if cloud && incoming.privacy != Privacy::Any {
+        return Err(Fault::invalid(format!(
+            "the request may not leave the {}, and {} answers from outside: ask another host, or with Privacy: any",
+            incoming.privacy.token(),
+            model.provider()
+        )));
+    }
     let Incoming { request, replies, .. } = incoming;
     if request.messages.iter().all(|message| message.content.trim().is_empty()) {
         return Err(Fault::invalid(
@@ -144,5 +167,26 @@ fn engine_request(chat: Chat) -> ChatRequest {
         temperature: chat.temperature,
         max_tokens: chat.max_tokens,
         format: chat.format,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_tells_whether_requests_leave_the_lan() {
+        for (engine, url, outside) in [
+            ("openai", "", true),
+            ("ollama", "", false),
+            ("openai", "http://127.0.0.1:8080/v1", false),
+            ("openai", "http://[fd00::1]:8080", false),
+            ("openai", "http://rack.local/v1", false),
+            ("openai", "http://rack:8000", false),
+            ("openai", "https://api.example.com/v1", true),
+            ("ollama", "http://203.0.113.9:11434", true),
+        ] {
+            assert_eq!(is_outside(engine, url), outside, "{engine} {url}");
+        }
     }
 }

@@ -23,6 +23,7 @@ use crate::bus::session::SessionLog;
 use crate::bus::{Bus, BusError};
 use crate::config::Config;
 use crate::engine::EngineError;
+use crate::fabric::Fabric;
 use crate::home::Home;
 use crate::models::ModelError;
 use pool::Pool;
@@ -76,8 +77,10 @@ pub fn find(names: &[String]) -> Result<Vec<&'static RoleRow>, String> {
 /// What a role works with.
 #[derive(Clone)]
 pub struct RoleContext {
-    /// The way to all other roles.
+    /// Where this host is heard and serves.
     pub bus: Bus,
+    /// The way to whoever can.
+    pub fabric: Fabric,
     /// The host's settings.
     pub config: Arc<Config>,
     /// The host's files.
@@ -155,8 +158,10 @@ impl Offers {
     /// What is on offer, with its load.
     #[must_use]
     pub fn now(&self) -> Vec<Offer> {
-        let offer =
-            |(offer, load): &Offered| Offer { in_flight: load.as_ref().map_or(0, Load::in_flight), ..offer.clone() };
+        let offer = |(offer, load): &Offered| match load {
+            Some(load) => Offer { in_flight: load.in_flight(), usual_ms: load.usual_ms(), ..offer.clone() },
+            None => offer.clone(),
+        };
         self.0.borrow().iter().map(offer).collect()
     }
 }

@@ -14,6 +14,7 @@ use crate::audio::wav_bytes;
 use crate::bus::Bus;
 use crate::bus::message::Blob;
 use crate::bus::message::fault::{Fault, FaultCode};
+use crate::bus::message::node::Offer;
 use crate::bus::message::tts::{Chunk, Request, Say, Speech, Spoken, Stream};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
@@ -53,7 +54,7 @@ impl Role for Tts {
             models: voices.iter().map(|voice| voice.voice().to_owned()).collect(),
             slots: config.slots,
         };
-        let offer = spec.offer();
+        let offer = Offer { languages: languages(&spec.models), ..spec.offer() };
         let server = context.bus.service(spec).await?;
         let worker = Worker { bus: context.bus.clone(), voices: voices.into(), max_text_chars: config.max_text_chars };
         let streams = worker.clone();
@@ -174,6 +175,19 @@ fn sentences(text: &str) -> Vec<String> {
     let mut pieces = splitter.push(text);
     pieces.extend(splitter.finish());
     pieces.iter().map(|piece| filter.speakable(piece)).filter(|piece| !piece.is_empty()).collect()
+}
+
+/// The languages of voices, of which a name begins with its own: `en_US-joe-medium` speaks `en-US`.
+fn languages(voices: &[String]) -> Vec<String> {
+    let tag = |voice: &String| {
+        let (language, region) = voice.split('-').next()?.split_once('_')?;
+        let is_tag = |part: &str| (2..=3).contains(&part.len()) && part.chars().all(|c| c.is_ascii_alphabetic());
+        (is_tag(language) && is_tag(region)).then(|| format!("{}-{}", language.to_lowercase(), region.to_uppercase()))
+    };
+    let mut languages: Vec<String> = voices.iter().filter_map(tag).collect();
+    languages.sort();
+    languages.dedup();
+    languages
 }
 
 fn audio_ms(frames: usize, rate_hz: u32) -> u64 {

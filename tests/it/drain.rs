@@ -7,7 +7,7 @@ use sidetone::bus::message::Message as _;
 use sidetone::bus::message::fault::FaultCode;
 use sidetone::bus::message::llm::{Chat, ChatMessage, Role};
 use sidetone::bus::subject::Target;
-use sidetone::bus::{BusError, Call, registry};
+use sidetone::bus::{BusError, Call, roster};
 
 use crate::support::host::{FAKES, HostSpec};
 use crate::support::nats::{eventually, program, within};
@@ -44,7 +44,7 @@ async fn a_host_that_is_drained_over_the_bus_finishes_its_work_and_ends() {
     within(answer.next()).await.unwrap().unwrap();
     let drain = tokio::spawn(finish(base.cli(&["drain", "--node", "rack"])));
     eventually(|| async {
-        let nodes = registry::nodes(bus).await.unwrap();
+        let nodes = roster::nodes(bus).await.unwrap();
         nodes.iter().any(|info| info.node == "rack" && info.draining).then_some(())
     })
     .await;
@@ -65,7 +65,7 @@ async fn a_host_that_is_drained_over_the_bus_finishes_its_work_and_ends() {
     assert!(lines.starts_with("rack takes no new work; under way: 1 llm\n"), "{lines}");
     assert!(lines.ends_with("rack is down\n"), "{lines}");
     assert_eq!(rack.ended().code(), Some(0));
-    let left = registry::nodes(bus).await.unwrap();
+    let left = roster::nodes(bus).await.unwrap();
     assert_eq!(left.iter().map(|info| info.node.as_str()).collect::<Vec<_>>(), ["base"]);
 
     // The only one, with the bus in it.

@@ -140,7 +140,7 @@ async fn a_name_is_one_hosts_and_is_free_when_that_is_dead() {
     // Its embedded server dies with it, and its store stays. The entry in NODES does not stand in the way.
     host.end(libc::SIGKILL);
     host.restart().await;
-    let nodes = sidetone::bus::registry::nodes(host.bus()).await.unwrap();
+    let nodes = sidetone::bus::roster::nodes(host.bus()).await.unwrap();
     assert_eq!(nodes.iter().map(|node| node.node.as_str()).collect::<Vec<_>>(), ["stage"]);
 }
 

@@ -29,6 +29,9 @@ pub struct Run {
     /// Where it was heard; absent: it was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard: Option<Heard>,
+    /// What of the answer another host has given before it broke off; the answer goes on from there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub said: String,
 }
 
 /// Where and how a turn was heard.
@@ -52,6 +55,7 @@ impl Message for Run {
             turn: Some("01KB3Z7DC1V5W2J0Q8H6F4D2B0".to_owned()),
             stream: true,
             heard: Some(Heard { node: "studio".to_owned(), listener: "main".to_owned(), audio_ms: 1_240 }),
+            said: String::new(),
         }
     }
 }

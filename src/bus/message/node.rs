@@ -1,5 +1,7 @@
 //! Hosts: who is there, and what they offer.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -38,9 +40,65 @@ pub struct NodeInfo {
     pub since: String,
     /// What it offers.
     pub offers: Vec<Offer>,
+    /// Its hostname.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hostname: String,
+    /// Its addresses in the network, loopback left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    /// What it has: `gpu`, `high_mem`, `low_power`, the user's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// How far what is said on it may travel.
+    #[serde(default)]
+    pub privacy: Privacy,
     /// Takes no new work and will end.
     #[serde(default)]
     pub draining: bool,
+}
+
+impl NodeInfo {
+    /// Whether it is the same host with the same offers, whatever it is working on.
+    #[must_use]
+    pub fn has_shape_of(&self, other: &Self) -> bool {
+        let idle = |info: &Self| Self { offers: info.offers.iter().map(Offer::idle).collect(), ..info.clone() };
+        idle(self) == idle(other)
+    }
+}
+
+/// How far words and sound may travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Privacy {
+    /// They stay on the host.
+    Host,
+    /// They stay in the LAN: no provider outside sees them.
+    Lan,
+    /// Anywhere.
+    #[default]
+    Any,
+}
+
+impl Privacy {
+    /// As it stands in the header `Privacy`.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Lan => "lan",
+            Self::Any => "any",
+        }
+    }
+
+    /// From the header; what is unknown is taken for the strictest.
+    #[must_use]
+    pub fn of(token: &str) -> Self {
+        match token {
+            "" | "any" => Self::Any,
+            "lan" => Self::Lan,
+            _ => Self::Host,
+        }
+    }
 }
 
 /// What a role of a host offers.
@@ -60,6 +118,32 @@ pub struct Offer {
     /// How many it works on now.
     #[serde(default)]
     pub in_flight: usize,
+    /// How many wait for a slot.
+    #[serde(default)]
+    pub queued: usize,
+    /// The usual time of a request, in ms; 0 before the first.
+    #[serde(default)]
+    pub usual_ms: u64,
+    /// Those of the models that are loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warm: Vec<String>,
+    /// What models are good for: `planner`, `chat`, …
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub classes: BTreeMap<String, Vec<String>>,
+    /// Languages; none: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub languages: Vec<String>,
+    /// Whether a provider outside the LAN does the work.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cloud: bool,
+}
+
+impl Offer {
+    /// The same without its load.
+    #[must_use]
+    pub fn idle(&self) -> Self {
+        Self { in_flight: 0, queued: 0, usual_ms: 0, ..self.clone() }
+    }
 }
 
 impl Message for NodeInfo {
@@ -77,8 +161,50 @@ impl Message for NodeInfo {
                 engine: "whisper".to_owned(),
                 slots: 2,
                 in_flight: 1,
+                usual_ms: 420,
+                warm: vec!["whisper-tiny.en".to_owned()],
+                languages: vec!["en".to_owned()],
+                ..Offer::default()
             }],
+            hostname: "studio".to_owned(),
+            addresses: vec!["192.168.1.20".to_owned()],
+            tags: vec!["gpu".to_owned()],
+            privacy: Privacy::Any,
             draining: false,
+        }
+    }
+}
+
+/// A request was sent to a host; or it was, and is sent to another.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Routed {
+    /// The capability that was asked for.
+    pub capability: String,
+    /// The host that is asked; empty: anyone of the queue group.
+    pub host: String,
+    /// Why it.
+    pub reason: String,
+    /// The turn that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<String>,
+    /// Which try it is, from 1.
+    pub attempt: u32,
+    /// Why the try before failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+impl Message for Routed {
+    const SCHEMA: &'static str = "node.routed/1";
+
+    fn example() -> Self {
+        Self {
+            capability: "stt".to_owned(),
+            host: "studio".to_owned(),
+            reason: "lan, warm whisper-tiny.en, 0 of 2 busy".to_owned(),
+            turn: Some("01KB3Z7DC1V5W2J0Q8H6F4D2B0".to_owned()),
+            attempt: 2,
+            after: Some("nobody offers stt.request.n.den".to_owned()),
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::program::{output, version};
 use super::{Case, Row};
-use crate::bus::{Bus, ServerFacts, embedded, registry};
+use crate::bus::{Bus, ServerFacts, embedded, roster};
 
 /// The oldest server that will do.
 const OLDEST: (u32, u32) = (2, 12);
@@ -68,7 +68,7 @@ async fn running(case: &Case, url: &str, todo: &str) -> Vec<Row> {
     if !facts.jetstream {
         return rows;
     }
-    rows.push(match timeout(NODES_TIMEOUT, registry::nodes(&bus)).await {
+    rows.push(match timeout(NODES_TIMEOUT, roster::nodes(&bus)).await {
         Ok(Ok(nodes)) if nodes.is_empty() => Row::ok("hosts", "none is up: `sidetone run` starts one"),
         Ok(Ok(nodes)) => {
             let own = case.config.node_name();

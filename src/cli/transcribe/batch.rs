@@ -12,8 +12,10 @@ use crate::bus::jobs::Jobs;
 use crate::bus::message::node::NodeInfo;
 use crate::bus::message::stt::Request;
 use crate::bus::subject::{Capability, Target};
-use crate::bus::{Bus, registry};
+use crate::bus::{Bus, roster};
 use crate::cli::print;
+use crate::config::Config;
+use crate::router::Privacy;
 
 /// The largest file that hosts fetch.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -26,8 +28,16 @@ struct Submitted<'a> {
 }
 
 /// Puts each file into the queue. One that can't be read does not keep the others out.
-pub async fn submit(bus: &Bus, args: &TranscribeArgs) -> anyhow::Result<()> {
+pub async fn submit(bus: &Bus, config: &Config, args: &TranscribeArgs) -> anyhow::Result<()> {
     let jobs = Jobs::open(bus).await?;
+    let here = config.node_name();
+    let target = match (&args.node, &args.model) {
+        (Some(node), _) => Target::Node(node),
+        // What may not leave this host waits for this host.
+        (None, _) if config.node.privacy == Privacy::Host => Target::Node(&here),
+        (None, Some(model)) => Target::Model(model),
+        (None, None) => Target::Any,
+    };
     let mut failed = 0;
     for file in &args.files {
         let shown = file.display().to_string();
@@ -41,14 +51,14 @@ pub async fn submit(bus: &Bus, args: &TranscribeArgs) -> anyhow::Result<()> {
             Err(error) => return Err(error),
         };
         let request = Request { language: args.language.clone(), model: args.model.clone(), ..Request::default() };
-        let id = jobs.submit(args.target(), &shown, &request, Some(&bytes)).await?;
+        let id = jobs.submit(target, &shown, &request, Some(&bytes)).await?;
         if args.json {
             print::json(&Submitted { id: &id, file: &shown })?;
         } else {
             print::lines(&[format!("{id}  {shown}")])?;
         }
     }
-    if let Some(why) = nobody(bus, Capability::Stt, args.target()).await {
+    if let Some(why) = nobody(bus, Capability::Stt, target).await {
         print::note(&format!("{why}: the jobs wait until a host comes that does"));
     }
     if failed > 0 {
@@ -59,7 +69,7 @@ pub async fn submit(bus: &Bus, args: &TranscribeArgs) -> anyhow::Result<()> {
 
 /// Says so, if nobody who is there would take a job; nothing if that can't be told.
 pub async fn nobody(bus: &Bus, capability: Capability, target: Target<'_>) -> Option<String> {
-    let nodes = registry::nodes(bus).await.ok()?;
+    let nodes = roster::nodes(bus).await.ok()?;
     let fits = |node: &&NodeInfo| !node.draining && !matches!(target, Target::Node(name) if node.node != name);
     let offers: Vec<_> = nodes.iter().filter(fits).flat_map(|node| &node.offers).collect();
     let offered = offers.iter().any(|offer| {

@@ -16,8 +16,10 @@ use super::TranscribeArgs;
 use crate::audio::{ClipError, ClipReader, PcmFormat, mono_to_pcm};
 use crate::bus::listen::{AudioSender, Transcripts};
 use crate::bus::message::stt::{Segment, Stream, StreamEvent};
-use crate::bus::{Bus, BusError, Call};
+use crate::bus::subject::Target;
+use crate::bus::{BusError, Call};
 use crate::cli::print;
+use crate::fabric::Fabric;
 
 /// The time that one stream has. Before it is over the next one takes its place.
 const STREAM_DEADLINE: Duration = Duration::from_secs(3_600);
@@ -27,7 +29,7 @@ const QUEUE: usize = 64;
 const BLOCK_MS: u32 = 100;
 
 /// Transcribes `file`, or standard input if it is `-`, until its end or Ctrl-C.
-pub async fn transcribe(bus: &Bus, args: &TranscribeArgs, file: &Path) -> anyhow::Result<()> {
+pub async fn transcribe(fabric: &Fabric, args: &TranscribeArgs, file: &Path) -> anyhow::Result<()> {
     let mut source = Source::open(file, args.raw).await?;
     let start = Stream {
         rate_hz: source.rate_hz,
@@ -40,7 +42,13 @@ pub async fn transcribe(bus: &Bus, args: &TranscribeArgs, file: &Path) -> anyhow
     let (mut from_ms, mut ended) = (0, false);
     while !ended {
         let call = Call::within(STREAM_DEADLINE);
-        let (sender, mut heard) = bus.listen(args.target(), &start, &call).await?;
+        // A host that works on a stream keeps it to its end, so it is chosen anew for each.
+        let host = match &args.node {
+            Some(node) => node.clone(),
+            None => fabric.choose(&args.need()).await?.host,
+        };
+        let target = if host.is_empty() { Target::Any } else { Target::Node(&host) };
+        let (sender, mut heard) = fabric.bus().listen(target, &start, &call).await?;
         let until = Instant::now() + STREAM_MAX;
         let feed = async {
             let ended = feed(&mut source, sender, until, &mut stop).await;

@@ -12,12 +12,13 @@ use ulid::Ulid;
 use super::{Role, RoleContext, RoleError, millis};
 use crate::bus::message::agent::{CommandList, CommandLook, Commands, Run, RunDone, RunEvent};
 use crate::bus::message::fault::{Fault, FaultCode};
-use crate::bus::message::llm::Chat;
+use crate::bus::message::llm::{Chat, ChatMessage, Role as Speaker};
 use crate::bus::message::node::Stop;
 use crate::bus::message::session::What;
 use crate::bus::service::{Incoming, ServiceSpec};
-use crate::bus::subject::{self, Capability, Target};
+use crate::bus::subject::{self, Capability};
 use crate::bus::{Bus, Call};
+use crate::fabric;
 use commands::{CommandMatch, CommandSet, CommandSource, Facts, Rendered};
 use memory::Memory;
 
@@ -76,6 +77,7 @@ struct Turn {
     id: Ulid,
     begun: Instant,
     first_text_ms: Option<u64>,
+    /// The answer, with what another host has given of it.
     text: String,
 }
 
@@ -93,7 +95,7 @@ impl Turn {
             return Err(Fault::invalid("session must have 1 to 128 bytes: leave it out for a new one"));
         }
         let id = given.or(of_caller).unwrap_or_else(Ulid::generate);
-        Ok(Self { session, id, begun: Instant::now(), first_text_ms: None, text: String::new() })
+        Ok(Self { session, id, begun: Instant::now(), first_text_ms: None, text: run.said.clone() })
     }
 
     fn add(&mut self, text: &str) {
@@ -120,7 +122,7 @@ impl Worker {
     }
 
     async fn log(&self, turn: &Turn, what: What) {
-        self.context.sessions.append(&turn.session, Some(turn.id), what).await;
+        self.context.sessions.append_once(&turn.session, turn.id, what).await;
     }
 
     async fn run(&self, incoming: Incoming<Run>) -> Result<RunEvent, Fault> {
@@ -162,6 +164,12 @@ impl Worker {
             .map_err(|e| Fault::failed(format!("the command {}: {e}", command.name)))?;
         let name = command.name.clone();
         match rendered {
+            // It was given as a whole before the host broke off.
+            Rendered::Say(_) if !turn.text.is_empty() => {
+                let text = turn.text.clone();
+                self.log(&turn, What::Reply { text, model: None }).await;
+                Ok(turn.done(Some(name), None))
+            }
             Rendered::Say(answer) => {
                 turn.add(&answer);
                 replies.send(&RunEvent::Text { text: answer.clone() }).await?;
@@ -195,10 +203,17 @@ impl Worker {
             format: None,
         };
         let call = Call::within(incoming.time_left().saturating_sub(Duration::from_millis(50))).of_turn(turn.id);
-        let mut stream = self.bus().open(Target::Any, &chat, &call).await.map_err(|e| e.to_fault())?;
+        let need = fabric::need(Capability::Llm);
+        let mut stream =
+            self.context.fabric.open(&need, going_on(&chat, &turn.text), &call).await.map_err(|e| e.to_fault())?;
         let mut model = None;
         while let Some(answer) = stream.next().await {
-            let answer = answer.map_err(|e| e.to_fault())?;
+            let answer = match answer {
+                Ok(answer) => answer,
+                // Whoever goes on is shown what there is of the answer.
+                Err(error) if stream.go_on(&error, going_on(&chat, &turn.text)) => continue,
+                Err(error) => return Err(error.to_fault()),
+            };
             match answer.done {
                 Some(done) => model = Some(done.model),
                 None => {
@@ -211,6 +226,15 @@ impl Worker {
         self.log(&turn, What::Reply { text: turn.text.clone(), model: model.clone() }).await;
         Ok(turn.done(command, model))
     }
+}
+
+/// The conversation with what there is of its answer, for the model to go on with.
+fn going_on(chat: &Chat, answer: &str) -> Chat {
+    let mut chat = chat.clone();
+    if !answer.is_empty() {
+        chat.messages.push(ChatMessage::new(Speaker::Assistant, answer.to_owned()));
+    }
+    chat
 }
 
 /// A turn whose end the session must tell, however it comes.

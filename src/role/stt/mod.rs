@@ -16,6 +16,7 @@ use crate::audio::{Clip, ClipReader, resample};
 use crate::bus::Bus;
 use crate::bus::message::Pcm;
 use crate::bus::message::fault::{Fault, FaultCode};
+use crate::bus::message::node::Offer;
 use crate::bus::message::stt::{Request, Segment, Transcript};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
@@ -52,7 +53,7 @@ impl Role for Stt {
             models: vec![recognizer.model().to_owned()],
             slots: config.slots,
         };
-        let offer = spec.offer();
+        let offer = Offer { languages: recognizer.languages(), ..spec.offer() };
         let server = context.bus.service(spec).await?;
         let worker = Worker {
             bus: context.bus.clone(),

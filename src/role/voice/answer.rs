@@ -11,8 +11,9 @@ use crate::audio::VAD_RATE_HZ;
 use crate::bus::message::agent::{Heard, Run, RunEvent};
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::stt;
-use crate::bus::subject::Target;
-use crate::bus::{Bus, BusError, Call};
+use crate::bus::subject::Capability;
+use crate::bus::{BusError, Call};
+use crate::fabric::{self, Fabric};
 use crate::sound::to_wire;
 use crate::text::sentence::SentenceSplitter;
 use crate::text::speech::SpeechFilter;
@@ -55,7 +56,7 @@ impl Failure {
 pub type Teller = mpsc::Sender<(Ulid, Progress)>;
 
 /// Has an utterance transcribed by whoever can. While all are busy it is tried again.
-pub async fn transcribe(bus: Bus, turn: Ulid, samples: Vec<f32>, timeout: Duration, teller: Teller) {
+pub async fn transcribe(fabric: Fabric, turn: Ulid, samples: Vec<f32>, timeout: Duration, teller: Teller) {
     let begun = Instant::now();
     let patience = ExponentialBuilder::default()
         .with_min_delay(BUSY_PAUSE)
@@ -65,7 +66,7 @@ pub async fn transcribe(bus: Bus, turn: Ulid, samples: Vec<f32>, timeout: Durati
     let request = stt::Request { pcm: Some(to_wire(&samples, VAD_RATE_HZ)), ..stt::Request::default() };
     let ask = || async {
         let call = Call::within(timeout.saturating_sub(begun.elapsed())).of_turn(turn);
-        bus.ask(Target::Any, &request, &call).await
+        fabric.ask(&fabric::need(Capability::Stt), &request, &call).await
     };
     let busy = |error: &BusError| matches!(error, BusError::Fault(fault) if fault.code == FaultCode::Busy);
     let result = ask.retry(patience).when(busy).await;
@@ -134,8 +135,14 @@ async fn run(
     teller: &Teller,
 ) -> Result<bool, Failure> {
     let left = voice.until.saturating_duration_since(Instant::now());
-    let request =
-        Run { text, session: Some(session), turn: Some(voice.turn.to_string()), stream: true, heard: Some(heard) };
+    let request = Run {
+        text,
+        session: Some(session),
+        turn: Some(voice.turn.to_string()),
+        stream: true,
+        heard: Some(heard),
+        said: String::new(),
+    };
     let call = Call::within(left).of_turn(voice.turn);
     let mut agent_knows = false;
     let failure = |error: BusError, agent_knows: bool| {
@@ -143,13 +150,22 @@ async fn run(
         let told = agent_knows && matches!(error, BusError::Fault(_));
         Failure { told, ..Failure::new("agent", error.to_fault()) }
     };
-    let mut events = voice.bus.open(Target::Any, &request, &call).await.map_err(|e| failure(e, false))?;
+    let need = fabric::need(Capability::Agent);
+    let mut events = voice.fabric.open(&need, request.clone(), &call).await.map_err(|e| failure(e, false))?;
+    let mut said = String::new();
     let mut stopped = false;
     while let Some(event) = events.next().await {
-        match event.map_err(|e| failure(e, agent_knows))? {
+        let event = match event {
+            Ok(event) => event,
+            // Another host takes the turn up where this one left it.
+            Err(error) if events.go_on(&error, Run { said: said.clone(), ..request.clone() }) => continue,
+            Err(error) => return Err(failure(error, agent_knows)),
+        };
+        match event {
             RunEvent::Started { .. } => agent_knows = true,
             RunEvent::Text { text } => {
                 speaker.push(&text).await;
+                said.push_str(&text);
                 tell(teller, voice.turn, Progress::Text(text)).await;
             }
             RunEvent::Stop => stopped = true,

@@ -439,10 +439,10 @@ impl Listener {
 
     fn transcribe(&mut self) {
         let timeout = Duration::from_millis(self.voice().stt_timeout_ms);
-        let (bus, teller) = (self.context.bus.clone(), self.teller.clone());
+        let (fabric, teller) = (self.context.fabric.clone(), self.teller.clone());
         let Some(open) = &mut self.open else { return };
         let samples = open.utterance.as_ref().map(|utterance| utterance.samples.clone()).unwrap_or_default();
-        open.work = Some(spawn(transcribe(bus, open.id, samples, timeout, teller)));
+        open.work = Some(spawn(transcribe(fabric, open.id, samples, timeout, teller)));
     }
 
     fn answer(&mut self) {
@@ -465,11 +465,11 @@ impl Listener {
 
     fn begin(&mut self, task: Task) {
         let until = Instant::now() + Duration::from_millis(self.voice().turn_timeout_ms);
-        let (output, bus, teller) = (Arc::clone(&self.output), self.context.bus.clone(), self.teller.clone());
+        let (output, fabric, teller) = (Arc::clone(&self.output), self.context.fabric.clone(), self.teller.clone());
         let latency = self.pipeline.playback_latency();
         let voice = (!self.config.voice.is_empty()).then(|| self.config.voice.clone());
         let Some(open) = &mut self.open else { return };
-        let voice = mouth::Voice { bus, turn: open.id, voice, until, output, latency };
+        let voice = mouth::Voice { fabric, turn: open.id, voice, until, output, latency };
         open.work = Some(spawn(answer(task, voice, teller)));
     }
 

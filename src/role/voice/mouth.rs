@@ -12,10 +12,12 @@ use tokio::sync::{mpsc, oneshot};
 use ulid::Ulid;
 
 use crate::audio::{Playback, PlaybackControl, Resampler};
+use crate::bus::Call;
 use crate::bus::message::fault::Fault;
 use crate::bus::message::tts::{Say, Stream};
-use crate::bus::subject::Target;
-use crate::bus::{Bus, Call};
+use crate::bus::subject::Capability;
+use crate::fabric::{self, Fabric};
+use crate::router::Need;
 use crate::sound::from_wire;
 
 /// Sentences that wait to be spoken. When it is full the reader of the model waits, and so does the model.
@@ -56,7 +58,7 @@ pub struct Spoken {
 #[derive(Debug, Clone)]
 pub struct Voice {
     /// The way to `tts`.
-    pub bus: Bus,
+    pub fabric: Fabric,
     /// The turn.
     pub turn: Ulid,
     /// The voice; `None` takes the default of whoever speaks.
@@ -123,12 +125,26 @@ type Made = Result<(Vec<f32>, u32), Fault>;
 async fn make(voice: &Voice, sentence: String, chunks: &mpsc::Sender<Made>) -> Result<(), Fault> {
     let left = voice.until.saturating_duration_since(Instant::now());
     let request = Stream(Say { text: sentence, voice: voice.voice.clone(), speed: None });
-    let target = voice.voice.as_deref().map_or(Target::Any, Target::Model);
+    let need = Need { voice: voice.voice.clone().unwrap_or_default(), ..fabric::need(Capability::Tts) };
     let call = Call::within(left).of_turn(voice.turn);
-    let mut stream = voice.bus.open(target, &request, &call).await.map_err(|e| e.to_fault())?;
+    let mut stream = voice.fabric.open(&need, request.clone(), &call).await.map_err(|e| e.to_fault())?;
+    // How much of the sentence is there, and how much of it another host has to leave out when it begins anew.
+    let (mut made, mut skip) = (Duration::ZERO, Duration::ZERO);
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|e| e.to_fault())?;
-        let samples = if chunk.pcm.data.0.is_empty() { Vec::new() } else { from_wire(&chunk.pcm)? };
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            Err(error) if stream.go_on(&error, request.clone()) => {
+                skip = made;
+                continue;
+            }
+            Err(error) => return Err(error.to_fault()),
+        };
+        let mut samples = if chunk.pcm.data.0.is_empty() { Vec::new() } else { from_wire(&chunk.pcm)? };
+        let rate_hz = f64::from(chunk.pcm.rate_hz.max(1));
+        let skipped = samples.len().min((skip.as_secs_f64() * rate_hz).round() as usize);
+        samples.drain(..skipped);
+        skip = skip.saturating_sub(Duration::from_secs_f64(skipped as f64 / rate_hz));
+        made += Duration::from_secs_f64(samples.len() as f64 / rate_hz);
         if !samples.is_empty() && chunks.send(Ok((samples, chunk.pcm.rate_hz))).await.is_err() {
             return Ok(());
         }

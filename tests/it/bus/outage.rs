@@ -7,7 +7,7 @@ use sidetone::bus::message::node::Stop;
 use sidetone::bus::message::stt;
 use sidetone::bus::service::Incoming;
 use sidetone::bus::subject::Target;
-use sidetone::bus::{BusError, registry, session};
+use sidetone::bus::{BusError, roster, session};
 use tokio::sync::mpsc;
 
 use super::{call, chat, delta, serve, serve_llm, serve_stt, serve_tts, speak};
@@ -124,7 +124,7 @@ async fn while_the_server_is_away_nothing_is_kept_for_later() {
         within(host.subscribe::<Stop>("control.stop")).await.map(|_| ()).unwrap_err(),
         within(host.put_clip(b"x")).await.map(|_| ()).unwrap_err(),
         within(host.get_clip("x", 1)).await.map(|_| ()).unwrap_err(),
-        within(registry::nodes(&host)).await.map(|_| ()).unwrap_err(),
+        within(roster::nodes(&host)).await.map(|_| ()).unwrap_err(),
         within(session::history(&host, "x", 1)).await.map(|_| ()).unwrap_err(),
     ];
     for error in errors {

@@ -60,7 +60,7 @@ fn a_long_speech_is_heard_to_its_end() {
 #[test]
 fn what_nobody_can_speak_is_refused_with_what_there_is() {
     let Some(site) = shared() else { return };
-    let error = site.run(&["say", "Hello.", "-o", "-", "--voice", "nobody"]).error(1);
+    let error = site.run(&["say", "Hello.", "-o", "-", "--voice", "nobody"]).error(3);
     assert!(error.contains("nobody") && error.contains("en_US-joe-medium"), "{error}");
     let error = site.run(&["say", "Hello.", "-o", "-", "--speed", "9"]).error(1);
     assert!(error.contains("0.5 to 2.0"), "{error}");

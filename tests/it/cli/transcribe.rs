@@ -130,8 +130,8 @@ fn a_model_or_language_that_is_not_there_is_refused() {
     let Some(site) = shared() else { return };
     let error = site.run(&["transcribe", JFK, "--model", "whisper-huge"]).error(3);
     assert!(error.contains("nobody offers") && error.contains("whisper-huge"), "{error}");
-    let error = site.run(&["transcribe", JFK, "--language", "fr"]).error(1);
-    assert!(error.contains("whisper-tiny.en does not understand") && error.contains("offers en"), "{error}");
+    let error = site.run(&["transcribe", JFK, "--language", "fr"]).error(3);
+    assert!(error.contains("language fr") && error.contains("offered: en"), "{error}");
 }
 
 /// The header of a WAV that a recorder writes into a pipe: it does not know the length.

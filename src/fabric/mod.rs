@@ -1,0 +1,273 @@
+//! Whoever can, does: a need is met by the host that the [router](crate::router) chooses, and by the next one when that
+//! refuses, is silent or dies.
+//!
+//! ```text
+//! bucket NODES ─▶ Roster ─▶ View ─▶ Router::decide ─▶ Route: ask the first, then the next … ─▶ Health
+//! ```
+//!
+//! A role says what it needs (`stt`, English, somebody waits), never which host.
+
+mod route;
+mod stream;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::bus::message::Ask;
+use crate::bus::message::node::{self, NodeInfo, Routed};
+use crate::bus::roster::{Change, Roster};
+use crate::bus::subject::{self, Capability};
+use crate::bus::{Bus, BusError, Call};
+use crate::config::Config;
+use crate::router::{Health, Host, Line, Need, Nobody, Outcome, Policy, Privacy, Router, Target, View};
+
+pub use route::Choice;
+pub use stream::FabricStream;
+
+/// How long a caller waits to hear for the first time who is there; after that it asks the queue group.
+const FIRST_VIEW_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The way to whoever can. Cloning shares what was learnt.
+#[derive(Clone)]
+pub struct Fabric(Arc<Inner>);
+
+struct Inner {
+    bus: Bus,
+    /// The host that asks.
+    here: String,
+    policies: BTreeMap<String, Policy>,
+    /// How far requests of this host may travel, unless they say less.
+    privacy: Privacy,
+    begun: Instant,
+    known: Mutex<Known>,
+    /// How often who is there has changed; 0 before it was known.
+    changes: watch::Sender<u64>,
+    follower: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+/// Who is there, and how they stand with this caller.
+#[derive(Default)]
+struct Known {
+    view: View,
+    health: Health,
+    nodes: BTreeMap<String, NodeInfo>,
+}
+
+impl std::fmt::Debug for Fabric {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fabric").field("here", &self.0.here).finish_non_exhaustive()
+    }
+}
+
+impl Fabric {
+    /// Begins to follow who is there.
+    #[must_use]
+    pub fn start(bus: &Bus, here: &str, config: &Config) -> Self {
+        let inner = Arc::new(Inner {
+            bus: bus.clone(),
+            here: here.to_owned(),
+            policies: config.route.clone(),
+            privacy: config.node.privacy,
+            begun: Instant::now(),
+            known: Mutex::default(),
+            changes: watch::Sender::new(0),
+            follower: Mutex::default(),
+        });
+        let mut roster = Roster::follow(bus, &config.bus.hosts);
+        let weak = Arc::downgrade(&inner);
+        let follower = tokio::spawn(async move {
+            while let Some(change) = roster.next().await {
+                let Some(inner) = weak.upgrade() else { return };
+                inner.take(change).await;
+            }
+        });
+        *inner.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDropHandle::new(follower));
+        Self(inner)
+    }
+
+    /// The bus below.
+    #[must_use]
+    pub fn bus(&self) -> &Bus {
+        &self.0.bus
+    }
+
+    /// The hosts that are there, by name; waits a moment to hear of them for the first time.
+    pub async fn nodes(&self) -> Vec<NodeInfo> {
+        self.until_known().await;
+        self.0.known().nodes.values().cloned().collect()
+    }
+
+    /// Each change of who is there or of what they do.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// Which hosts would be asked, in their order, and why not the others.
+    pub async fn explain(&self, need: &Need) -> Vec<Line> {
+        self.until_known().await;
+        let need = self.0.narrowed(need);
+        let known = self.0.known();
+        self.0.router(&known, &need.capability).explain(&need, self.0.now(), &mut rand::rng())
+    }
+
+    /// Why nobody can be asked.
+    pub async fn nobody(&self, need: &Need) -> BusError {
+        match self.route(need, &Call::within(FIRST_VIEW_TIMEOUT)).await {
+            Ok(_) => BusError::Nobody { subject: need.to_string() },
+            Err(error) => error,
+        }
+    }
+
+    /// The host that would be asked first; its name is empty if it is anyone of the queue group.
+    ///
+    /// # Errors
+    /// Nobody can, and why.
+    pub async fn choose(&self, need: &Need) -> Result<Choice, BusError> {
+        let mut leg = self.route(need, &Call::within(FIRST_VIEW_TIMEOUT)).await?.next().await?;
+        leg.settle(Outcome::Abandoned);
+        Ok(leg.choice)
+    }
+
+    /// Has a request answered by whoever can, within the call's deadline.
+    ///
+    /// # Errors
+    /// Nobody can, and why; or what the last of those who were asked said.
+    pub async fn ask<A: Ask>(&self, need: &Need, request: &A, call: &Call) -> Result<A::Reply, BusError> {
+        let mut route = self.route(need, call).await?;
+        loop {
+            let leg = route.next().await?;
+            let asking = self.0.bus.ask(leg.target(need), request, &leg.call);
+            let result = self.watched(leg.host(), asking).await;
+            if let Some(result) = route.ended(leg, result) {
+                return result;
+            }
+        }
+    }
+
+    /// The same for a stream of replies. Another host is asked as long as none has answered anything; after that it is
+    /// for the caller to go on where the answer broke off, see [`FabricStream::next`].
+    ///
+    /// # Errors
+    /// As [`Fabric::ask`].
+    pub async fn open<A: Ask>(&self, need: &Need, request: A, call: &Call) -> Result<FabricStream<A>, BusError> {
+        let route = self.route(need, call).await?;
+        Ok(FabricStream::new(self.clone(), need.clone(), request, route))
+    }
+
+    async fn until_known(&self) -> bool {
+        let mut changes = self.0.changes.subscribe();
+        timeout(FIRST_VIEW_TIMEOUT, changes.wait_for(|changes| *changes > 0)).await.is_ok()
+    }
+
+    async fn tell(&self, routed: Routed) {
+        tracing::debug!(
+            capability = routed.capability,
+            host = routed.host,
+            reason = routed.reason,
+            attempt = routed.attempt,
+            after = routed.after,
+            "routed"
+        );
+        if let Err(error) = self.0.bus.publish(subject::event(self.0.bus.node(), "routed"), &routed).await {
+            tracing::debug!(%error, "a choice of route was not published");
+        }
+    }
+}
+
+impl Inner {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    fn router<'a>(&'a self, known: &'a Known, capability: &str) -> Router<'a> {
+        static USUAL: std::sync::LazyLock<Policy> = std::sync::LazyLock::new(Policy::default);
+        let policy = self.policies.get(capability).unwrap_or(&USUAL);
+        Router { here: &self.here, view: &known.view, policy, health: &known.health }
+    }
+
+    /// The hosts to ask; or why nobody, and whether the capability is offered by no host at all.
+    fn decide(&self, need: &Need) -> Result<Vec<Target>, (Nobody, bool)> {
+        let known = self.known();
+        let decided = self.router(&known, &need.capability).decide(need, self.now(), &mut rand::rng());
+        decided.map_err(|nobody| (nobody, known.view.hosts().all(|host| host.offer(&need.capability).is_none())))
+    }
+
+    /// The need with this host's own privacy put in.
+    fn narrowed(&self, need: &Need) -> Need {
+        Need { privacy: need.privacy.min(self.privacy), ..need.clone() }
+    }
+
+    async fn take(&self, change: Change) {
+        let lost = {
+            let mut known = self.known();
+            let before = known.nodes.keys().cloned().collect::<Vec<_>>();
+            match change {
+                Change::All(nodes) => {
+                    let gone = before.iter().filter(|name| !nodes.iter().any(|info| info.node == **name));
+                    let gone: Vec<_> = gone.cloned().collect();
+                    gone.iter().for_each(|name| known.remove(name));
+                    nodes.into_iter().for_each(|info| known.put(info, &self.here));
+                    Vec::new()
+                }
+                Change::Here(info) => {
+                    known.put(*info, &self.here);
+                    Vec::new()
+                }
+                Change::Gone(name) => {
+                    let info = known.nodes.get(&name).cloned();
+                    known.remove(&name);
+                    // One tells for all: the first by name of those who are left. A host that ends has told itself.
+                    let tells = known.nodes.keys().next() == Some(&self.here);
+                    info.filter(|info| tells && !info.draining && name != self.here).into_iter().collect()
+                }
+            }
+        };
+        self.changes.send_modify(|changes| *changes += 1);
+        for info in lost {
+            tracing::warn!(host = info.node, "a host is gone without a word");
+            if let Err(error) = self.bus.publish(subject::event(&info.node, "lost"), &info).await {
+                tracing::debug!(%error, "the loss of a host was not published");
+            }
+        }
+    }
+}
+
+impl Known {
+    fn put(&mut self, info: NodeInfo, here: &str) {
+        // What this host has begun it finishes by its own roles: they drain after those who ask them.
+        let draining = info.draining && info.node != here;
+        self.view.put(Host { draining, ..view::host(&info) });
+        self.nodes.insert(info.node.clone(), info);
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.view.remove(name);
+        self.nodes.remove(name);
+    }
+}
+
+/// A need for a capability, and nothing in particular of it.
+#[must_use]
+pub fn need(capability: Capability) -> Need {
+    Need { capability: capability.token().to_owned(), ..Need::default() }
+}
+
+/// How far a request may travel, as it stands on the wire.
+fn wire_privacy(privacy: Privacy) -> node::Privacy {
+    match privacy {
+        Privacy::Host => node::Privacy::Host,
+        Privacy::Lan => node::Privacy::Lan,
+        Privacy::Any => node::Privacy::Any,
+    }
+}

@@ -1,0 +1,312 @@
+//! One request's way from host to host.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep, timeout};
+
+use super::{Fabric, Known, wire_privacy};
+use crate::bus::message::fault::{Fault, FaultCode};
+use crate::bus::message::node::{AskInfo, Routed};
+use crate::bus::subject::Target;
+use crate::bus::{BusError, Call};
+use crate::router::{Need, Nobody, Outcome, Target as Chosen, Ticket};
+
+/// Silence after which a host that works on a request is asked whether it lives.
+const QUIET: Duration = Duration::from_millis(700);
+/// How long it may take to say so: its processors are busy with the request.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+/// How long a request waits for hosts that rest after a failure.
+const REST_MAX: Duration = Duration::from_secs(3);
+/// How long a service that is in no list of hosts may take to say that it is there.
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
+/// Who is asked when it is not known who is there.
+const UNKNOWN: &str = "not known who is there: anyone of the queue group";
+/// Who is asked when no host offers it, but a service of somebody else's does.
+const UNLISTED: &str = "a service that is no host of Sidetone: anyone of the queue group";
+
+/// The host that answers, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The host; empty: anyone of the queue group.
+    pub host: String,
+    /// Why it.
+    pub reason: String,
+}
+
+/// The hosts that are left to ask.
+pub(super) struct Route {
+    fabric: Fabric,
+    need: Need,
+    call: Call,
+    until: Instant,
+    left: VecDeque<Chosen>,
+    /// Those that were asked: each is asked once.
+    tried: Vec<String>,
+    /// Why the queue group is asked, which is done once.
+    by_queue: Option<&'static str>,
+    attempt: u32,
+    /// Why the last one failed.
+    failed: Option<BusError>,
+}
+
+/// One host that is asked.
+pub(super) struct Leg {
+    pub(super) choice: Choice,
+    pub(super) call: Call,
+    ticket: Option<Pending>,
+}
+
+/// A ticket that is given back however the request ends.
+struct Pending {
+    fabric: Fabric,
+    ticket: Option<Ticket>,
+}
+
+impl Pending {
+    fn settle(mut self, outcome: Outcome) {
+        self.give_back(outcome);
+    }
+
+    fn give_back(&mut self, outcome: Outcome) {
+        if let Some(ticket) = self.ticket.take() {
+            let inner = &self.fabric.0;
+            let Known { view, health, .. } = &mut *inner.known();
+            health.settle(view, ticket, outcome, inner.now());
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.give_back(Outcome::Abandoned);
+    }
+}
+
+impl Leg {
+    /// The host's name; empty for the queue group.
+    pub(super) fn host(&self) -> &str {
+        &self.choice.host
+    }
+
+    /// Whom to ask.
+    pub(super) fn target<'a>(&'a self, need: &'a Need) -> Target<'a> {
+        let model = if need.voice.is_empty() { &need.model } else { &need.voice };
+        match (self.choice.host.as_str(), model.as_str()) {
+            ("", "") => Target::Any,
+            ("", model) => Target::Model(model),
+            (host, _) => Target::Node(host),
+        }
+    }
+
+    /// The request has ended, or will by its caller's own doing.
+    pub(super) fn settle(&mut self, outcome: Outcome) {
+        if let Some(ticket) = self.ticket.take() {
+            ticket.settle(outcome);
+        }
+    }
+}
+
+impl Fabric {
+    /// Decides whom to ask.
+    pub(super) async fn route(&self, need: &Need, call: &Call) -> Result<Route, BusError> {
+        let is_known = self.until_known().await;
+        let need = self.0.narrowed(need);
+        let until = Instant::now() + call.deadline;
+        let (left, by_queue) = if is_known {
+            self.candidates(&need, until).await.map_err(|nobody| refusal(&nobody))?
+        } else {
+            (VecDeque::new(), Some(UNKNOWN))
+        };
+        let call = Call { privacy: wire_privacy(need.privacy), ..call.clone() };
+        Ok(Route {
+            fabric: self.clone(),
+            need,
+            call,
+            until,
+            left,
+            tried: Vec::new(),
+            by_queue,
+            attempt: 0,
+            failed: None,
+        })
+    }
+
+    /// The hosts to ask, or why the queue group.
+    async fn candidates(
+        &self,
+        need: &Need,
+        until: Instant,
+    ) -> Result<(VecDeque<Chosen>, Option<&'static str>), Nobody> {
+        loop {
+            let (nobody, unlisted) = match self.0.decide(need) {
+                Ok(chosen) => return Ok((chosen.into(), None)),
+                Err(nobody) => nobody,
+            };
+            if unlisted && self.0.bus.is_served(&need.capability, PING_TIMEOUT).await {
+                return Ok((VecDeque::new(), Some(UNLISTED)));
+            }
+            match nobody {
+                // All who could have failed a moment ago.
+                Nobody::Resting { retry_in, .. } if retry_in <= REST_MAX && Instant::now() + retry_in < until => {
+                    sleep(retry_in).await;
+                }
+                nobody => return Err(nobody),
+            }
+        }
+    }
+
+    /// Waits for `work` at a host, and for signs of its life: one that died, was paused or was cut off says nothing.
+    pub(super) async fn watched<T>(
+        &self,
+        host: &str,
+        work: impl Future<Output = Result<T, BusError>>,
+    ) -> Result<T, BusError> {
+        tokio::select! {
+            biased;
+            result = work => result,
+            error = self.dies(host) => Err(error),
+        }
+    }
+
+    /// Completes when a host gives no sign of life any more; never for the queue group, or while this host's own link is
+    /// down.
+    async fn dies(&self, host: &str) -> BusError {
+        if host.is_empty() {
+            return std::future::pending().await;
+        }
+        let bus = &self.0.bus;
+        loop {
+            sleep(QUIET).await;
+            let call = Call::within(SIGN_OF_LIFE);
+            match bus.ask(Target::Node(host), &AskInfo {}, &call).await {
+                Err(BusError::Nobody { .. }) => return silent(host, "it has left the bus"),
+                Err(BusError::Deadline { .. }) if bus.is_up() => {
+                    return silent(host, &format!("no sign of life within {} s", SIGN_OF_LIFE.as_secs()));
+                }
+                // It answers, if only that it is busy; or the link is down, of which the request itself tells.
+                _ => {}
+            }
+        }
+    }
+}
+
+fn silent(host: &str, why: &str) -> BusError {
+    Fault::unavailable(format!("{host} went silent in the middle of a request: {why}")).into()
+}
+
+/// The router's 'nobody' as callers know it.
+fn refusal(nobody: &Nobody) -> BusError {
+    let code = match nobody {
+        Nobody::Full { .. } => FaultCode::Busy,
+        Nobody::NotOffered { .. } => FaultCode::NotFound,
+        _ => FaultCode::Unavailable,
+    };
+    Fault::new(code, nobody.to_string()).into()
+}
+
+impl Route {
+    /// The next host to ask.
+    ///
+    /// # Errors
+    /// What the last one said, if nobody is left or no time.
+    pub(super) async fn next(&mut self) -> Result<Leg, BusError> {
+        let time = self.until.saturating_duration_since(Instant::now());
+        if time.is_zero() && self.failed.is_some() {
+            return Err(self.last_word());
+        }
+        loop {
+            let (choice, ticket) = if let Some(reason) = self.by_queue.take() {
+                (Choice { host: String::new(), reason: reason.to_owned() }, None)
+            } else {
+                let Some(chosen) = self.left.pop_front() else { return Err(self.last_word()) };
+                let inner = &self.fabric.0;
+                let ticket = {
+                    let Known { view, health, .. } = &mut *inner.known();
+                    health.admit(view, &self.need.capability, &chosen.host, inner.now())
+                };
+                let Some(ticket) = ticket else { continue };
+                let pending = Pending { fabric: self.fabric.clone(), ticket: Some(ticket) };
+                (Choice { reason: chosen.reason.to_string(), host: chosen.host }, Some(pending))
+            };
+            self.attempt += 1;
+            self.tried.push(choice.host.clone());
+            let routed = Routed {
+                capability: self.need.capability.clone(),
+                host: choice.host.clone(),
+                reason: choice.reason.clone(),
+                turn: self.call.turn.map(|turn| turn.to_string()),
+                attempt: self.attempt,
+                after: self.failed.as_ref().map(ToString::to_string),
+            };
+            // It must not hold the request up.
+            let fabric = self.fabric.clone();
+            tokio::spawn(async move { timeout(SIGN_OF_LIFE, fabric.tell(routed)).await });
+            let call = Call { deadline: time, route: Some(choice.reason.clone()), ..self.call.clone() };
+            return Ok(Leg { choice, call, ticket });
+        }
+    }
+
+    /// Takes in how a request ended; gives the end if no other host can change it.
+    pub(super) fn ended<T>(&mut self, mut leg: Leg, result: Result<T, BusError>) -> Option<Result<T, BusError>> {
+        match result {
+            Ok(answer) => {
+                leg.settle(Outcome::Answered);
+                Some(Ok(answer))
+            }
+            Err(error) => {
+                leg.settle(outcome(&error));
+                if can_go_on(&error) {
+                    tracing::info!(host = leg.choice.host, %error, "another host is asked");
+                    self.failed = Some(error);
+                    return None;
+                }
+                Some(Err(error))
+            }
+        }
+    }
+
+    /// An answer broke off: those who are there are looked through anew. Gives whether anybody is left to ask, and time.
+    pub(super) fn failed_with(&mut self, error: BusError) -> bool {
+        self.failed = Some(error);
+        if let Ok(chosen) = self.fabric.0.decide(&self.need) {
+            self.left = chosen.into();
+        }
+        self.left.retain(|chosen| !self.tried.contains(&chosen.host));
+        !self.left.is_empty() && Instant::now() < self.until
+    }
+
+    fn last_word(&mut self) -> BusError {
+        self.failed.take().unwrap_or_else(|| {
+            Fault::unavailable(format!(
+                "nobody who offers {} can be asked just now: those that failed rest for some seconds",
+                self.need
+            ))
+            .into()
+        })
+    }
+}
+
+/// Whether another host may do better.
+pub(super) fn can_go_on(error: &BusError) -> bool {
+    match error {
+        BusError::Nobody { .. } | BusError::Cut { .. } => true,
+        BusError::Fault(fault) => fault.code.can_retry(),
+        _ => false,
+    }
+}
+
+/// What an error says about the host.
+pub(super) fn outcome(error: &BusError) -> Outcome {
+    match error {
+        BusError::Nobody { .. } | BusError::Cut { .. } => Outcome::Failed,
+        BusError::Fault(fault) => match fault.code {
+            FaultCode::Busy => Outcome::Busy,
+            FaultCode::Unavailable => Outcome::Failed,
+            // It lives, and may do the next request.
+            _ => Outcome::Answered,
+        },
+        // This host's own link, or its caller's patience.
+        _ => Outcome::Abandoned,
+    }
+}

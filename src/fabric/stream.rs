@@ -1,0 +1,113 @@
+//! A stream of replies from whoever can.
+
+use super::Fabric;
+use super::route::{Choice, Leg, Route, can_go_on, outcome};
+use crate::bus::BusError;
+use crate::bus::message::Ask;
+use crate::bus::stream::Stream;
+use crate::router::{Need, Outcome};
+
+/// A stream of replies. Dropping it before its end cancels the request.
+pub struct FabricStream<A: Ask> {
+    fabric: Fabric,
+    need: Need,
+    request: A,
+    route: Route,
+    now: Option<(Leg, Stream<A::Reply>)>,
+    choice: Choice,
+    over: bool,
+    received: u64,
+}
+
+impl<A: Ask> FabricStream<A> {
+    pub(super) fn new(fabric: Fabric, need: Need, request: A, route: Route) -> Self {
+        let choice = Choice { host: String::new(), reason: String::new() };
+        Self { fabric, need, request, route, now: None, choice, over: false, received: 0 }
+    }
+
+    /// The host that answers, and why; empty before the first reply.
+    #[must_use]
+    pub fn choice(&self) -> &Choice {
+        &self.choice
+    }
+
+    /// How many replies have come from the host that answers now.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The next reply; `None` after the last. While nothing has come yet, the next host is asked by itself. An answer that
+    /// breaks off later is an error: the caller knows what it has of it, and calls [`FabricStream::go_on`] to have the
+    /// rest made elsewhere.
+    ///
+    /// # Errors
+    /// As [`Stream::next`], and when nobody is left to ask.
+    pub async fn next(&mut self) -> Option<Result<A::Reply, BusError>> {
+        if self.over {
+            return None;
+        }
+        loop {
+            if self.now.is_none()
+                && let Err(error) = self.begin().await
+            {
+                self.over = true;
+                return Some(Err(error));
+            }
+            let (leg, stream) = self.now.as_mut()?;
+            let next = async { stream.next().await.transpose() };
+            match self.fabric.watched(leg.host(), next).await {
+                Ok(Some(reply)) => {
+                    self.received += 1;
+                    return Some(Ok(reply));
+                }
+                Ok(None) => {
+                    leg.settle(Outcome::Answered);
+                    self.over = true;
+                    return None;
+                }
+                Err(error) if self.received > 0 => {
+                    leg.settle(outcome(&error));
+                    (self.now, self.over) = (None, true);
+                    return Some(Err(error));
+                }
+                Err(error) => {
+                    let (leg, _) = self.now.take()?;
+                    if let Some(Err(error)) = self.route.ended::<()>(leg, Err(error)) {
+                        self.over = true;
+                        return Some(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// After an error: whether another host may go on, with a `request` for what is missing.
+    pub fn go_on(&mut self, error: &BusError, request: A) -> bool {
+        let can = can_go_on(error) && self.route.failed_with(error.clone());
+        if can {
+            self.request = request;
+            (self.over, self.received) = (false, 0);
+        }
+        can
+    }
+
+    async fn begin(&mut self) -> Result<(), BusError> {
+        loop {
+            let leg = self.route.next().await?;
+            let opened = self.fabric.bus().open(leg.target(&self.need), &self.request, &leg.call).await;
+            match opened {
+                Ok(stream) => {
+                    self.choice = leg.choice.clone();
+                    self.now = Some((leg, stream));
+                    return Ok(());
+                }
+                Err(error) => {
+                    if let Some(Err(error)) = self.route.ended::<()>(leg, Err(error)) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+}
