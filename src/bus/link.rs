@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::error::BusError;
+use crate::telemetry::metrics::{NATS_RECONNECTS, NATS_UP};
 
 /// Dead links are noticed after two missed pings; the client's own default would take minutes.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -53,9 +54,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects to `url`, once; `name` is shown in the server's connection list. Several addresses, of which any will
-    /// do, are separated by commas.
-    pub(super) async fn connect(url: &str, name: &str) -> Result<Self, BusError> {
+    /// Connects to `url`, once; `name` is shown in the server's connection list, `kind` in the metrics. Several
+    /// addresses, of which any will do, are separated by commas.
+    pub(super) async fn connect(url: &str, name: &str, kind: &'static str) -> Result<Self, BusError> {
         let failed = |why: String| BusError::Connect { url: without_password(url), why };
         let servers: Result<Vec<ServerAddr>, _> = url.split(',').map(|address| address.trim().parse()).collect();
         let servers = servers.map_err(|e| failed(e.to_string()))?;
@@ -72,7 +73,7 @@ impl Link {
                 Duration::from_millis(50 * (2u64.pow(pauses) - 1)).min(Duration::from_secs(1))
             })
             .event_callback(move |event| {
-                note(&label, &event, &sender);
+                note(&label, kind, &event, &sender);
                 async {}
             })
             .connect(servers)
@@ -216,14 +217,19 @@ fn refuses_publish(error: &str, subject: &str) -> bool {
     quoted == Some(subject) && error.to_ascii_lowercase().starts_with("permissions violation for publish")
 }
 
-fn note(label: &str, event: &Event, state: &watch::Sender<LinkState>) {
+fn note(label: &str, kind: &'static str, event: &Event, state: &watch::Sender<LinkState>) {
     match event {
         Event::Connected => {
             tracing::debug!(connection = label, "connected to NATS");
+            if state.borrow().losses > 0 {
+                metrics::counter!(NATS_RECONNECTS, "connection" => kind).increment(1);
+            }
+            metrics::gauge!(NATS_UP, "connection" => kind).set(1.0);
             state.send_modify(|state| state.up = true);
         }
         Event::Disconnected => {
             tracing::warn!(connection = label, "the connection to NATS dropped; reconnecting");
+            metrics::gauge!(NATS_UP, "connection" => kind).set(0.0);
             state.send_modify(|state| {
                 state.up = false;
                 state.losses += 1;

@@ -38,6 +38,10 @@ pub struct Config {
     pub agent: AgentConfig,
     /// Which host is asked, by capability.
     pub route: BTreeMap<String, Policy>,
+    /// What the host shows over HTTP.
+    pub http: HttpConfig,
+    /// What the host tells of itself.
+    pub telemetry: TelemetryConfig,
 }
 
 /// The host itself.
@@ -351,6 +355,22 @@ impl Default for AgentConfig {
             slots: 8,
         }
     }
+}
+
+/// What the host shows over HTTP: `/health`, `/capabilities`, `/metrics`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Address and port, such as `127.0.0.1:9464`; empty: no server.
+    pub listen: String,
+}
+
+/// What the host tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// The collector that spans are sent to by OTLP over HTTP, such as `http://127.0.0.1:4318`; empty: none.
+    pub otlp_url: String,
 }
 
 impl Config {

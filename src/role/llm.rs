@@ -19,6 +19,7 @@ use crate::engine::{
 };
 use crate::models::ModelKind;
 use crate::secret::Secret;
+use crate::telemetry::metrics as measured;
 
 /// How long the embedded server may take to load its model.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -148,6 +149,7 @@ async fn chat(model: Arc<dyn ChatModel>, cloud: bool, incoming: Incoming<Chat>) 
                     first_text_ms: first_text_ms.unwrap_or_default(),
                     engine_ms: millis(begun.elapsed()),
                 };
+                measured::engine("llm", first_text_ms, done.engine_ms);
                 return Ok(Answer { text: whole, done: Some(done) });
             }
         }

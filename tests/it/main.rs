@@ -15,6 +15,7 @@ mod contract;
 mod engines;
 mod jack;
 mod layout;
+mod session;
 mod support;
 mod watch;
 // They need engines that fail on demand, beside the real ones.
@@ -24,6 +25,7 @@ mod drain;
 mod job_faults;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod listen;
+mod telemetry;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod turns;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]

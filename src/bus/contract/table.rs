@@ -156,6 +156,7 @@ pub const HEADERS: &[HeaderRow] = &[
         "how many chunks may be on the way; the caller acknowledges them, see above; absent means no limit",
     ),
     (header::TRACEPARENT, On::Request, false, "W3C trace context; the trace id is the turn's ULID as a number"),
+    (header::SESSION, On::Request, false, "the session that the turn belongs to, for logs and traces"),
     (header::NODE, On::Reply, false, "the host that answers, on the last reply"),
     (header::ROUTE, On::All, false, "why that host: the caller says it, and the reply gives it back"),
     (

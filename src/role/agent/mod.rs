@@ -19,6 +19,8 @@ use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::{self, Capability};
 use crate::bus::{Bus, Call};
 use crate::fabric;
+use crate::telemetry::metrics as measured;
+use crate::telemetry::trace::Trace;
 use commands::{CommandMatch, CommandSet, CommandSource, Facts, Rendered};
 use memory::Memory;
 
@@ -94,7 +96,7 @@ impl Turn {
         if session.is_empty() || session.len() > 128 {
             return Err(Fault::invalid("session must have 1 to 128 bytes: leave it out for a new one"));
         }
-        let id = given.or(of_caller).unwrap_or_else(Ulid::generate);
+        let id = given.or(of_caller).unwrap_or_else(Trace::turn);
         Ok(Self { session, id, begun: Instant::now(), first_text_ms: None, text: run.said.clone() })
     }
 
@@ -136,6 +138,7 @@ impl Worker {
         }
         let turn = Turn::new(run, incoming.turn)?;
         let (session, id) = (turn.session.clone(), turn.id);
+        Trace::belongs_to(id, &session);
         let said = What::Utterance {
             text: text.clone(),
             listener: run.heard.as_ref().map(|heard| heard.listener.clone()),
@@ -146,6 +149,9 @@ impl Worker {
         let unfinished = Unfinished { context: &self.context, turn: Some((session, id)) };
         let result = self.answer(turn, &text, &incoming).await;
         unfinished.settle(&result).await;
+        if let Ok(RunEvent::Done(done)) = &result {
+            measured::agent(done.first_text_ms, done.total_ms);
+        }
         result
     }
 

@@ -23,6 +23,7 @@ use crate::bus::subject::Capability;
 use crate::engine::{EngineError, RECOGNIZER_RATE_HZ, Recognizer, TranscribeOptions, TranscribedSegment};
 use crate::home::Home;
 use crate::sound::from_wire;
+use crate::telemetry::metrics as measured;
 
 /// The largest audio file that is fetched from CLIPS.
 const MAX_CLIP_BYTES: usize = 256 << 20;
@@ -99,6 +100,7 @@ impl Worker {
             let samples = resample(&clip.samples, clip.rate_hz, RECOGNIZER_RATE_HZ).map_err(|e| Fault::invalid(e.to_string()))?;
             let begun = Instant::now();
             let heard = recognizer.transcribe(&samples, &options, &cancel)?;
+            measured::engine("stt", None, millis(begun.elapsed()));
             Ok(Transcript {
                 text: heard.text,
                 language: heard.language,

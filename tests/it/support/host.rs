@@ -39,6 +39,8 @@ pub const FAKES: &[&str] = &[
 pub struct HostSpec {
     home: TempDir,
     port: u16,
+    /// The server that it shares with others; `None`: it starts its own.
+    bus: Option<String>,
     /// The host's name.
     pub name: String,
     arguments: Vec<String>,
@@ -54,10 +56,15 @@ impl HostSpec {
                 std::os::unix::fs::symlink(from, home.path().join(part)).unwrap();
             }
         }
-        let spec = Self { home, port: free_port(), name: name.to_owned(), arguments: Vec::new() };
+        let spec = Self { home, port: free_port(), bus: None, name: name.to_owned(), arguments: Vec::new() };
         let port = format!("bus.port={}", spec.port);
         let arguments = ["run", "--roles", roles].map(str::to_owned);
         Self { arguments: arguments.into(), ..spec }.set(&[&port, "stt.threads=1", "tts.threads=1", "llm.threads=1"])
+    }
+
+    /// On the server at `url`, instead of one of its own.
+    pub fn on(self, url: &str) -> Self {
+        Self { bus: Some(url.to_owned()), ..self }.argument(&["--bus", url])
     }
 
     /// Settings, as `--set` takes them.
@@ -90,9 +97,9 @@ impl HostSpec {
         self.home.path()
     }
 
-    /// The address of its embedded server.
+    /// The address of its server.
     pub fn url(&self) -> String {
-        embedded::url(self.port)
+        self.bus.clone().unwrap_or_else(|| embedded::url(self.port))
     }
 
     fn command(&self) -> Command {
