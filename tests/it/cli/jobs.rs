@@ -44,7 +44,7 @@ fn a_job_that_nobody_can_do_waits_and_is_told_until_it_is_called_off() {
     assert!(error.contains("cancelled"), "{error}");
     let error = site.run(&["jobs", "retry", id]).error(1);
     assert!(error.contains("only one that has failed"), "{error}");
-    let error = site.run(&["jobs", "show", "nonsense"]).error(1);
+    let error = site.run(&["jobs", "show", "nonsense"]).error(3);
     assert!(error.contains("\"nonsense\"") && error.contains("jobs list"), "{error}");
 }
 
