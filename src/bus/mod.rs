@@ -3,12 +3,14 @@
 //! A caller [`ask`](Bus::ask)s for one reply or [`open`](Bus::open)s a stream of them; a role [`serve`](service)s.
 //! Everything that is said has a subject from [`subject`] and a type from [`message`].
 
+pub mod batch;
 pub mod clips;
 pub mod codec;
 pub mod contract;
 pub mod embedded;
 mod error;
 pub mod ingest;
+pub mod jobs;
 mod link;
 pub mod listen;
 pub mod message;
@@ -17,6 +19,7 @@ pub mod roster;
 pub mod service;
 pub mod session;
 pub mod sink;
+mod slots;
 pub mod stream;
 pub mod subject;
 mod worker;

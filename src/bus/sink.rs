@@ -27,6 +27,8 @@ use crate::telemetry::metrics::CHUNKS;
 const STALL: Duration = Duration::from_secs(30);
 /// How often a reader that takes nothing is looked for.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Nothing to read, but something: `nats req --wait-for-empty` takes an empty message for the end.
+const PROBE_BODY: &[u8] = b"{}";
 
 impl Bus {
     fn workers(&self, replies: Replies) -> &Workers {
@@ -272,7 +274,8 @@ impl Inner {
         let mut headers = HeaderMap::new();
         codec::set(&mut headers, header::STATUS, status::PROBE);
         let link = self.bus.link(self.replies);
-        let probe = link.publish(reply.clone(), Some(self.reply_to(last)), Some(headers), Bytes::new());
+        let body = Bytes::from_static(PROBE_BODY);
+        let probe = link.publish(reply.clone(), Some(self.reply_to(last)), Some(headers), body);
         if let Err(error) = probe.await {
             tracing::debug!(%error, "the reader could not be looked for");
         }

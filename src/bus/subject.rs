@@ -19,6 +19,9 @@ pub const VOICE_STATES: &str = "voice.*.*.state";
 /// All events of all hosts.
 pub const EVENTS: &str = "event.>";
 
+/// Everything that waits in the work queue JOBS. No request has a subject under it: the stream would answer it itself.
+pub const JOBS: &str = "job.>";
+
 /// What a host can do for others: the first token of its subjects and the name of its NATS service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Capability {
@@ -127,6 +130,10 @@ pub mod pattern {
     pub const FAULT: &str = "event.{node}.fault";
     /// A host's entry in the bucket NODES, as the bucket's stream has it.
     pub const NODE_ENTRY: &str = "$KV.NODES.{node}";
+    /// Work that may wait.
+    pub const JOB: &str = "job.{capability}.{verb}.any.{job}";
+    /// How far a job is, as the bucket's stream has it.
+    pub const JOB_STATE: &str = "$KV.JOB_STATES.{job}";
     /// All that the bucket CLIPS keeps: chunks of clips, and what is known about them.
     pub const CLIPS: &str = "$O.CLIPS.>";
 
@@ -258,6 +265,29 @@ pub fn event_of_all(kind: &str) -> String {
     format!("event.*.{kind}")
 }
 
+/// Where work that may wait is put: the verb `verb` for `target`, as the job `id`; `*` for any.
+#[must_use]
+pub fn job(verb: &Verb, target: Target<'_>, id: &str) -> String {
+    let id = if id == "*" { id.to_owned() } else { token(id) };
+    match target {
+        Target::Any => format!("job.{verb}.any.{id}"),
+        Target::Model(model) => format!("job.{verb}.m.{}.{id}", token(model)),
+        Target::Node(node) => format!("job.{verb}.n.{}.{id}", token(node)),
+    }
+}
+
+/// The capability, the verb's name and the id of a job's subject.
+#[must_use]
+pub fn parse_job(subject: &str) -> Option<(String, String, String)> {
+    let tokens: Vec<&str> = subject.split('.').collect();
+    match tokens.as_slice() {
+        ["job", capability, verb, "any", id] | ["job", capability, verb, "m" | "n", _, id] => {
+            Some(((*capability).to_owned(), (*verb).to_owned(), name(id)?))
+        }
+        _ => None,
+    }
+}
+
 /// A subject taken apart, as far as people want it named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
@@ -320,6 +350,9 @@ mod tests {
             "session" => Some("main-1"),
             "kind" => Some("reply"),
             "request" => Some("R1"),
+            "capability" => Some("llm"),
+            "verb" => Some("chat"),
+            "job" => Some("J1"),
             _ => None,
         };
         let verb = Verb::new(Capability::Llm, "chat");
@@ -334,10 +367,22 @@ mod tests {
             (pattern::DOWN.to_owned(), event("stage.left", "down")),
             (pattern::FAULT.to_owned(), event("stage.left", "fault")),
             (pattern::cancel(Capability::Llm), cancel(Capability::Llm, "R1")),
+            (pattern::JOB.to_owned(), job(&verb, Target::Any, "J1")),
         ] {
             assert_eq!(pattern::fill(&pattern, value), built);
         }
         assert_eq!(pattern::names(pattern::VOICE_STATE).collect::<Vec<_>>(), ["node", "listener"]);
+    }
+
+    #[test]
+    fn a_job_is_found_in_its_subject() {
+        let verb = Verb::new(Capability::Stt, "request");
+        for target in [Target::Any, Target::Model("a.b"), Target::Node("any")] {
+            let found = parse_job(&job(&verb, target, "my job"));
+            assert_eq!(found, Some(("stt".to_owned(), "request".to_owned(), "my job".to_owned())), "{target:?}");
+        }
+        assert_eq!(parse_job("job.stt"), None);
+        assert_eq!(job(&verb, Target::Any, "*"), "job.stt.request.any.*");
     }
 
     proptest! {

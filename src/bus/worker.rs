@@ -11,7 +11,6 @@ use async_nats::service::error::Error as ServiceError;
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use futures::FutureExt as _;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +23,7 @@ use super::message::node::Privacy;
 use super::message::{Ask, Message, Replies};
 use super::service::{Incoming, ServiceSpec};
 use super::sink::{Sink, Wanted};
+use super::slots::Slots;
 use super::stream::status;
 use super::{Bus, MAX_DEADLINE};
 use crate::telemetry::metrics as measured;
@@ -50,7 +50,7 @@ pub(super) struct Worker {
     node: HeaderValue,
     link: Link,
     spec: ServiceSpec,
-    slots: Semaphore,
+    pub(super) slots: Arc<Slots>,
     running: Mutex<Requests>,
     /// The usual time of a request, in ms, to which the latest count most; 0 before the first.
     usual_ms: AtomicU64,
@@ -68,15 +68,19 @@ struct Requests {
 
 impl Worker {
     pub(super) fn new(bus: &Bus, link: &Link, spec: ServiceSpec) -> Self {
-        let (slots, running, tasks) = (Semaphore::new(spec.slots), Mutex::default(), TaskTracker::new());
+        let (slots, running, tasks) = (Slots::new(spec.slots), Mutex::default(), TaskTracker::new());
         let node = HeaderValue::from(codec::one_line(bus.node()));
         metrics::gauge!(measured::SLOTS, "capability" => spec.capability.token()).set(spec.slots as f64);
         Self { bus: bus.clone(), node, link: link.clone(), spec, slots, running, usual_ms: AtomicU64::new(0), tasks }
     }
 
+    pub(super) fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
     /// Requests being worked on.
     pub(super) fn in_flight(&self) -> usize {
-        self.spec.slots.saturating_sub(self.slots.available_permits())
+        self.slots.in_flight()
     }
 
     /// The usual time of a request, in ms; 0 before the first.
@@ -147,8 +151,8 @@ impl Worker {
         R: Future<Output = Result<A::Reply, Fault>>,
     {
         let arrived = Instant::now();
-        let result = match self.slots.try_acquire() {
-            Ok(_slot) => {
+        let result = match self.slots.take().await {
+            Some(_slot) => {
                 let _working = InFlight::new(self.spec.capability.token());
                 // A handler that panics must not leave its caller waiting.
                 let run = AssertUnwindSafe(self.run::<A, F, R>(request, handler, turn)).catch_unwind();
@@ -157,7 +161,7 @@ impl Worker {
                     Err(Fault::failed(format!("{} on {} broke: a bug; its log tells more", A::VERB, self.bus.node())))
                 })
             }
-            Err(_) => {
+            None => {
                 metrics::counter!(measured::REFUSED, "capability" => self.spec.capability.token(), "reason" => "busy")
                     .increment(1);
                 let (slots, capability, node) = (self.spec.slots, self.spec.capability, self.bus.node());
@@ -309,13 +313,13 @@ impl Drop for InFlight {
 }
 
 /// A request's entry among those that can be cancelled.
-struct Running<'a> {
+pub(super) struct Running<'a> {
     worker: &'a Worker,
     id: String,
 }
 
 impl<'a> Running<'a> {
-    fn enter(worker: &'a Worker, id: &str, cancel: &CancellationToken) -> Self {
+    pub(super) fn enter(worker: &'a Worker, id: &str, cancel: &CancellationToken) -> Self {
         let id = if id.is_empty() { Ulid::generate().to_string() } else { id.to_owned() };
         let mut requests = worker.requests();
         if let Some(early) = requests.early.iter().position(|early| *early == id) {

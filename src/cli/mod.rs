@@ -7,6 +7,7 @@ pub mod contract;
 pub mod decode;
 pub mod doctor;
 pub mod drain;
+pub mod jobs;
 pub mod models;
 pub mod nodes;
 pub mod play;
@@ -53,6 +54,7 @@ enum Command {
     Ask(ask::AskArgs),
     Say(say::SayArgs),
     Transcribe(transcribe::TranscribeArgs),
+    Jobs(jobs::JobsArgs),
     Nodes(nodes::NodesArgs),
     Route(route::RouteArgs),
     Watch(watch::WatchArgs),
@@ -94,6 +96,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Ask(args) => ask::run(args, globals).await,
         Command::Say(args) => say::run(args, globals).await,
         Command::Transcribe(args) => transcribe::run(args, globals).await,
+        Command::Jobs(args) => jobs::run(args, globals).await,
         Command::Nodes(args) => nodes::run(args, globals).await,
         Command::Route(args) => route::run(args, globals).await,
         Command::Watch(args) => watch::run(args, globals).await,

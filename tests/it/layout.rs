@@ -325,7 +325,8 @@ fn is_subject(text: &str) -> bool {
             && starts(&verb).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     });
     let varies = |rest: &str| rest.is_empty() || rest.starts_with(['{', '*', '>', '<']);
-    let is_event = ["voice.", "session.", "event."].iter().any(|beginning| starts(beginning).is_some_and(varies));
+    let is_event =
+        ["voice.", "session.", "event.", "job."].iter().any(|beginning| starts(beginning).is_some_and(varies));
     is_verb
         || is_event
         || text.contains(".cancel.")

@@ -6,7 +6,7 @@ use schemars::generate::SchemaSettings;
 
 use crate::bus::codec::{self, Format, header};
 use crate::bus::message::fault::Fault;
-use crate::bus::message::{Ask, Message, Replies, agent, fault, llm, node, session, stt, tts, voice};
+use crate::bus::message::{Ask, Message, Replies, agent, fault, job, llm, node, session, stt, tts, voice};
 use crate::bus::subject::{Capability, STOP, Verb, pattern};
 
 /// Everything that can be asked.
@@ -97,6 +97,21 @@ pub const EVENTS: &[EventRow] = &[
         kept: Some("the bucket NODES"),
     },
     EventRow {
+        pattern: pattern::JOB,
+        by: By::Anyone,
+        message: MessageRow::of::<job::Job>(),
+        about: "work that may wait: done by a host with an idle slot; for one with a model or for one host, \
+            `.m.<model>` or `.n.<node>` stands for `.any`",
+        kept: Some("the stream JOBS"),
+    },
+    EventRow {
+        pattern: pattern::JOB_STATE,
+        by: By::Host,
+        message: MessageRow::of::<job::JobState>(),
+        about: "how far a job is, and at last its result or error",
+        kept: Some("the bucket JOB_STATES"),
+    },
+    EventRow {
         pattern: STOP,
         by: By::Anyone,
         message: MessageRow::of::<node::Stop>(),
@@ -155,7 +170,7 @@ pub const HEADERS: &[HeaderRow] = &[
         header::STATUS,
         On::Reply,
         true,
-        "`200` on the empty message that ends a stream, `100` on one that is to be ignored",
+        "`200` on the empty message that ends a stream, `100` on one that is to be ignored, whatever its body",
     ),
     (header::CHUNKS, On::Reply, true, "how many chunks the stream had, on its end; fewer that arrived means a loss"),
     (header::ERROR, On::Reply, false, "an error's text; the body is empty then"),
