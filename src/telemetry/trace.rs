@@ -10,6 +10,7 @@
 //! host that exports no spans hands its caller's span on: the trace stays whole over it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tracing::{Instrument as _, Span, field};
@@ -71,6 +72,8 @@ pub struct Trace(Arc<Inner>);
 struct Inner {
     /// The turn; of a request without one, the trace.
     id: Ulid,
+    /// Whether the span says the turn: a field that is recorded again stands there twice.
+    told: AtomicBool,
     session: OnceLock<String>,
     span: Span,
     /// The span's id on the wire: its own, or the caller's if none is exported.
@@ -82,7 +85,7 @@ impl Trace {
     #[must_use]
     pub fn begin(turn: Ulid, session: &str) -> Self {
         let span = tracing::info_span!(parent: None, "turn", %turn, session);
-        Self::new(span, turn, None, session, "turn")
+        Self::new(span, turn, None, true, session, "turn")
     }
 
     /// Takes up a request for `verb`, of the caller's turn and session, or of no known ones.
@@ -94,17 +97,17 @@ impl Trace {
             span.record("session", session);
         }
         let id = parent.map_or_else(Ulid::generate, |parent| parent.turn);
-        Self::new(span, id, parent, session, verb)
+        Self::new(span, id, parent, parent.is_some(), session, verb)
     }
 
-    fn new(span: Span, id: Ulid, parent: Option<Parent>, session: &str, name: &str) -> Self {
+    fn new(span: Span, id: Ulid, parent: Option<Parent>, told: bool, session: &str, name: &str) -> Self {
         let own = link(&span, id, parent, name);
         let known = OnceLock::new();
         if !session.is_empty() {
             let _ = known.set(session.to_owned());
         }
         let span_id = own.or_else(|| parent.map(|parent| parent.span));
-        Self(Arc::new(Inner { id, session: known, span, span_id }))
+        Self(Arc::new(Inner { id, told: told.into(), session: known, span, span_id }))
     }
 
     /// That of the work under way.
@@ -128,7 +131,9 @@ impl Trace {
     /// Says what the work under way belongs to, once it knows. A session that the caller has named stays.
     pub fn belongs_to(turn: Ulid, session: &str) {
         let note = |trace: &Self| {
-            trace.0.span.record("turn", field::display(turn));
+            if !trace.0.told.swap(true, Ordering::AcqRel) {
+                trace.0.span.record("turn", field::display(turn));
+            }
             if trace.0.session.set(session.to_owned()).is_ok() {
                 trace.0.span.record("session", session);
             }

@@ -282,6 +282,7 @@ async fn log_lines_say_to_what_turn_and_session_they_belong() {
     })
     .await;
     assert!(text.contains("request{verb=\"agent.run\""), "{text}");
+    assert_eq!(text.matches("turn=").count(), 1, "{text}");
     let json: Value = serde_json::from_str(&json).unwrap();
     let span = &json["span"];
     assert_eq!(span["name"], "request", "{json}");
