@@ -23,7 +23,8 @@
 //! | [`text`] | sentences of a stream of text; what of a text is spoken |
 //! | [`config`] | every setting: typed, defaulted; unknown keys refused |
 //! | [`models`] | the catalogue of models, and how they are had |
-//! | [`process`], [`home`], [`secret`], [`telemetry`], [`hardware`], `memory` | child processes; the host's folder; keys that do not print; logging; tags and addresses; freed memory |
+//! | [`telemetry`], [`http`] | log lines, traces, metrics, health; the server that shows them |
+//! | [`process`], [`home`], [`secret`], [`hardware`], `memory` | child processes; the host's folder; keys that do not print; tags and addresses; freed memory |
 //!
 //! What holds everywhere, and what a test holds to where it can:
 //!
@@ -43,6 +44,7 @@ pub mod engine;
 pub mod fabric;
 pub mod hardware;
 pub mod home;
+pub mod http;
 mod memory;
 pub mod models;
 pub mod node;

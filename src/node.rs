@@ -1,6 +1,8 @@
 //! The host: connects to the bus, claims its name, starts the rows of [`ROLES`](crate::role::ROLES), restarts what
 //! fails, and drains under a deadline.
 
+mod health;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,19 +20,21 @@ use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::node::{AskInfo, Drain, Draining, NodeInfo, Privacy};
 use crate::bus::registry::{Claim, ClaimError};
 use crate::bus::service::{Incoming, ServiceSpec};
-use crate::bus::session::{self, SessionLog};
+use crate::bus::session::{self, QueueSettings, SessionLog};
 use crate::bus::subject::{self, Capability, Target};
 use crate::bus::{Access, Bus, BusError, access, embedded};
 use crate::config::{Config, NodeConfig};
 use crate::fabric::Fabric;
 use crate::hardware;
 use crate::home::Home;
+use crate::http::HttpError;
 use crate::memory;
 use crate::models::ModelError;
 use crate::process::Supervised;
 use crate::role::pool::Pool;
 use crate::role::{self, Offers, RoleContext, RoleError, RoleRow};
 use crate::router;
+use health::Health;
 
 /// How long the last session events may take to be kept.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,6 +66,9 @@ pub enum NodeError {
     /// The host's name.
     #[error(transparent)]
     Claim(#[from] ClaimError),
+    /// The HTTP server.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The catalogue of models.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -81,9 +88,10 @@ pub async fn run(
     let rows = role::find(&config.node.roles).map_err(|why| NodeError::Setting(format!("node.roles: {why}")))?;
     let pool = Pool::new(&home)?;
     let name = config.node_name();
+    let health = Health::start(&config.http.listen, &name, rows.iter().map(|row| row.name).collect()).await?;
     let Some((server, bus)) = connect(&config, &home, &name, &stop).await? else { return Ok(()) };
-    let result = serve(config, home, pool, rows, &bus, &stop, begun, up).await;
-    drop(bus);
+    let result = serve(config, home, pool, rows, &bus, &health, &stop, begun, up).await;
+    drop((health, bus));
     if let Some(server) = server {
         server.stop(FLUSH_TIMEOUT).await;
     }
@@ -137,6 +145,7 @@ async fn serve(
     pool: Pool,
     rows: Vec<&'static RoleRow>,
     bus: &Bus,
+    health: &Health,
     stop: &CancellationToken,
     begun: Instant,
     up: impl FnOnce(&NodeInfo),
@@ -144,8 +153,14 @@ async fn serve(
     let drain_timeout = Duration::from_millis(config.node.drain_timeout_ms);
     let offers = Offers::default();
     let card = Card::new(bus.node(), &config.node, &offers, stop);
+    health.on_bus(bus, &card);
     let claim = Claim::make(bus, &card.now()).await?;
-    let sessions = SessionLog::start(bus).await?;
+    let waiting = home.state().join("sessions").join(format!("{}.jsonl", subject::token(bus.node())));
+    let sessions = SessionLog::start_with(
+        bus,
+        QueueSettings { file: Some(waiting), unkept: !config.bus.hosts.is_empty(), ..Default::default() },
+    )
+    .await?;
     let node_service = serve_info(bus, &card, drain_timeout).await?;
     let fabric = Fabric::start(bus, bus.node(), &config);
     let context = RoleContext {
@@ -155,6 +170,7 @@ async fn serve(
         home,
         sessions: sessions.clone(),
         pool,
+        http: health.http.clone(),
         stop: CancellationToken::new(),
         offers: offers.clone(),
     };
@@ -204,6 +220,7 @@ async fn serve(
     }
     tracing::info!("draining");
     stop.cancel();
+    health.draining();
     if tokio::time::timeout(drain_timeout + DRAIN_GRACE, running.drain()).await.is_err() {
         tracing::warn!("a role did not end within node.drain_timeout_ms and was cut off");
     }
@@ -215,7 +232,14 @@ async fn serve(
         let _ = tokio::time::timeout(Duration::from_secs(1), keeper).await;
     }
     if !sessions.flush(FLUSH_TIMEOUT).await {
-        tracing::error!("the last session events were not kept: the server did not take them in time");
+        match sessions.park() {
+            Ok(events) => {
+                tracing::warn!(events, "the server did not take the last session events: the next run will append them")
+            }
+            Err(error) => {
+                tracing::error!(%error, "the last session events are lost: the server did not take them in time")
+            }
+        }
     }
     tracing::info!("the host is down");
     outcome

@@ -411,18 +411,36 @@ fn open_raw(name: &str, server: &str) -> Result<Client, JackError> {
     })
 }
 
+/// Messages of libjack that wait to be logged; further ones are left out.
+const MESSAGES: usize = 64;
+
 /// libjack prints to stdout and stderr unless told otherwise.
+///
+/// Its threads log in the middle of being cancelled, and a thread that is cancelled while it writes a line ends the whole
+/// program: so they only hand the text over.
 fn quiet_libjack() {
+    static OUT: std::sync::OnceLock<std::sync::mpsc::SyncSender<String>> = std::sync::OnceLock::new();
     unsafe extern "C" fn log(message: *const c_char) {
         if message.is_null() {
             return;
         }
         // SAFETY: libjack gives a NUL-terminated string that lives during the call.
         let message = unsafe { std::ffi::CStr::from_ptr(message) };
-        tracing::debug!(message = %message.to_string_lossy(), "libjack");
+        if let Some(out) = OUT.get() {
+            // Full: libjack says the same many times over.
+            let _ = out.try_send(message.to_string_lossy().into_owned());
+        }
     }
     static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| jack::set_logger(jack::LoggerType::Custom { info: log, error: log }));
+    ONCE.call_once(|| {
+        let (out, messages) = std::sync::mpsc::sync_channel::<String>(MESSAGES);
+        let write = move || messages.iter().for_each(|message| tracing::debug!(text = message, "libjack"));
+        if let Err(error) = std::thread::Builder::new().name("libjack-log".to_owned()).spawn(write) {
+            tracing::debug!(%error, "what libjack says is not logged");
+        }
+        let _ = OUT.set(out);
+        jack::set_logger(jack::LoggerType::Custom { info: log, error: log });
+    });
 }
 
 fn audio_ports(client: &Client) -> Vec<PortInfo> {

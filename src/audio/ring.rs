@@ -89,6 +89,33 @@ pub struct PlaybackControl {
     shared: Arc<Shared>,
 }
 
+/// What went wrong in a pair of rings, for whoever counts.
+#[derive(Debug, Clone)]
+pub struct RingCounts {
+    capture: Arc<Shared>,
+    playback: Arc<Shared>,
+}
+
+impl RingCounts {
+    /// Of the rings of one client.
+    #[must_use]
+    pub fn new(capture: &Capture, playback: &Playback) -> Self {
+        Self { capture: Arc::clone(&capture.shared), playback: Arc::clone(&playback.shared) }
+    }
+
+    /// As [`Capture::dropped_frames`].
+    #[must_use]
+    pub fn dropped_frames(&self) -> u64 {
+        self.capture.dropped.load(Ordering::Relaxed)
+    }
+
+    /// As [`PlaybackControl::underruns`].
+    #[must_use]
+    pub fn underruns(&self) -> u64 {
+        self.playback.underruns.load(Ordering::Relaxed)
+    }
+}
+
 /// Makes the two rings, of `capture_frames` and `playback_frames` frames (at least 1 each), and the three that share them.
 ///
 /// `rate_hz` is the rate of both; it sets the length of the fade.

@@ -8,6 +8,7 @@
 //!                                                └─┘ ports: connect; rate or period: Changed
 //! ```
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
@@ -15,8 +16,10 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use super::jack::{JackClient, JackError, JackSettings, Patched};
-use super::ring::{Capture, Playback};
+use super::ring::{Capture, Playback, RingCounts};
 use super::rt_check;
+use crate::telemetry::health::Part;
+use crate::telemetry::metrics::{DROPPED, JACK_UP, UNDERRUNS, XRUNS};
 
 /// How often to look even if JACK reports nothing.
 const TICK: Duration = Duration::from_secs(1);
@@ -127,7 +130,10 @@ impl JackSupervisor {
         let (end, ended) = mpsc::sync_channel(1);
         let stop = Arc::new(AtomicBool::new(false));
         let status = Arc::new(JackStatus::default());
-        let run = Run { settings, events: events_out, stop: Arc::clone(&stop), status: Arc::clone(&status) };
+        let listener = settings.client_name.trim_start_matches("sidetone-").to_owned();
+        let part = Part::new("jack", &listener);
+        let run =
+            Run { settings, listener, part, events: events_out, stop: Arc::clone(&stop), status: Arc::clone(&status) };
         let handle = std::thread::Builder::new().name("jack-supervisor".to_owned()).spawn(move || {
             run.run();
             // Only the drop below listens, and not for ever.
@@ -158,6 +164,9 @@ struct Stopped;
 
 struct Run {
     settings: JackSettings,
+    /// The listener, for metrics.
+    listener: String,
+    part: Part,
     events: SyncSender<AudioEvent>,
     stop: Arc<AtomicBool>,
     status: Arc<JackStatus>,
@@ -183,6 +192,7 @@ impl Run {
                     let reason = err.to_string();
                     if told.as_ref() != Some(&reason) {
                         tracing::warn!(%reason, "no JACK client");
+                        self.part.down(&reason);
                         told = Some(reason.clone());
                         if self.send(AudioEvent::Down { reason }).is_err() {
                             return;
@@ -204,6 +214,8 @@ impl Run {
         tracing::info!(port_in, rate_hz, buffer_frames, "JACK client up");
         self.publish(rate_hz, buffer_frames);
         self.status.up.store(true, Ordering::Release);
+        self.part.up();
+        let meters = Meters::new(&self.listener, &capture, &playback);
         self.status.times_up.fetch_add(1, Ordering::AcqRel);
         let sent = self.send(AudioEvent::Up { rate_hz, buffer_frames, capture, playback });
 
@@ -223,6 +235,7 @@ impl Run {
                 }
                 self.status.playback_latency_frames.store(client.playback_latency_frames(), Ordering::Release);
                 self.status.xruns.store(xruns_before + watch.xruns(), Ordering::Release);
+                meters.tell(self.status.xruns());
                 if (rate_hz, buffer_frames) != (watch.rate_hz(), watch.buffer_frames()) {
                     (rate_hz, buffer_frames) = (watch.rate_hz(), watch.buffer_frames());
                     tracing::info!(rate_hz, buffer_frames, "JACK changed");
@@ -236,10 +249,12 @@ impl Run {
         });
         self.status.up.store(false, Ordering::Release);
         self.status.xruns.store(xruns_before + watch.xruns(), Ordering::Release);
+        meters.tell(self.status.xruns());
         drop(client);
         result?;
         let reason = "the JACK server has gone, or threw the client out; start it again, audio comes back by itself";
         tracing::warn!(reason, "JACK client down");
+        self.part.down(reason);
         self.send(AudioEvent::Down { reason: reason.to_owned() })
     }
 
@@ -271,5 +286,46 @@ impl Run {
 
     fn stopping(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+}
+
+/// What is measured of one JACK client. Dropping it says that the client is gone.
+struct Meters {
+    up: metrics::Gauge,
+    xruns: metrics::Counter,
+    underruns: metrics::Counter,
+    dropped: metrics::Counter,
+    counts: RingCounts,
+    /// What has been told of `counts`, which begin anew with each client.
+    told: Cell<(u64, u64)>,
+}
+
+impl Meters {
+    fn new(listener: &str, capture: &Capture, playback: &Playback) -> Self {
+        let label = || listener.to_owned();
+        let up = metrics::gauge!(JACK_UP, "listener" => label());
+        up.set(1.0);
+        Self {
+            up,
+            xruns: metrics::counter!(XRUNS, "listener" => label()),
+            underruns: metrics::counter!(UNDERRUNS, "listener" => label()),
+            dropped: metrics::counter!(DROPPED, "listener" => label()),
+            counts: RingCounts::new(capture, playback),
+            told: Cell::default(),
+        }
+    }
+
+    fn tell(&self, xruns: u64) {
+        self.xruns.absolute(xruns);
+        let (underruns, dropped) = (self.counts.underruns(), self.counts.dropped_frames());
+        let (underruns_told, dropped_told) = self.told.replace((underruns, dropped));
+        self.underruns.increment(underruns.saturating_sub(underruns_told));
+        self.dropped.increment(dropped.saturating_sub(dropped_told));
+    }
+}
+
+impl Drop for Meters {
+    fn drop(&mut self) {
+        self.up.set(0.0);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::jetstream::object_store::{Config, GetErrorKind, ObjectStore};
+use async_nats::jetstream::object_store::{Config, DeleteErrorKind, GetErrorKind, ObjectStore};
 use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
@@ -15,9 +15,14 @@ use super::message::fault::{Fault, FaultCode};
 
 /// The store's name.
 pub const BUCKET: &str = "CLIPS";
-const MAX_AGE: Duration = Duration::from_secs(24 * 3_600);
-/// All clips together; one that does not fit is refused. The server sets this much of its store aside.
-const MAX_BYTES: i64 = 1 << 30;
+const CLIPS: Bucket = Bucket {
+    name: BUCKET,
+    about: "audio over max_payload, for a day",
+    what: "clip",
+    max_age: Duration::from_secs(24 * 3_600),
+    // All clips together; one that does not fit is refused. The server sets this much of its store aside.
+    max_bytes: 1 << 30,
+};
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Bus {
@@ -32,9 +37,7 @@ impl Bus {
     /// # Errors
     /// As [`Bus::put_clip`].
     pub async fn make_clips(&self) -> Result<(), BusError> {
-        let what = "making the object store CLIPS";
-        let mut watch = self.inner.audio.watch(what)?;
-        within(what, &mut watch, self.inner.audio.keep(BUCKET, self.clips())).await.map(drop)
+        self.make_objects(&CLIPS).await
     }
 
     /// Keeps a clip; gives its name.
@@ -43,15 +46,8 @@ impl Bus {
     /// [`BusError::Disconnected`] while the link is down; [`BusError::JetStream`] when the server has no JetStream or no
     /// room, or takes longer than a minute.
     pub async fn put_clip(&self, audio: &[u8]) -> Result<String, BusError> {
-        let what = "keeping a clip in CLIPS";
-        let mut watch = self.inner.audio.watch(what)?;
         let name = ulid::Ulid::generate().to_string();
-        let put = async {
-            let store = self.clips().await?;
-            let mut reader = audio;
-            store.put(name.as_str(), &mut reader).await.map_err(|e| BusError::jetstream(what, e))
-        };
-        within(what, &mut watch, self.inner.audio.keep(BUCKET, put)).await?;
+        self.put_object(&CLIPS, &name, audio).await?;
         Ok(name)
     }
 
@@ -61,20 +57,49 @@ impl Bus {
     /// [`BusError::Fault`] when it is not there (any more) or is too large; [`BusError::Disconnected`] while the link is
     /// down; [`BusError::JetStream`] when it does not come whole within a minute.
     pub async fn get_clip(&self, name: &str, max_bytes: usize) -> Result<Bytes, BusError> {
-        let what = format!("fetching the clip {name:?} from CLIPS");
+        self.get_object(&CLIPS, name, max_bytes).await
+    }
+
+    /// As [`Bus::make_clips`], any store.
+    pub(super) async fn make_objects(&self, bucket: &Bucket) -> Result<(), BusError> {
+        let what = format!("making the object store {}", bucket.name);
+        let mut watch = self.inner.audio.watch(&what)?;
+        within(&what, &mut watch, self.inner.audio.keep(bucket.name, self.objects(bucket))).await.map(drop)
+    }
+
+    /// As [`Bus::put_clip`], anywhere.
+    pub(super) async fn put_object(&self, bucket: &Bucket, name: &str, body: &[u8]) -> Result<(), BusError> {
+        let what = format!("keeping a {} in {}", bucket.what, bucket.name);
+        let mut watch = self.inner.audio.watch(&what)?;
+        let put = async {
+            let store = self.objects(bucket).await?;
+            let mut reader = body;
+            store.put(name, &mut reader).await.map_err(|e| BusError::jetstream(what.as_str(), e))
+        };
+        within(&what, &mut watch, self.inner.audio.keep(bucket.name, put)).await?;
+        Ok(())
+    }
+
+    /// As [`Bus::get_clip`], anywhere.
+    pub(super) async fn get_object(&self, bucket: &Bucket, name: &str, max_bytes: usize) -> Result<Bytes, BusError> {
+        let Bucket { what: thing, name: place, .. } = bucket;
+        let what = format!("fetching the {thing} {name:?} from {place}");
         let mut watch = self.inner.audio.watch(&what)?;
         let failed = |error: &dyn std::fmt::Display| BusError::jetstream(what.as_str(), error);
         let get = async {
-            let store = self.clips().await?;
+            let store = self.objects(bucket).await?;
             let object = store.get(name).await.map_err(|error| match error.kind() {
                 GetErrorKind::NotFound => {
-                    Fault::not_found(format!("there is no clip {name:?} in CLIPS (they are kept for a day)")).into()
+                    let days = bucket.max_age.as_secs() / 24 / 3_600;
+                    let kept = if days == 1 { "a day".to_owned() } else { format!("{days} days") };
+                    Fault::not_found(format!("there is no {thing} {name:?} in {place} (they are kept for {kept})"))
+                        .into()
                 }
                 _ => failed(&error),
             })?;
             let bytes = object.info().size;
             if bytes > max_bytes {
-                let text = format!("the clip {name:?} is {bytes} bytes, and {max_bytes} are taken");
+                let text = format!("the {thing} {name:?} is {bytes} bytes, and {max_bytes} are taken");
                 return Err(Fault::new(FaultCode::TooLarge, text).into());
             }
             let mut audio = Vec::with_capacity(bytes);
@@ -84,23 +109,51 @@ impl Bus {
             }
             Ok(Bytes::from(audio))
         };
-        within(&what, &mut watch, self.inner.audio.keep(BUCKET, get)).await
+        within(&what, &mut watch, self.inner.audio.keep(bucket.name, get)).await
     }
 
-    async fn clips(&self) -> Result<ObjectStore, BusError> {
+    /// Takes an object out; none that is there is no error.
+    pub(super) async fn delete_object(&self, bucket: &Bucket, name: &str) -> Result<(), BusError> {
+        let what = format!("deleting the {} {name:?} from {}", bucket.what, bucket.name);
+        let mut watch = self.inner.audio.watch(&what)?;
+        let delete = async {
+            match self.objects(bucket).await?.delete(name).await {
+                Err(error) if error.kind() != DeleteErrorKind::NotFound => {
+                    Err(BusError::jetstream(what.as_str(), error))
+                }
+                _ => Ok(()),
+            }
+        };
+        within(&what, &mut watch, self.inner.audio.keep(bucket.name, delete)).await
+    }
+
+    async fn objects(&self, bucket: &Bucket) -> Result<ObjectStore, BusError> {
         let jetstream = jetstream::new(self.inner.audio.client.clone());
-        if let Ok(store) = jetstream.get_object_store(BUCKET).await {
+        if let Ok(store) = jetstream.get_object_store(bucket.name).await {
             return Ok(store);
         }
         let config = Config {
-            bucket: BUCKET.to_owned(),
-            description: Some("audio over max_payload, for a day".to_owned()),
-            max_age: MAX_AGE,
-            max_bytes: MAX_BYTES,
+            bucket: bucket.name.to_owned(),
+            description: Some(bucket.about.to_owned()),
+            max_age: bucket.max_age,
+            max_bytes: bucket.max_bytes,
             ..Config::default()
         };
-        jetstream.create_object_store(config).await.map_err(|e| BusError::jetstream("making the object store CLIPS", e))
+        let made = jetstream.create_object_store(config).await;
+        made.map_err(|e| BusError::jetstream(format!("making the object store {}", bucket.name), e))
     }
+}
+
+/// An object store.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    /// What one object in it is.
+    pub(super) what: &'static str,
+    pub(super) max_age: Duration,
+    /// −1: no limit but the server's.
+    pub(super) max_bytes: i64,
 }
 
 async fn within<T>(

@@ -31,6 +31,8 @@ pub mod header {
     pub const CHUNKS: &str = "Chunks";
     /// W3C trace context; the trace id is the turn's id.
     pub const TRACEPARENT: &str = "traceparent";
+    /// The session, beside [`TRACEPARENT`].
+    pub const SESSION: &str = "Session";
     /// The host that answered.
     pub const NODE: &str = "Node";
     /// How far the request may travel: `host`, `lan` or `any`; absent means any.

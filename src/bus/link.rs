@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::access::Access;
 use super::error::BusError;
 use super::subject::{self, reserved};
+use crate::telemetry::metrics::{NATS_RECONNECTS, NATS_UP};
 
 /// Dead links are noticed after two missed pings; the client's own default would take minutes.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -105,9 +106,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects by `access`, once; `name` is shown in the server's connection list. Several addresses, of which any will
-    /// do, are separated by commas.
-    pub(super) async fn connect(access: &Access, name: &str) -> Result<Self, BusError> {
+    /// Connects by `access`, once; `name` is shown in the server's connection list, `kind` in the metrics. Several
+    /// addresses, of which any will do, are separated by commas.
+    pub(super) async fn connect(access: &Access, name: &str, kind: &'static str) -> Result<Self, BusError> {
         let url = &access.url;
         let failed = |why: String| BusError::Connect { url: without_password(url), why };
         let servers: Result<Vec<ServerAddr>, _> = url.split(',').map(|address| address.trim().parse()).collect();
@@ -129,7 +130,7 @@ impl Link {
                 Duration::from_millis(50 * (2u64.pow(pauses) - 1)).min(Duration::from_secs(1))
             })
             .event_callback(move |event| {
-                note(&label, &event, &sender);
+                note(&label, kind, &event, &sender);
                 async {}
             })
             .connect(servers)
@@ -224,25 +225,30 @@ impl Link {
 
     /// Works with the stream or bucket `place`; fails at once if the server refuses a request about it, which the client
     /// itself would wait for in vain.
-    pub(super) async fn keep<T, E: From<BusError>>(
+    pub(super) fn keep<T, E: From<BusError>, W: Future<Output = Result<T, E>>>(
         &self,
         place: &str,
-        work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        let mut state = self.state.clone();
-        let before = state.borrow_and_update().refusals;
-        let mut subject = String::new();
-        let refused = async {
-            let refused =
-                state.wait_for(|state| state.unkept(place, before).inspect(|it| subject.clone_from(it)).is_some());
-            if refused.await.is_err() {
-                std::future::pending::<()>().await;
+        work: W,
+    ) -> impl Future<Output = Result<T, E>> {
+        // What works with JetStream is large, and each future that has it in itself doubles it: enough, in some levels, for
+        // the stack of a thread.
+        let work = Box::pin(work);
+        async move {
+            let mut state = self.state.clone();
+            let before = state.borrow_and_update().refusals;
+            let mut subject = String::new();
+            let refused = async {
+                let refused =
+                    state.wait_for(|state| state.unkept(place, before).inspect(|it| subject.clone_from(it)).is_some());
+                if refused.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                result = work => result,
+                () = refused => Err(BusError::Denied { subject }.into()),
             }
-        };
-        tokio::select! {
-            biased;
-            result = work => result,
-            () = refused => Err(BusError::Denied { subject }.into()),
         }
     }
 
@@ -340,14 +346,19 @@ impl Watch {
     }
 }
 
-fn note(label: &str, event: &Event, state: &watch::Sender<LinkState>) {
+fn note(label: &str, kind: &'static str, event: &Event, state: &watch::Sender<LinkState>) {
     match event {
         Event::Connected => {
             tracing::debug!(connection = label, "connected to NATS");
+            if state.borrow().losses > 0 {
+                metrics::counter!(NATS_RECONNECTS, "connection" => kind).increment(1);
+            }
+            metrics::gauge!(NATS_UP, "connection" => kind).set(1.0);
             state.send_modify(|state| state.up = true);
         }
         Event::Disconnected => {
             tracing::warn!(connection = label, "the connection to NATS dropped; reconnecting");
+            metrics::gauge!(NATS_UP, "connection" => kind).set(0.0);
             state.send_modify(|state| {
                 state.up = false;
                 state.losses += 1;

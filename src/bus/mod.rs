@@ -4,12 +4,14 @@
 //! Everything that is said has a subject from [`subject`] and a type from [`message`].
 
 pub mod access;
+pub mod batch;
 pub mod clips;
 pub mod codec;
 pub mod contract;
 pub mod embedded;
 mod error;
 pub mod ingest;
+pub mod jobs;
 mod link;
 pub mod listen;
 pub mod message;
@@ -18,6 +20,7 @@ pub mod roster;
 pub mod service;
 pub mod session;
 pub mod sink;
+mod slots;
 pub mod stream;
 pub mod subject;
 mod worker;
@@ -38,6 +41,8 @@ use message::fault::Fault;
 use message::node::Privacy;
 use message::{Ask, Message, Replies, voice};
 use subject::Target;
+
+use crate::telemetry::trace::{Parent, Trace};
 
 /// The most time that a request can ask for.
 const MAX_DEADLINE: Duration = Duration::from_secs(3_600);
@@ -76,7 +81,7 @@ pub struct ServerFacts {
 pub struct Call {
     /// The time for all of it, the whole stream included; an hour at most.
     pub deadline: Duration,
-    /// The turn that it belongs to.
+    /// The turn that it belongs to; `None` takes that of the work under way, if there is one.
     pub turn: Option<Ulid>,
     /// How the body is written, and the reply is to be.
     pub format: Format,
@@ -110,8 +115,11 @@ impl Call {
         codec::set(&mut headers, header::REQ_ID, request);
         codec::set(&mut headers, header::DEADLINE_MS, self.time().as_millis().to_string());
         codec::set(&mut headers, header::SCHEMA, M::SCHEMA);
-        if let Some(turn) = self.turn {
-            codec::set(&mut headers, header::TRACEPARENT, traceparent(turn));
+        if let Some(parent) = Parent::of_request(self.turn) {
+            codec::set(&mut headers, header::TRACEPARENT, parent.to_string());
+        }
+        if let Some(session) = Trace::session() {
+            codec::set(&mut headers, header::SESSION, codec::one_line(&session));
         }
         if let Some(route) = &self.route {
             codec::set(&mut headers, header::ROUTE, codec::one_line(route));
@@ -121,18 +129,6 @@ impl Call {
         }
         headers
     }
-}
-
-/// A W3C trace context whose trace id is the turn's id.
-fn traceparent(turn: Ulid) -> String {
-    let span = Ulid::generate().0 & u128::from(u64::MAX) | 1;
-    format!("00-{:032x}-{span:016x}-01", turn.0)
-}
-
-/// The turn in a W3C trace context.
-fn turn_of(traceparent: &str) -> Option<Ulid> {
-    let id = traceparent.split('-').nth(1).filter(|id| id.len() == 32)?;
-    u128::from_str_radix(id, 16).ok().filter(|id| *id != 0).map(Ulid)
 }
 
 impl Bus {
@@ -147,8 +143,10 @@ impl Bus {
             node.clone_into(&mut access.user);
         }
         let (control_name, audio_name) = (format!("sidetone {node}"), format!("sidetone {node} audio"));
-        let (control, audio) =
-            tokio::try_join!(Link::connect(&access, &control_name), Link::connect(&access, &audio_name))?;
+        let (control, audio) = tokio::try_join!(
+            Link::connect(&access, &control_name, "control"),
+            Link::connect(&access, &audio_name, "audio")
+        )?;
         let (streams, audio_streams) = tokio::try_join!(sink::Workers::start(&control), sink::Workers::start(&audio))?;
         Ok(Self { inner: Arc::new(Inner { node: node.to_owned(), control, audio, streams, audio_streams }) })
     }
@@ -377,18 +375,5 @@ impl Drop for CancelOnDrop {
                 }
             });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_turn_travels_in_the_trace_context() {
-        let turn = Ulid::generate();
-        assert_eq!(turn_of(&traceparent(turn)), Some(turn));
-        assert_eq!(turn_of("00-00000000000000000000000000000000-0000000000000000-00"), None);
-        assert_eq!(turn_of("nonsense"), None);
     }
 }

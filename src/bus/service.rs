@@ -83,12 +83,12 @@ impl<A: Ask> Incoming<A> {
 
 /// The served verbs of one capability of this host. Dropping it stops them and cancels what runs.
 pub struct Server {
-    bus: Bus,
+    pub(super) bus: Bus,
     link: Link,
-    spec: ServiceSpec,
+    pub(super) spec: ServiceSpec,
     service: Option<Service>,
-    worker: Arc<Worker>,
-    stop: CancellationToken,
+    pub(super) worker: Arc<Worker>,
+    pub(super) stop: CancellationToken,
     /// What it must be able to hear, and how much the server had refused before it began to.
     subjects: Mutex<Vec<String>>,
     /// On its own connection, and on the one where it hears of cancels.
@@ -110,6 +110,10 @@ impl Load {
     #[must_use]
     pub fn usual_ms(&self) -> u64 {
         self.0.usual_ms()
+    }
+
+    fn stats(&self, slots: usize) -> serde_json::Value {
+        serde_json::json!({ "in_flight": self.in_flight(), "batch": self.0.slots.batch(), "slots": slots })
     }
 }
 
@@ -136,7 +140,7 @@ impl Bus {
             .description(spec.about)
             .metadata(metadata)
             .queue_group(name)
-            .stats_handler(move |_, _| serde_json::json!({ "in_flight": load.in_flight(), "slots": slots }))
+            .stats_handler(move |_, _| load.stats(slots))
             .start(name, env!("CARGO_PKG_VERSION"))
             .await
             .map_err(|e| BusError::client(format!("the service {name}"), e))?;

@@ -3,9 +3,12 @@
 //! A [`SessionLog`] appends in the order it is told, from one task a host. An append is fenced by the last sequence of
 //! its session, so that two hosts that write one session do not overwrite each other's view, and has an id, so that one
 //! that is tried again is not kept twice. While the server is away appends wait, and go in when it is back: a session
-//! has no gap.
+//! has no gap. What waits is bounded, see [`QueueSettings`]; a host that ends meanwhile leaves it to its next run.
 
-use std::collections::HashMap;
+mod queue;
+mod read;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,21 +17,23 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{self, Context};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use futures::StreamExt as _;
-use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 use ulid::Ulid;
 
 use super::Bus;
 use super::codec::{self, Format, header};
 use super::error::BusError;
 use super::message::Message as _;
+use super::message::fault::Fault;
 use super::message::session::{SessionEvent, What};
 use super::subject;
+use crate::telemetry::metrics::{SESSION_EVENTS, SESSION_LOST};
+use queue::Queue;
+pub use queue::QueueSettings;
+pub use read::{Reader, Summary, history, ids, list};
 
 /// The stream's name.
 pub const STREAM: &str = "SESSIONS";
-/// Events that wait to be appended. When it is full, whoever appends waits: nothing is dropped.
-const QUEUE: usize = 1_024;
 /// Within this time the server recognizes an event that is appended again.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// The subject that the fence counts; the fence's own header knows only the message's exact subject.
@@ -39,27 +44,57 @@ const MESSAGE_ID: &str = "Nats-Msg-Id";
 #[derive(Clone, Debug)]
 pub struct SessionLog {
     bus: Bus,
-    queue: mpsc::Sender<SessionEvent>,
-    waiting: watch::Receiver<usize>,
-    count: Arc<watch::Sender<usize>>,
+    open: Arc<Open>,
+}
+
+/// The queue, until nobody appends any more.
+#[derive(Debug)]
+struct Open {
+    queue: Arc<Queue>,
+    writer: AbortHandle,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
 }
 
 impl SessionLog {
-    /// Makes sure of the stream, and starts to append.
+    /// Makes sure of the stream, and starts to append. What waits is in memory alone.
     ///
     /// # Errors
     /// [`BusError::JetStream`] when the server has none.
     pub async fn start(bus: &Bus) -> Result<Self, BusError> {
-        let stream = ensure(bus).await?;
-        let (queue, events) = mpsc::channel(QUEUE);
-        let (count, waiting) = watch::channel(0);
-        let count = Arc::new(count);
-        let writer = Writer { bus: bus.clone(), context: context(bus), stream, last: HashMap::new() };
-        tokio::spawn(writer.run(events, Arc::clone(&count)));
-        Ok(Self { bus: bus.clone(), queue, waiting, count })
+        Self::start_with(bus, QueueSettings::default()).await
     }
 
-    /// Takes an event down. Waits only when very many wait already.
+    /// The same with a file for what does not fit into memory; first of all what an earlier run has left there is kept.
+    ///
+    /// # Errors
+    /// [`BusError::JetStream`] when the server has none, [`BusError::Client`] when the file can't be read.
+    pub async fn start_with(bus: &Bus, settings: QueueSettings) -> Result<Self, BusError> {
+        let stream = if bus.server_facts().jetstream || !settings.unkept {
+            Some(ensure(bus).await?)
+        } else {
+            tracing::warn!("the NATS server has no JetStream: sessions are told, but not kept");
+            None
+        };
+        let file = settings.file.clone().unwrap_or_default();
+        let failed = |e| BusError::client(format!("session events that wait in {}", file.display()), e);
+        let queue = Arc::new(Queue::open(settings).map_err(failed)?);
+        match queue.recovered() {
+            0 => {}
+            events => tracing::info!(events, "session events of an earlier run are kept now"),
+        }
+        let writer =
+            Writer { bus: bus.clone(), context: context(bus), stream, last: HashMap::new(), known: HashMap::new() };
+        let writer = tokio::spawn(writer.run(Arc::clone(&queue))).abort_handle();
+        Ok(Self { bus: bus.clone(), open: Arc::new(Open { queue, writer }) })
+    }
+
+    /// Takes an event down. Waits only when there is no room for more, for 5 s at most; then the event is lost, which is
+    /// logged, counted and reported.
     pub async fn append(&self, session: &str, turn: Option<Ulid>, what: What) {
         self.push(Ulid::generate().to_string(), session, turn, what).await;
     }
@@ -79,19 +114,30 @@ impl SessionLog {
             node: self.bus.node().to_owned(),
             what,
         };
-        match self.queue.reserve().await {
-            Ok(place) => {
-                self.count.send_modify(|count| *count += 1);
-                place.send(event);
-            }
-            Err(_) => tracing::error!(session, "a session event was lost: the writer has ended"),
+        let kind = event.what.kind();
+        if let Err(why) = self.open.queue.push(event).await {
+            metrics::counter!(SESSION_LOST).increment(1);
+            tracing::error!(session, kind, why, "a session event is lost");
+            let text = format!(
+                "an event of session {session} is lost, there is no room for it: {why}; bring the NATS server back"
+            );
+            self.bus.report(&Fault::unavailable(text)).await;
         }
     }
 
     /// Waits until everything is appended. `false` if `deadline` passes first.
     pub async fn flush(&self, deadline: Duration) -> bool {
-        let mut waiting = self.waiting.clone();
+        let mut waiting = self.open.queue.waiting();
         tokio::time::timeout(deadline, waiting.wait_for(|count| *count == 0)).await.is_ok()
+    }
+
+    /// Leaves what still waits to the next run of this host; gives how many events that are. Nothing is appended after it.
+    ///
+    /// # Errors
+    /// There is no file, or it can't be written.
+    pub fn park(&self) -> std::io::Result<usize> {
+        self.open.writer.abort();
+        self.open.queue.park()
     }
 }
 
@@ -131,30 +177,66 @@ async fn ensure(bus: &Bus) -> Result<Stream, BusError> {
 struct Writer {
     bus: Bus,
     context: Context,
-    stream: Stream,
+    /// `None`: events are told, but not kept.
+    stream: Option<Stream>,
     /// The last sequence of each session that was written lately.
     last: HashMap<String, u64>,
+    /// Ids of the sessions to which an earlier run's events belong.
+    known: HashMap<String, HashSet<String>>,
 }
 
 /// Sessions whose last sequence is remembered; beyond that it is asked for anew.
 const REMEMBERED: usize = 1_024;
 
 impl Writer {
-    async fn run(mut self, mut events: mpsc::Receiver<SessionEvent>, count: Arc<watch::Sender<usize>>) {
-        while let Some(event) = events.recv().await {
-            self.append(&event).await;
-            count.send_modify(|count| *count -= 1);
+    async fn run(mut self, queue: Arc<Queue>) {
+        while let Some(event) = queue.next().await {
+            // A run that was killed may have appended some of those that it has left.
+            let is_known = queue.recovered() > 0 && self.knows(&event).await;
+            if !is_known {
+                self.append(&event).await;
+            }
+            queue.done();
+            if queue.recovered() == 0 {
+                self.known.clear();
+            }
         }
+    }
+
+    /// Whether the session has the event.
+    async fn knows(&mut self, event: &SessionEvent) -> bool {
+        if !self.known.contains_key(&event.session) {
+            let ids = loop {
+                match self.ids_of(&event.session).await {
+                    Ok(ids) => break ids,
+                    Err(error) => tracing::debug!(%error, "what is kept of a session is asked for again"),
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                self.bus.until_up().await;
+            };
+            self.known.insert(event.session.clone(), ids);
+        }
+        self.known.get(&event.session).is_some_and(|ids| ids.contains(&event.id))
+    }
+
+    async fn ids_of(&self, session: &str) -> Result<HashSet<String>, BusError> {
+        let mut reader = Reader::open(&self.bus, session).await?;
+        let mut ids = HashSet::new();
+        while let Some(event) = reader.next().await? {
+            ids.insert(event.id);
+        }
+        reader.close().await;
+        Ok(ids)
     }
 
     /// Tries until the event is kept. Only one that can never be (it can't be written, or is too large) is given up.
     async fn append(&mut self, event: &SessionEvent) {
         let body = match codec::encode(event, Format::Json) {
             Ok(body) => body,
-            Err(fault) => return tracing::error!(%fault, "a session event can't be written"),
+            Err(fault) => return lost(&fault),
         };
         if let Err(error) = self.bus.inner.control.check_size("a session event", body.len()) {
-            return tracing::error!(%error, "a session event can't be kept");
+            return lost(&error);
         }
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(50))
@@ -162,7 +244,7 @@ impl Writer {
             .without_max_times();
         for (attempt, pause) in backoff.build().enumerate() {
             match self.attempt(event, body.clone()).await {
-                Ok(()) => return,
+                Ok(()) => return metrics::counter!(SESSION_EVENTS).increment(1),
                 Err(error) if attempt == 2 => {
                     tracing::warn!(%error, session = event.session, "session events wait for the server");
                 }
@@ -175,6 +257,9 @@ impl Writer {
 
     async fn attempt(&mut self, event: &SessionEvent, body: bytes::Bytes) -> Result<(), BusError> {
         let subject = subject::session(&event.session, event.what.kind());
+        if self.stream.is_none() {
+            return self.tell(subject, body).await;
+        }
         let mut watch = self.bus.inner.control.watch(&subject)?;
         let expected = match self.last.get(&event.session) {
             Some(sequence) => *sequence,
@@ -218,10 +303,19 @@ impl Writer {
         }
     }
 
+    /// Publishes an event that nothing keeps.
+    async fn tell(&self, subject: String, body: bytes::Bytes) -> Result<(), BusError> {
+        let mut headers = async_nats::HeaderMap::new();
+        codec::set(&mut headers, header::CONTENT_TYPE, Format::Json.content_type());
+        codec::set(&mut headers, header::SCHEMA, SessionEvent::SCHEMA);
+        self.bus.inner.control.publish(subject.into(), None, Some(headers), body).await
+    }
+
     /// The sequence and the id of a session's last event.
     async fn read_last(&mut self, session: &str) -> Result<Option<(u64, String)>, BusError> {
         use async_nats::jetstream::stream::LastRawMessageErrorKind::NoMessageFound;
-        match self.stream.get_last_raw_message_by_subject(&subject::session_all(session)).await {
+        let Some(stream) = &self.stream else { return Ok(None) };
+        match stream.get_last_raw_message_by_subject(&subject::session_all(session)).await {
             Ok(message) => {
                 let id = codec::text(Some(&message.headers), MESSAGE_ID).to_owned();
                 Ok(Some((message.sequence, id)))
@@ -230,7 +324,7 @@ impl Writer {
             Err(error) => {
                 // The stream may have to be made anew, if the server lost its store.
                 if let Ok(stream) = ensure(&self.bus).await {
-                    self.stream = stream;
+                    self.stream = Some(stream);
                 }
                 Err(BusError::jetstream(format!("reading the end of session {session}"), error))
             }
@@ -238,48 +332,8 @@ impl Writer {
     }
 }
 
-/// The last events of a session, oldest first; at most `limit`, at least one if there is one.
-///
-/// # Errors
-/// [`BusError::Disconnected`] while the link is down, [`BusError::JetStream`] when the stream can't be read in time.
-pub async fn history(bus: &Bus, session: &str, limit: usize) -> Result<Vec<SessionEvent>, BusError> {
-    let what = format!("reading session {session}");
-    bus.inner.control.check(&what)?;
-    let read = async {
-        let stream = ensure(bus).await?;
-        let config = jetstream::consumer::pull::OrderedConfig {
-            filter_subject: subject::session_all(session),
-            ..Default::default()
-        };
-        let failed = |error: &dyn std::fmt::Display| BusError::jetstream(what.as_str(), error);
-        let consumer = stream.create_consumer(config).await.map_err(|e| failed(&e))?;
-        let name = consumer.cached_info().name.clone();
-        let mut pending = consumer.cached_info().num_pending;
-        let mut events = std::collections::VecDeque::new();
-        let mut messages = consumer.messages().await.map_err(|e| failed(&e))?;
-        while pending > 0 {
-            let Some(message) = messages.next().await else { break };
-            let message = message.map_err(|e| failed(&e))?;
-            pending = message.info().map_err(|e| failed(&e))?.pending;
-            // An event of a later version that can't be read is left out, not fatal.
-            if let Ok(event) = codec::decode::<SessionEvent>("", &message.payload) {
-                if events.len() == limit.max(1) {
-                    events.pop_front();
-                }
-                events.push_back(event);
-            }
-        }
-        // The server would keep it for minutes.
-        drop(messages);
-        if let Err(error) = stream.delete_consumer(&name).await {
-            tracing::debug!(%error, "a consumer of SESSIONS stays until it expires");
-        }
-        Ok(Vec::from(events))
-    };
-    tokio::time::timeout(HISTORY_TIMEOUT, bus.inner.control.keep(STREAM, read)).await.unwrap_or_else(|_| {
-        Err(BusError::jetstream(what.as_str(), format!("not done within {} s", HISTORY_TIMEOUT.as_secs())))
-    })
+/// An event that can never be kept.
+fn lost(why: &dyn std::fmt::Display) {
+    metrics::counter!(SESSION_LOST).increment(1);
+    tracing::error!(%why, "a session event can't be kept and is lost");
 }
-
-/// How long reading a session may take.
-const HISTORY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -20,11 +20,15 @@ use super::link::{Link, Watch};
 use super::message::fault::{Fault, FaultCode};
 use super::message::{Message, Replies};
 use super::stream::status;
+use super::subject::Verb;
+use crate::telemetry::metrics::CHUNKS;
 
 /// How long a reader may take nothing before the worker gives up on it.
 const STALL: Duration = Duration::from_secs(30);
 /// How often a reader that takes nothing is looked for.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Nothing to read, but something: `nats req --wait-for-empty` takes an empty message for the end.
+const PROBE_BODY: &[u8] = b"{}";
 
 impl Bus {
     fn workers(&self, replies: Replies) -> &Workers {
@@ -124,6 +128,8 @@ struct Inner {
     sent: AtomicU64,
     /// Bytes of the largest chunk: the next will need about as many.
     largest: AtomicUsize,
+    /// Chunks of all streams of the verb.
+    chunks: metrics::Counter,
     /// Held while a chunk is sent: chunks leave in the order of their numbers, and one that is given up takes none.
     sending: tokio::sync::Mutex<Option<Watch>>,
 }
@@ -131,6 +137,7 @@ struct Inner {
 /// How a caller wants its replies.
 #[derive(Debug)]
 pub(super) struct Wanted {
+    pub(super) verb: Verb,
     pub(super) replies: Replies,
     pub(super) reply: Option<Subject>,
     pub(super) format: Format,
@@ -142,7 +149,7 @@ pub(super) struct Wanted {
 impl<M: Message> Sink<M> {
     /// A sink for a caller; `cancel` fires when the caller is gone.
     pub(super) fn new(bus: &Bus, wanted: Wanted, cancel: CancellationToken) -> Self {
-        let Wanted { replies, reply, format, streaming, credit } = wanted;
+        let Wanted { verb, replies, reply, format, streaming, credit } = wanted;
         let workers = bus.workers(replies);
         let id = workers.next.fetch_add(1, Ordering::Relaxed);
         let flow = Arc::new(Flow { done: watch::Sender::new(0), cancel });
@@ -161,6 +168,7 @@ impl<M: Message> Sink<M> {
             flow,
             sent: AtomicU64::new(0),
             largest: AtomicUsize::new(128),
+            chunks: metrics::counter!(CHUNKS, "verb" => verb.to_string()),
             sending: tokio::sync::Mutex::default(),
         };
         Self { inner: Arc::new(inner), message: PhantomData }
@@ -215,6 +223,7 @@ impl<M: Message> Sink<M> {
         });
         link.publish(reply, Some(inner.reply_to(seq)), headers, body).await.map_err(|e| e.to_fault())?;
         inner.sent.fetch_add(1, Ordering::AcqRel);
+        inner.chunks.increment(1);
         Ok(())
     }
 }
@@ -265,7 +274,8 @@ impl Inner {
         let mut headers = HeaderMap::new();
         codec::set(&mut headers, header::STATUS, status::PROBE);
         let link = self.bus.link(self.replies);
-        let probe = link.publish(reply.clone(), Some(self.reply_to(last)), Some(headers), Bytes::new());
+        let body = Bytes::from_static(PROBE_BODY);
+        let probe = link.publish(reply.clone(), Some(self.reply_to(last)), Some(headers), body);
         if let Err(error) = probe.await {
             tracing::debug!(%error, "the reader could not be looked for");
         }

@@ -15,7 +15,7 @@
 //! more than all else: the number of a chunk is the last token of its reply subject, and its body is written as the
 //! request's `Accept` said. A caller that gives no credit (the stock CLI) gets them as they come, with the headers `Seq`
 //! and `Content-Type`. When the caller is gone, the server answers 503 on the reply subject, and the worker stops; while
-//! it may not send, it asks every second by an empty message with `Status: 100`. The server answers only the connection
+//! it may not send, it asks every second by a message with `Status: 100`, whose body means nothing. The server answers only the connection
 //! that sent the chunk, so each connection has a control inbox of its own. A gap in the numbers or a missing end is an
 //! error, never a short answer.
 

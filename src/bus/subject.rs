@@ -8,6 +8,8 @@
 //! llm.chat.n.<node>      that host              queue group <node>
 //! ```
 
+pub mod reserved;
+
 use std::fmt;
 
 /// Everything that sounds or acts stops, everywhere.
@@ -21,6 +23,9 @@ pub const EVENTS: &str = "event.>";
 
 /// What programs on one host say to each other: a host with a NATS server of its own keeps it there.
 pub const LOCAL: &str = "local.>";
+
+/// Everything that waits in the work queue JOBS. No request has a subject under it: the stream would answer it itself.
+pub const JOBS: &str = "job.>";
 
 /// What a host can do for others: the first token of its subjects and the name of its NATS service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -130,6 +135,12 @@ pub mod pattern {
     pub const FAULT: &str = "event.{node}.fault";
     /// A host's entry in the bucket NODES, as the bucket's stream has it.
     pub const NODE_ENTRY: &str = "$KV.NODES.{node}";
+    /// Work that may wait.
+    pub const JOB: &str = "job.{capability}.{verb}.any.{job}";
+    /// All that the bucket JOB_FILES keeps: chunks of recordings, and what is known about them.
+    pub const JOB_FILES: &str = "$O.JOB_FILES.>";
+    /// How far a job is, as the bucket's stream has it.
+    pub const JOB_STATE: &str = "$KV.JOB_STATES.{job}";
     /// All that the bucket CLIPS keeps: chunks of clips, and what is known about them.
     pub const CLIPS: &str = "$O.CLIPS.>";
 
@@ -302,80 +313,12 @@ pub fn is_for_answers(reply: &str) -> bool {
     let first = reply.split('.').next().unwrap_or_default();
     let capabilities =
         [Capability::Stt, Capability::Tts, Capability::Llm, Capability::Agent, Capability::Voice, Capability::Node];
-    let events = [STOP, SESSIONS, VOICE_STATES, EVENTS].map(|subject| subject.split('.').next().unwrap_or_default());
+    let events =
+        [STOP, SESSIONS, VOICE_STATES, EVENTS, JOBS].map(|subject| subject.split('.').next().unwrap_or_default());
     !first.is_empty()
         && !first.starts_with('$')
         && !events.contains(&first)
         && !capabilities.iter().any(|capability| capability.token() == first)
-}
-
-/// What NATS itself answers: JetStream for what is kept, and services about themselves.
-pub mod reserved {
-    use super::Capability;
-
-    /// Everything that can be asked about services.
-    pub const SERVICES: &str = "$SRV.>";
-    /// Where it is asked whether anybody offers something.
-    pub const PINGS: &str = "$SRV.PING.*";
-    /// Whether there is JetStream, and of which version; asked before a bucket is made.
-    pub const JETSTREAM: &str = "$JS.API.INFO";
-    /// The same, and the names of what it keeps.
-    pub const OVERVIEW: &[&str] = &[JETSTREAM, "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST"];
-
-    /// Where a service of `capability` is asked about itself.
-    #[must_use]
-    pub fn service(capability: Capability) -> [String; 3] {
-        ["$SRV.*".to_owned(), format!("$SRV.*.{capability}"), format!("$SRV.*.{capability}.*")]
-    }
-
-    /// The stream behind a key-value bucket.
-    #[must_use]
-    pub fn of_bucket(bucket: &str) -> String {
-        format!("KV_{bucket}")
-    }
-
-    /// The stream behind an object store.
-    #[must_use]
-    pub fn of_store(store: &str) -> String {
-        format!("OBJ_{store}")
-    }
-
-    /// To see whether a stream is there.
-    #[must_use]
-    pub fn look(stream: &str) -> String {
-        format!("$JS.API.STREAM.INFO.{stream}")
-    }
-
-    /// To make a stream.
-    #[must_use]
-    pub fn make(stream: &str) -> String {
-        format!("$JS.API.STREAM.CREATE.{stream}")
-    }
-
-    /// Whether something is asked only to make a stream or bucket that is not there.
-    #[must_use]
-    pub fn is_to_make(subject: &str) -> bool {
-        subject == JETSTREAM || subject.starts_with(&make(""))
-    }
-
-    /// To read a stream: single messages, and by consumers.
-    #[must_use]
-    pub fn read(stream: &str) -> Vec<String> {
-        let api = |what: &str| format!("$JS.API.{what}");
-        vec![
-            look(stream),
-            api(&format!("STREAM.MSG.GET.{stream}")),
-            api(&format!("DIRECT.GET.{stream}")),
-            api(&format!("DIRECT.GET.{stream}.>")),
-            api(&format!("CONSUMER.CREATE.{stream}")),
-            api(&format!("CONSUMER.CREATE.{stream}.>")),
-            api(&format!("CONSUMER.INFO.{stream}.*")),
-            api(&format!("CONSUMER.MSG.NEXT.{stream}.*")),
-            api(&format!("CONSUMER.DELETE.{stream}.*")),
-            format!("$JS.ACK.{stream}.>"),
-            format!("$JS.FC.{stream}.>"),
-        ]
-    }
 }
 
 /// Whether a subject, or all of a wildcard one, lies within `filter`: what a server asks of its permissions.
@@ -390,6 +333,35 @@ pub fn lies_within(subject: &str, filter: &str) -> bool {
             (Some(token), Some(wanted)) if wanted != "*" && token != wanted => return false,
             _ => {}
         }
+    }
+}
+
+/// Where work that may wait is put: the verb `verb` for `target`, as the job `id`; `*` for any.
+#[must_use]
+pub fn job(verb: &Verb, target: Target<'_>, id: &str) -> String {
+    let id = if id == "*" { id.to_owned() } else { token(id) };
+    match target {
+        Target::Any => format!("job.{verb}.any.{id}"),
+        Target::Model(model) => format!("job.{verb}.m.{}.{id}", token(model)),
+        Target::Node(node) => format!("job.{verb}.n.{}.{id}", token(node)),
+    }
+}
+
+/// Where all work of the verb that may wait is put, for whomever.
+#[must_use]
+pub fn jobs_of(verb: &Verb) -> [String; 3] {
+    [format!("job.{verb}.any.*"), format!("job.{verb}.m.*.*"), format!("job.{verb}.n.*.*")]
+}
+
+/// The capability, the verb's name and the id of a job's subject.
+#[must_use]
+pub fn parse_job(subject: &str) -> Option<(String, String, String)> {
+    let tokens: Vec<&str> = subject.split('.').collect();
+    match tokens.as_slice() {
+        ["job", capability, verb, "any", id] | ["job", capability, verb, "m" | "n", _, id] => {
+            Some(((*capability).to_owned(), (*verb).to_owned(), name(id)?))
+        }
+        _ => None,
     }
 }
 
@@ -455,6 +427,9 @@ mod tests {
             "session" => Some("main-1"),
             "kind" => Some("reply"),
             "request" => Some("R1"),
+            "capability" => Some("llm"),
+            "verb" => Some("chat"),
+            "job" => Some("J1"),
             _ => None,
         };
         let verb = Verb::new(Capability::Llm, "chat");
@@ -469,6 +444,7 @@ mod tests {
             (pattern::DOWN.to_owned(), event("stage.left", "down")),
             (pattern::FAULT.to_owned(), event("stage.left", "fault")),
             (pattern::cancel(Capability::Llm), cancel(Capability::Llm, "R1")),
+            (pattern::JOB.to_owned(), job(&verb, Target::Any, "J1")),
         ] {
             assert_eq!(pattern::fill(&pattern, value), built);
         }
@@ -503,11 +479,29 @@ mod tests {
         for reply in ["_INBOX.studio.x.1", "_INBOX.x", "_R_.x", "my.inbox"] {
             assert!(is_for_answers(reply), "{reply}");
         }
-        for reply in
-            ["control.stop", "session.s.reply", "voice.a.b.control", "llm.chat", "node.info", "$KV.NODES.a", ""]
-        {
+        for reply in [
+            "control.stop",
+            "session.s.reply",
+            "voice.a.b.control",
+            "llm.chat",
+            "node.info",
+            "$KV.NODES.a",
+            "job.stt.x",
+            "",
+        ] {
             assert!(!is_for_answers(reply), "{reply}");
         }
+    }
+
+    #[test]
+    fn a_job_is_found_in_its_subject() {
+        let verb = Verb::new(Capability::Stt, "request");
+        for target in [Target::Any, Target::Model("a.b"), Target::Node("any")] {
+            let found = parse_job(&job(&verb, target, "my job"));
+            assert_eq!(found, Some(("stt".to_owned(), "request".to_owned(), "my job".to_owned())), "{target:?}");
+        }
+        assert_eq!(parse_job("job.stt"), None);
+        assert_eq!(job(&verb, Target::Any, "*"), "job.stt.request.any.*");
     }
 
     proptest! {

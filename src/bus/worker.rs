@@ -11,11 +11,9 @@ use async_nats::service::error::Error as ServiceError;
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use futures::FutureExt as _;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
 use ulid::Ulid;
 
 use super::codec::{self, Format, header};
@@ -25,8 +23,11 @@ use super::message::node::Privacy;
 use super::message::{Ask, Message, Replies};
 use super::service::{Incoming, ServiceSpec};
 use super::sink::{Sink, Wanted};
+use super::slots::Slots;
 use super::stream::status;
-use super::{Bus, MAX_DEADLINE, subject, turn_of};
+use super::{Bus, MAX_DEADLINE, subject};
+use crate::telemetry::metrics as measured;
+use crate::telemetry::trace::{Parent, Trace};
 
 /// The time that a request has which names none, such as one from the stock CLI.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
@@ -49,7 +50,7 @@ pub(super) struct Worker {
     node: HeaderValue,
     link: Link,
     spec: ServiceSpec,
-    slots: Semaphore,
+    pub(super) slots: Arc<Slots>,
     running: Mutex<Requests>,
     /// The usual time of a request, in ms, to which the latest count most; 0 before the first.
     usual_ms: AtomicU64,
@@ -67,14 +68,19 @@ struct Requests {
 
 impl Worker {
     pub(super) fn new(bus: &Bus, link: &Link, spec: ServiceSpec) -> Self {
-        let (slots, running, tasks) = (Semaphore::new(spec.slots), Mutex::default(), TaskTracker::new());
+        let (slots, running, tasks) = (Slots::new(spec.slots), Mutex::default(), TaskTracker::new());
         let node = HeaderValue::from(codec::one_line(bus.node()));
+        metrics::gauge!(measured::SLOTS, "capability" => spec.capability.token()).set(spec.slots as f64);
         Self { bus: bus.clone(), node, link: link.clone(), spec, slots, running, usual_ms: AtomicU64::new(0), tasks }
+    }
+
+    pub(super) fn bus(&self) -> &Bus {
+        &self.bus
     }
 
     /// Requests being worked on.
     pub(super) fn in_flight(&self) -> usize {
-        self.spec.slots.saturating_sub(self.slots.available_permits())
+        self.slots.in_flight()
     }
 
     /// The usual time of a request, in ms; 0 before the first.
@@ -126,21 +132,32 @@ impl Worker {
                 return worker.bus.report(&Fault::invalid(text)).await;
             }
             let headers = request.message.headers.as_ref();
-            let turn = turn_of(codec::text(headers, header::TRACEPARENT));
-            let span = tracing::info_span!("request", verb = %A::VERB, turn = turn.map(tracing::field::display));
-            worker.answer::<A, F, R>(&request, handler, turn).instrument(span).await;
+            let parent = Parent::parse(codec::text(headers, header::TRACEPARENT));
+            let verb = A::VERB.to_string();
+            let trace = Trace::follow(&verb, parent, codec::text(headers, header::SESSION));
+            let arrived = Instant::now();
+            let answered = worker.answer::<A, F, R>(&request, handler, parent.map(|parent| parent.turn));
+            let code = trace.run(answered).await.map_or_else(
+                |code| {
+                    trace.fail(code.name());
+                    code.name()
+                },
+                |()| "ok",
+            );
+            measured::request(&verb, code, arrived.elapsed());
         });
     }
 
-    async fn answer<A, F, R>(&self, request: &Request, handler: F, turn: Option<Ulid>)
+    async fn answer<A, F, R>(&self, request: &Request, handler: F, turn: Option<Ulid>) -> Result<(), FaultCode>
     where
         A: Ask,
         F: Fn(Incoming<A>) -> R,
         R: Future<Output = Result<A::Reply, Fault>>,
     {
         let arrived = Instant::now();
-        let result = match self.slots.try_acquire() {
-            Ok(_slot) => {
+        let result = match self.slots.take().await {
+            Some(_slot) => {
+                let _working = InFlight::new(self.spec.capability.token());
                 // A handler that panics must not leave its caller waiting.
                 let run = AssertUnwindSafe(self.run::<A, F, R>(request, handler, turn)).catch_unwind();
                 run.await.unwrap_or_else(|_| {
@@ -148,7 +165,9 @@ impl Worker {
                     Err(Fault::failed(format!("{} on {} broke: a bug; its log tells more", A::VERB, self.bus.node())))
                 })
             }
-            Err(_) => {
+            None => {
+                metrics::counter!(measured::REFUSED, "capability" => self.spec.capability.token(), "reason" => "busy")
+                    .increment(1);
                 let (slots, capability, node) = (self.spec.slots, self.spec.capability, self.bus.node());
                 let text =
                     format!("all {slots} slots of {capability} on {node} are taken: try again, or ask another host");
@@ -164,11 +183,15 @@ impl Worker {
                 tracing::debug!(ms = arrived.elapsed().as_millis(), code = ?fault.code, %fault, "not answered")
             }
         }
+        let code = result.as_ref().map(|_| ()).map_err(|fault| fault.code);
         self.finish(request, result).await;
+        code
     }
 
     /// Refuses a request that came too late.
     pub(super) async fn refuse(&self, request: &Request) {
+        metrics::counter!(measured::REFUSED, "capability" => self.spec.capability.token(), "reason" => "stopping")
+            .increment(1);
         let text = format!("{} on {} is stopping: ask another host", self.spec.capability, self.bus.node());
         self.finish(request, Err(Fault::unavailable(text))).await;
     }
@@ -195,7 +218,7 @@ impl Worker {
         let streaming = A::REPLIES != Replies::One && asked.wants_stream();
         let reply = request.message.reply.clone();
         let credit = codec::number(headers, header::CREDIT);
-        let wanted = Wanted { replies: A::REPLIES, reply, format, streaming, credit };
+        let wanted = Wanted { verb: A::VERB, replies: A::REPLIES, reply, format, streaming, credit };
         let replies = Sink::new(&self.bus, wanted, cancel.clone());
         let incoming = Incoming {
             request: asked,
@@ -276,14 +299,31 @@ impl Worker {
     }
 }
 
+/// A request that is worked on, for as long as this lives.
+struct InFlight(metrics::Gauge);
+
+impl InFlight {
+    fn new(capability: &'static str) -> Self {
+        let gauge = metrics::gauge!(measured::IN_FLIGHT, "capability" => capability);
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
 /// A request's entry among those that can be cancelled.
-struct Running<'a> {
+pub(super) struct Running<'a> {
     worker: &'a Worker,
     id: String,
 }
 
 impl<'a> Running<'a> {
-    fn enter(worker: &'a Worker, id: &str, cancel: &CancellationToken) -> Self {
+    pub(super) fn enter(worker: &'a Worker, id: &str, cancel: &CancellationToken) -> Self {
         let id = if id.is_empty() { Ulid::generate().to_string() } else { id.to_owned() };
         let mut requests = worker.requests();
         if let Some(early) = requests.early.iter().position(|early| *early == id) {

@@ -8,6 +8,7 @@ pub mod decode;
 pub mod deploy;
 pub mod doctor;
 pub mod drain;
+pub mod jobs;
 pub mod models;
 pub mod nodes;
 pub mod play;
@@ -15,6 +16,7 @@ pub mod print;
 pub mod route;
 pub mod run;
 pub mod say;
+pub mod session;
 pub mod transcribe;
 pub mod watch;
 
@@ -29,7 +31,7 @@ use crate::bus::message::fault::FaultCode;
 use crate::config::{self, Config, ConfigError};
 use crate::home::Home;
 use crate::node::NodeError;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{Export, LogFormat};
 
 /// One voice and agent system out of a handful of Linux hosts
 #[derive(Debug, Parser)]
@@ -53,10 +55,12 @@ enum Command {
     Ask(ask::AskArgs),
     Say(say::SayArgs),
     Transcribe(transcribe::TranscribeArgs),
+    Jobs(jobs::JobsArgs),
     Nodes(nodes::NodesArgs),
     Route(route::RouteArgs),
     Watch(watch::WatchArgs),
     Drain(drain::DrainArgs),
+    Session(session::SessionArgs),
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
     Play(play::PlayArgs),
@@ -64,6 +68,23 @@ enum Command {
     Deploy(deploy::DeployArgs),
     Contract(contract::ContractArgs),
     Completions(completions::CompletionsArgs),
+}
+
+impl Cli {
+    /// Where spans go: a host's settings say so.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn export(&self) -> Result<Option<Export>, ConfigError> {
+        match &self.command {
+            Command::Run(args) if args.is_host() => {
+                let config = self.globals.config()?;
+                let url = config.telemetry.otlp_url.clone();
+                Ok((!url.is_empty()).then(|| Export { url, node: config.node_name() }))
+            }
+            _ => Ok(None),
+        }
+    }
 }
 
 /// Runs the subcommand; `command` is the whole command line's definition.
@@ -77,10 +98,12 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Ask(args) => ask::run(args, globals).await,
         Command::Say(args) => say::run(args, globals).await,
         Command::Transcribe(args) => transcribe::run(args, globals).await,
+        Command::Jobs(args) => jobs::run(args, globals).await,
         Command::Nodes(args) => nodes::run(args, globals).await,
         Command::Route(args) => route::run(args, globals).await,
         Command::Watch(args) => watch::run(args, globals).await,
         Command::Drain(args) => drain::run(args, globals).await,
+        Command::Session(args) => session::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
         Command::Doctor(args) => doctor::run(args, globals).await,
         Command::Play(args) => play::run(args, globals).await,

@@ -21,6 +21,14 @@ pub struct RunArgs {
     list_roles: bool,
 }
 
+impl RunArgs {
+    /// Whether a host is to be run, and not only talked about.
+    #[must_use]
+    pub const fn is_host(&self) -> bool {
+        !self.list_roles
+    }
+}
+
 /// Runs it.
 ///
 /// # Errors

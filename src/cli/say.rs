@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::{Globals, client, print};
-use crate::bus::Call;
 use crate::bus::message::tts::{Request, Say};
 use crate::bus::message::voice::Control;
 use crate::bus::subject::Capability;
+use crate::bus::{Bus, Call};
 use crate::fabric::{self, Fabric};
 use crate::router::Need;
 
@@ -54,7 +54,12 @@ pub async fn run(args: SayArgs, globals: &Globals) -> anyhow::Result<()> {
     let listener = args.listener.or_else(|| config.voice.listeners.first().map(|listener| listener.name.clone()));
     let listener =
         listener.context("no listener is set up: name one with --listener, or write a file with --output")?;
-    let state = fabric.bus().control(&node, &listener, &Control::Say { text }, &Call::within(TIMEOUT)).await?;
+    aloud(fabric.bus(), &node, &listener, text).await
+}
+
+/// Speaks a text on a listener.
+pub(super) async fn aloud(bus: &Bus, node: &str, listener: &str, text: String) -> anyhow::Result<()> {
+    let state = bus.control(node, listener, &Control::Say { text }, &Call::within(TIMEOUT)).await?;
     if !state.audio {
         anyhow::bail!("{node} has no JACK at the moment, so nothing sounds; `sidetone doctor` there says why");
     }

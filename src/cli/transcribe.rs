@@ -1,5 +1,6 @@
 //! `sidetone transcribe`: recordings of any length in, text out, beside a running host.
 
+mod batch;
 mod live;
 mod recording;
 
@@ -20,6 +21,7 @@ use crate::fabric::{self, Fabric};
 use crate::home::Home;
 use crate::router::Need;
 use crate::sound::to_wire;
+pub use batch::nobody;
 use recording::Recording;
 
 /// How long one piece may take, once it is worked on.
@@ -49,6 +51,10 @@ pub struct TranscribeArgs {
     /// transcribe --live -`. Ctrl-C ends it
     #[arg(long)]
     live: bool,
+    /// Put the recordings into the queue of work that may wait, and print their jobs' ids: hosts do it when they have
+    /// nothing better to do. `sidetone jobs` shows how far they are, and prints the text
+    #[arg(long, conflicts_with = "live")]
+    batch: bool,
     /// With --live: the input is raw 16-bit mono PCM of this rate, without a header
     #[arg(long, value_name = "HZ", requires = "live")]
     raw: Option<u32>,
@@ -83,6 +89,10 @@ struct Document {
 /// # Errors
 /// The bus can't be reached, nobody there transcribes, or a file can't be read.
 pub async fn run(args: TranscribeArgs, globals: &Globals) -> anyhow::Result<()> {
+    if args.batch {
+        let (bus, config) = client::connect(globals).await?;
+        return batch::submit(&bus, &config, &args).await;
+    }
     let (fabric, _) = client::fabric(globals).await?;
     let (home, many, mut failed) = (globals.home(), args.files.len() > 1, 0);
     for file in &args.files {

@@ -157,9 +157,18 @@ fn show(args: &WatchArgs, (body, event): &Heard) -> anyhow::Result<bool> {
     if args.json {
         return print::follow(&body.to_string());
     }
+    print::follow(&shown(event))
+}
+
+/// An event of a session as it is watched.
+pub(super) fn session_line(event: SessionEvent) -> String {
+    shown(&Event::Session(event))
+}
+
+fn shown(event: &Event) -> String {
     let terminal = Term::stdout();
     // Asked anew for each event, since a terminal can be resized; one that does not tell its size wraps by itself.
     let width = terminal.size_checked().map(|(_, columns)| usize::from(columns));
     let view = View { zone: TimeZone::system(), width, colour: terminal.is_term() && console::colors_enabled() };
-    print::follow(&line::line(event, Timestamp::now(), &view))
+    line::line(event, Timestamp::now(), &view)
 }

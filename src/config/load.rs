@@ -78,6 +78,15 @@ impl Config {
                 );
             }
         }
+        let listen = &self.http.listen;
+        let port = listen.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+        if !listen.is_empty() && !matches!(port, Some(Ok(_))) {
+            return value(
+                "http.listen",
+                listen,
+                "give an address and a port, such as \"127.0.0.1:9464\", or \"\" for no server",
+            );
+        }
         let mut names: Vec<&str> = Vec::new();
         for listener in &self.voice.listeners {
             let key = format!("voice.listeners.{}", listener.name);

@@ -38,6 +38,10 @@ pub struct Config {
     pub agent: AgentConfig,
     /// Which host is asked, by capability.
     pub route: BTreeMap<String, Policy>,
+    /// What the host shows over HTTP.
+    pub http: HttpConfig,
+    /// What the host tells of itself.
+    pub telemetry: TelemetryConfig,
 }
 
 /// The host itself.
@@ -215,6 +219,8 @@ pub struct ListenerConfig {
     pub playback_to: Vec<String>,
     /// The voice that it speaks with; empty: the default of whoever speaks.
     pub voice: String,
+    /// The language that is spoken to it, such as `en`; empty: the default of whoever transcribes.
+    pub language: String,
     /// What opens a turn.
     pub mode: ListenMode,
 }
@@ -227,6 +233,7 @@ impl Default for ListenerConfig {
             capture_from: vec!["system:capture_1".to_owned()],
             playback_to: vec!["system:playback_[12]".to_owned()],
             voice: String::new(),
+            language: String::new(),
             mode: ListenMode::Wake,
         }
     }
@@ -351,6 +358,8 @@ pub struct AgentConfig {
     pub commands: Vec<String>,
     /// What the chat model is told before every conversation.
     pub system_prompt: String,
+    /// The chat model, by its name or class; empty: the default of whoever answers.
+    pub model: String,
     /// Turns of the session that the chat model is shown.
     pub history_turns: usize,
     /// The most tokens of an answer.
@@ -367,12 +376,29 @@ impl Default for AgentConfig {
             commands: vec!["builtin".to_owned()],
             system_prompt: "You are a voice assistant. Answer in one or two short sentences of plain spoken English."
                 .to_owned(),
+            model: String::new(),
             history_turns: 6,
             max_tokens: 200,
             temperature: 0.3,
             slots: 8,
         }
     }
+}
+
+/// What the host shows over HTTP: `/health`, `/capabilities`, `/metrics`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Address and port, such as `127.0.0.1:9464`; empty: no server.
+    pub listen: String,
+}
+
+/// What the host tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// The collector that spans are sent to by OTLP over HTTP, such as `http://127.0.0.1:4318`; empty: none.
+    pub otlp_url: String,
 }
 
 impl Config {

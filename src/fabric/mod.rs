@@ -175,7 +175,7 @@ impl Fabric {
             after = routed.after,
             "routed"
         );
-        if let Err(error) = self.0.bus.publish(subject::event(self.0.bus.node(), "routed"), &routed).await {
+        if let Err(error) = self.0.bus.publish(subject::event(&self.0.here, "routed"), &routed).await {
             tracing::debug!(%error, "a choice of route was not published");
         }
     }

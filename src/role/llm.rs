@@ -1,5 +1,6 @@
 //! Role `llm`: a conversation in, an answer out, as it is written.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use crate::engine::{
 };
 use crate::models::ModelKind;
 use crate::secret::Secret;
+use crate::telemetry::metrics as measured;
 
 /// How long the embedded server may take to load its model.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -45,7 +47,13 @@ impl Role for Llm {
         let offer = Offer { classes: config.classes.clone(), cloud, ..service.offer() };
         let server = context.bus.service(service).await?;
         let lister = Arc::clone(&model);
-        server.serve(move |incoming: Incoming<Chat>| chat(Arc::clone(&model), cloud, incoming)).await?;
+        let classes = Arc::new(config.classes.clone());
+        server
+            .serve(move |mut incoming: Incoming<Chat>| {
+                of_class(&mut incoming.request, &classes);
+                chat(Arc::clone(&model), cloud, incoming)
+            })
+            .await?;
         server.serve(move |_: Incoming<ListModels>| list(Arc::clone(&lister))).await?;
         server.ready().await?;
         context.up(offer, Some(server.load()));
@@ -92,6 +100,14 @@ fn spec(config: &LlmConfig, context: &RoleContext) -> Result<ChatSpec, RoleError
 async fn list(model: Arc<dyn ChatModel>) -> Result<Models, Fault> {
     let models = model.models().await?;
     Ok(Models { models, default: model.default_model().to_owned(), provider: model.provider().to_owned() })
+}
+
+/// Asks for the first model of a class where a class is asked for.
+fn of_class(chat: &mut Chat, classes: &BTreeMap<String, Vec<String>>) {
+    let model = chat.model.as_ref().and_then(|class| classes.get(class)?.first());
+    if let Some(model) = model {
+        chat.model = Some(model.clone());
+    }
 }
 
 /// Whether requests leave the LAN: an address that is no name of a local network, or none where a provider has one.
@@ -147,6 +163,7 @@ async fn chat(model: Arc<dyn ChatModel>, cloud: bool, incoming: Incoming<Chat>) 
                     first_text_ms: first_text_ms.unwrap_or_default(),
                     engine_ms: millis(begun.elapsed()),
                 };
+                measured::engine("llm", first_text_ms, done.engine_ms);
                 return Ok(Answer { text: whole, done: Some(done) });
             }
         }
@@ -172,6 +189,17 @@ fn engine_request(chat: Chat) -> ChatRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::message::Message as _;
+
+    #[test]
+    fn a_class_stands_for_its_first_model() {
+        let classes = BTreeMap::from([("planner".to_owned(), vec!["big".to_owned(), "bigger".to_owned()])]);
+        for (asked, wanted) in [(Some("planner"), Some("big")), (Some("small"), Some("small")), (None, None)] {
+            let mut chat = Chat { model: asked.map(str::to_owned), ..Chat::example() };
+            of_class(&mut chat, &classes);
+            assert_eq!(chat.model.as_deref(), wanted);
+        }
+    }
 
     #[test]
     fn an_address_tells_whether_requests_leave_the_lan() {

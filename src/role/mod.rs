@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::engine::EngineError;
 use crate::fabric::Fabric;
 use crate::home::Home;
+use crate::http::Http;
 use crate::models::ModelError;
 use pool::Pool;
 
@@ -138,6 +139,8 @@ pub struct RoleContext {
     pub sessions: SessionLog,
     /// Models that roles of this host share.
     pub pool: Pool,
+    /// The host's HTTP server; a role may mount routes on it.
+    pub http: Http,
     /// Fires when the role is to finish.
     pub stop: CancellationToken,
     /// What the host says of itself.

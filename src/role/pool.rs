@@ -98,7 +98,8 @@ pub fn recognizer_spec(config: &SttConfig, model: &str) -> RecognizerSpec {
 pub async fn blocking<T: Send + 'static, E: From<EngineError> + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, E> {
-    tokio::task::spawn_blocking(work)
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work))
         .await
         .unwrap_or_else(|error| Err(EngineError::Failed(format!("the engine broke: {error}")).into()))
 }

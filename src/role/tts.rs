@@ -20,6 +20,7 @@ use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
 use crate::engine::{EngineError, SpeakOptions, Synthesizer};
 use crate::sound::to_wire;
+use crate::telemetry::metrics as measured;
 use crate::text::sentence::SentenceSplitter;
 use crate::text::speech::SpeechFilter;
 
@@ -77,11 +78,13 @@ impl Worker {
     /// `tts.request`: the whole speech as a WAV.
     async fn whole(self, incoming: Incoming<Request>) -> Result<Speech, Fault> {
         let Incoming { request, cancel, .. } = incoming;
+        let begun = Instant::now();
         let (voice, mut sound) = self.speak(request.0, &cancel)?;
         let mut samples = Vec::new();
         while let Some(piece) = sound.recv().await {
             samples.extend(piece?);
         }
+        measured::engine("tts", None, millis(begun.elapsed()));
         let rate_hz = voice.rate_hz();
         let wav = wav_bytes(&samples, rate_hz).map_err(|e| Fault::failed(format!("the WAV can't be written: {e}")))?;
         let (wav, clip) = if self.bus.needs_clip(wav.len()) {
@@ -114,6 +117,7 @@ impl Worker {
             first_audio_ms: first_audio_ms.unwrap_or_default(),
             voice: voice.voice().to_owned(),
         };
+        measured::engine("tts", first_audio_ms, done.engine_ms);
         Ok(Chunk { pcm: to_wire(&[], rate_hz), done: Some(done) })
     }
 

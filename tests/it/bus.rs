@@ -4,6 +4,7 @@ mod ask;
 mod claim;
 mod clip;
 mod embedded;
+mod jobs;
 mod listen;
 mod malformed;
 mod outage;

@@ -5,6 +5,8 @@ mod host;
 #[cfg(all(feature = "whisper", feature = "sherpa"))]
 mod hosts;
 #[cfg(all(feature = "whisper", feature = "sherpa"))]
+mod jobs;
+#[cfg(all(feature = "whisper", feature = "sherpa"))]
 mod talk;
 #[cfg(all(feature = "whisper", feature = "sherpa"))]
 mod transcribe;

@@ -35,30 +35,55 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "node",
         &[
-            "role", "fabric", "router", "bus", "hardware", "models", "config", "home", "memory", "process", "secret",
+            "role",
+            "fabric",
+            "router",
+            "bus",
+            "hardware",
+            "models",
+            "config",
+            "home",
+            "http",
+            "memory",
+            "process",
+            "secret",
+            "telemetry",
             "text",
         ],
     ),
     (
         "role",
         &[
-            "fabric", "router", "bus", "audio", "engine", "store", "models", "config", "home", "process", "secret",
-            "sound", "text",
+            "fabric",
+            "router",
+            "bus",
+            "audio",
+            "engine",
+            "store",
+            "models",
+            "config",
+            "home",
+            "http",
+            "process",
+            "secret",
+            "sound",
+            "telemetry",
+            "text",
         ],
     ),
     ("sound", &["bus", "audio"]),
     ("fabric", &["router", "bus", "config"]),
-    ("router", &[]),
     ("memory", &[]),
     ("hardware", &[]),
-    ("bus", &["home", "process", "secret"]),
-    ("audio", &["home"]),
+    ("bus", &["home", "process", "secret", "telemetry"]),
+    ("audio", &["home", "telemetry"]),
     ("engine", &["models", "home", "process", "secret", "text"]),
     ("store", &["home", "process", "secret"]),
     ("router", &[]),
     ("models", &["home"]),
     ("process", &["home"]),
     ("telemetry", &[]),
+    ("http", &[]),
     ("config", &["router", "secret"]),
     ("home", &[]),
     ("secret", &[]),
@@ -300,7 +325,8 @@ fn is_subject(text: &str) -> bool {
             && starts(&verb).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     });
     let varies = |rest: &str| rest.is_empty() || rest.starts_with(['{', '*', '>', '<']);
-    let is_event = ["voice.", "session.", "event."].iter().any(|beginning| starts(beginning).is_some_and(varies));
+    let is_event =
+        ["voice.", "session.", "event.", "job."].iter().any(|beginning| starts(beginning).is_some_and(varies));
     is_verb
         || is_event
         || text.contains(".cancel.")

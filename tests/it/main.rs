@@ -16,13 +16,17 @@ mod deploy;
 mod engines;
 mod jack;
 mod layout;
+mod session;
 mod support;
 mod watch;
 // They need engines that fail on demand, beside the real ones.
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod drain;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod job_faults;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod listen;
+mod telemetry;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod turns;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]

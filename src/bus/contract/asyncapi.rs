@@ -20,7 +20,7 @@ pub(super) fn document(examples: &BTreeMap<&str, Value>) -> Value {
         document.verb(row);
     }
     for row in EVENTS {
-        let action = if row.by == By::Anyone { "receive" } else { "send" };
+        let action = if matches!(row.by, By::Anyone | By::Giver) { "receive" } else { "send" };
         let name = row.pattern.replace(['{', '}'], "");
         document.channel(&name, row.pattern, row.about, &[row.message.name().to_owned()]);
         document.operation(&name, action, row.about, &[row.message.name().to_owned()], json!({}));

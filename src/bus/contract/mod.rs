@@ -111,6 +111,9 @@ fn parameter(name: &str) -> (&'static str, &'static str) {
         "listener" => ("A listener of the host.", "main"),
         "session" => ("A session.", "main-01KB3Z7D5YAZ9W1N4CV2T8Q6RE"),
         "kind" => ("What kind of event it is, as in its field `kind`.", "utterance"),
+        "capability" => ("Who can do it.", "stt"),
+        "verb" => ("What is to be done.", "request"),
+        "job" => ("A job.", "01KB3Z7D5YAZ9W1N4CV2T8Q6RE"),
         "request" => ("The request's header `Req-Id`.", "uZTd5nB7cW3fQk1L9xYvM2"),
         _ => ("", ""),
     }

@@ -9,8 +9,8 @@ use super::table::{CANCELLED, EVENTS, HEADERS, MessageRow, On, VERBS, VerbRow};
 use super::{example_file, example_subject, schema_file};
 use crate::bus::message::Replies;
 use crate::bus::message::fault::FaultCode;
-use crate::bus::subject::{SESSIONS, STOP, pattern};
-use crate::bus::{clips, registry, session};
+use crate::bus::subject::{JOBS, SESSIONS, STOP, pattern};
+use crate::bus::{clips, jobs, registry, session};
 
 /// The whole text; `examples` are the messages' by name.
 pub(super) fn render(examples: &BTreeMap<&str, Value>) -> String {
@@ -59,14 +59,18 @@ pub(super) fn render(examples: &BTreeMap<&str, Value>) -> String {
         A stream is chunks on the requester's inbox, numbered by `Seq`, and then an empty message with `Status: 200` and \
         `Chunks`. If that does not come, the answer is not whole. A requester that gives `Credit` gets chunks without headers: \
         written as its `Accept` says, and the number is the last token of each one's reply subject. Publishing anything there \
-        acknowledges that chunk and all before it; no more than `Credit` are ever on the way. An empty message with `Status: 100` \
-        may come while the credit is used up: it only asks the server whether the requester is still there.\n\n\
+        acknowledges that chunk and all before it; no more than `Credit` are ever on the way. A message with `Status: 100` \
+        may come while the credit is used up, or while there is nothing else to send: it only asks the server whether the \
+        requester is still there.\n\n\
         A request is cancelled by publishing anything to {cancels}, where `<request>` is its header `Req-Id`. `{STOP}` stops all.\n\n\
         ## Events\n\n\
         | subject | message | what | kept by |\n| --- | --- | --- | --- |\n{events}\n\
         ## Streams and buckets\n\n\
         | name | subjects | what |\n| --- | --- | --- |\n\
         | {sessions} (stream) | `{SESSIONS}` | sessions; nothing is deleted; an append is fenced by the session's last sequence, and its `Nats-Msg-Id` is the event's `id` |\n\
+        | {jobs} (stream) | `{JOBS}` | work that may wait, as a work queue: a message goes when its job is done or given up; at most {queue} |\n\
+        | {states} (key-value) | `{state}` | how far jobs are, and their results, for 30 days |\n\
+        | {files} (object store) | | the audio of jobs, until they are done |\n\
         | {nodes} (key-value) | `{entry}` | which hosts are there; the key is the host's name as a token |\n\
         | {clips} (object store) | `{objects}` | audio over the server's max_payload, for a day; a message then names the `clip` |\n\n\
         ## Headers\n\n\
@@ -84,6 +88,11 @@ pub(super) fn render(examples: &BTreeMap<&str, Value>) -> String {
         nats pub {STOP} ''\n\
         ```\n",
         sessions = session::STREAM,
+        jobs = jobs::STREAM,
+        queue = jobs::MAX_JOBS,
+        states = jobs::STATES,
+        state = angled(pattern::JOB_STATE),
+        files = jobs::FILES,
         nodes = registry::BUCKET,
         clips = clips::BUCKET,
         entry = angled(pattern::NODE_ENTRY),

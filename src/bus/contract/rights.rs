@@ -9,14 +9,14 @@
 
 use std::collections::BTreeSet;
 
-use super::table::{By, CANCELLED, EVENTS, VERBS, VerbRow};
+use super::table::{By, CANCELLED, EVENTS, VERBS, VerbRow, WAITING};
 use crate::bus::message::node::AskInfo;
 use crate::bus::message::{Ask as _, Replies};
 use crate::bus::subject::{
-    CREDITS, Capability, EVENTS as ALL_EVENTS, SESSIONS, STOP, VOICE_STATES, Verb, inbox, lies_within, pattern,
-    reserved, token,
+    CREDITS, Capability, EVENTS as ALL_EVENTS, SESSIONS, STOP, VOICE_STATES, Verb, inbox, jobs_of, lies_within,
+    pattern, reserved, token,
 };
-use crate::bus::{clips, registry, session};
+use crate::bus::{clips, jobs, registry, session};
 
 /// How long after a request it may be answered; the server keeps a note of each for so long.
 pub const ANSWER_WITHIN: &str = "15m";
@@ -87,7 +87,7 @@ impl Rights {
             match row.by {
                 By::Role(capability) if !duties.serves.contains(&capability) => {}
                 By::Log if duties.sessions == Sessions::None => {}
-                By::Anyone => {}
+                By::Anyone | By::Asker | By::Giver | By::Worker => {}
                 // As the stream has it: a leaf is told of the stream only if it may publish all that it keeps.
                 By::Log => rights.publish(SESSIONS),
                 By::Peer => rights.publish(pattern::filter(row.pattern, None)),
@@ -101,8 +101,7 @@ impl Rights {
             rights.publish.extend(reserved::read(session::STREAM));
         }
         if duties.serves.iter().any(|capability| HEARS_PEOPLE.contains(capability)) {
-            let (nodes, clips) = (reserved::of_bucket(registry::BUCKET), reserved::of_store(clips::BUCKET));
-            rights.publish.extend([session::STREAM, &nodes, &clips].map(reserved::make));
+            rights.publish.extend(streams().iter().map(|stream| reserved::make(stream)));
             rights.publish(reserved::JETSTREAM);
         }
         rights
@@ -120,6 +119,8 @@ impl Rights {
         }
         let told = EVENTS.iter().filter(|row| row.by == By::Anyone);
         rights.publish.extend(told.map(|row| pattern::filter(row.pattern, None)));
+        let own = EVENTS.iter().filter(|row| row.by == By::Asker);
+        rights.publish.extend(own.map(|row| pattern::filter(row.pattern, Some(name))));
         rights
     }
 
@@ -131,8 +132,11 @@ impl Rights {
         for subject in [SESSIONS, VOICE_STATES, ALL_EVENTS, STOP, &node_entries] {
             rights.hear(subject, None);
         }
-        let nodes = reserved::of_bucket(registry::BUCKET);
-        rights.publish.extend(reserved::read(session::STREAM).into_iter().chain(reserved::read(&nodes)));
+        let (nodes, states) = (reserved::of_bucket(registry::BUCKET), reserved::of_bucket(jobs::STATES));
+        for stream in [session::STREAM, &nodes, &states] {
+            rights.publish.extend(reserved::read(stream));
+        }
+        rights.publish(reserved::look(jobs::STREAM));
         rights.publish.extend(reserved::OVERVIEW.iter().map(|&subject| subject.to_owned()));
         rights.publish(reserved::SERVICES);
         rights.ask(AskInfo::VERB);
@@ -189,6 +193,11 @@ impl Rights {
             if row.replies == Replies::Talk {
                 self.publish(CREDITS);
             }
+            if WAITING.contains(&row.verb) {
+                self.work_with_jobs();
+                self.publish.extend(reserved::read(jobs::STREAM));
+                self.publish(reserved::purge(&reserved::of_store(jobs::FILES)));
+            }
         }
         for subject in reserved::service(capability) {
             self.hear(&subject, None);
@@ -206,9 +215,22 @@ impl Rights {
             }
             self.keep_clips((row.request.is_audio)(), (row.reply.is_audio)());
         }
+        if WAITING.contains(&verb) {
+            self.publish.extend(jobs_of(&verb));
+            self.work_with_jobs();
+        }
         if CANCELLED.contains(&verb.capability) {
             self.publish(pattern::filter(&pattern::cancel(verb.capability), None));
         }
+    }
+
+    /// What is known of jobs, and their recordings: whoever gives a job puts them in, whoever does it what came of it.
+    fn work_with_jobs(&mut self) {
+        self.publish(reserved::look(jobs::STREAM));
+        self.publish(pattern::filter(pattern::JOB_STATE, None));
+        self.publish(pattern::JOB_FILES);
+        self.publish.extend(reserved::read(&reserved::of_bucket(jobs::STATES)));
+        self.publish.extend(reserved::read(&reserved::of_store(jobs::FILES)));
     }
 
     /// Clips that do not fit into a message go through the store CLIPS: whoever sends some puts them in.
@@ -224,6 +246,18 @@ impl Rights {
     }
 }
 
+/// Every stream that is kept, those behind buckets too.
+fn streams() -> [String; 6] {
+    [
+        session::STREAM.to_owned(),
+        reserved::of_bucket(registry::BUCKET),
+        reserved::of_store(clips::BUCKET),
+        jobs::STREAM.to_owned(),
+        reserved::of_bucket(jobs::STATES),
+        reserved::of_store(jobs::FILES),
+    ]
+}
+
 fn rows(capability: Capability) -> impl Iterator<Item = &'static VerbRow> {
     VERBS.iter().filter(move |row| row.verb.capability == capability)
 }
@@ -234,7 +268,7 @@ mod tests {
 
     use super::*;
     use crate::bus::message::{agent, llm, stt, tts};
-    use crate::bus::subject::{self, Target};
+    use crate::bus::subject::{self, Target, job};
 
     const ROLES: [Capability; 5] =
         [Capability::Voice, Capability::Stt, Capability::Tts, Capability::Llm, Capability::Agent];
@@ -280,7 +314,7 @@ mod tests {
         #[test]
         fn a_host_speaks_for_itself_alone(name in "[a-z.]{1,9}", other in "[A-Z]{1,9}", duties in duties()) {
             let rights = Rights::of_host(&name, &duties);
-            for row in EVENTS.iter().filter(|row| matches!(row.by, By::Host | By::Role(_))) {
+            for row in EVENTS.iter().filter(|row| matches!(row.by, By::Host | By::Asker | By::Role(_))) {
                 let of = |node| pattern::fill(row.pattern, |name| Some(if name == "node" { node } else { "x" }));
                 prop_assert!(!rights.may_publish(&of(other.as_str())), "{}", row.pattern);
                 let does = match row.by { By::Role(capability) => duties.serves.contains(&capability), _ => true };
@@ -306,12 +340,15 @@ mod tests {
             let touches = VERBS.iter().filter(with_audio).any(|row| duties.serves.contains(&row.verb.capability) || duties.asks.contains(&row.verb));
             prop_assert_eq!(reads(&rights, &clips), touches);
             // Who makes a stream says what it keeps.
-            let makes = [session::STREAM, &clips, &reserved::of_bucket(registry::BUCKET), "ANY"];
-            for (at, stream) in makes.into_iter().enumerate() {
-                prop_assert_eq!(rights.may_publish(&reserved::make(stream)), at < 3 && !duties.serves.is_empty());
+            let files = reserved::of_store(jobs::FILES);
+            for stream in streams().into_iter().chain(["ANY".to_owned()]) {
+                let makes = stream != "ANY" && !duties.serves.is_empty();
+                prop_assert_eq!(rights.may_publish(&reserved::make(&stream)), makes, "{}", &stream);
                 for verb in ["UPDATE", "DELETE", "PURGE"] {
                     let subject = format!("$JS.API.STREAM.{verb}.{stream}");
-                    prop_assert!(!rights.may_publish(&subject));
+                    // The recordings of jobs that are done go.
+                    let does = verb == "PURGE" && stream == files && duties.serves.contains(&Capability::Stt);
+                    prop_assert_eq!(rights.may_publish(&subject), does, "{}", &subject);
                 }
             }
             let caller = Rights::of_caller(&name, &duties.asks);
@@ -320,6 +357,30 @@ mod tests {
             let own = inbox(&name) + ".>";
             prop_assert!(caller.hear.iter().all(|hearing| lies_within(&hearing.subject, &own)));
             prop_assert!(caller.publish.is_subset(&rights.publish));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn jobs_are_given_by_those_who_may_ask_and_done_by_those_who_serve(name in "[a-z.]{1,9}", duties in duties()) {
+            let (host, caller) = (Rights::of_host(&name, &duties), Rights::of_caller(&name, &duties.asks));
+            for row in VERBS {
+                let gives = WAITING.contains(&row.verb) && duties.asks.contains(&row.verb);
+                for target in [Target::Any, Target::Model("m:1"), Target::Node("n.1")] {
+                    let subject = job(&row.verb, target, "J1");
+                    prop_assert_eq!(host.may_publish(&subject), gives, "{}", &subject);
+                    prop_assert_eq!(caller.may_publish(&subject), gives, "{}", &subject);
+                }
+            }
+            let (serves, asks) = (duties.serves.contains(&Capability::Stt), duties.asks.contains(&stt::Request::VERB));
+            let takes = |rights: &Rights| rights.may_publish("$JS.API.CONSUMER.MSG.NEXT.JOBS.stt-request-any");
+            prop_assert_eq!((takes(&host), takes(&caller)), (serves, false));
+            let state = pattern::fill(pattern::JOB_STATE, |_| Some("J1"));
+            prop_assert_eq!((host.may_publish(&state), caller.may_publish(&state)), (serves || asks, asks));
+            for rights in [&host, &caller] {
+                prop_assert!(!rights.may_hear(subject::JOBS, None) && !rights.may_hear(&state, None));
+                prop_assert!(!rights.may_publish(&reserved::purge(jobs::STREAM)));
+            }
         }
     }
 

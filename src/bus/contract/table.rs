@@ -6,7 +6,7 @@ use schemars::generate::SchemaSettings;
 
 use crate::bus::codec::{self, Format, header};
 use crate::bus::message::fault::Fault;
-use crate::bus::message::{Ask, Message, Replies, agent, fault, llm, node, session, stt, tts, voice};
+use crate::bus::message::{Ask, Message, Replies, agent, fault, job, llm, node, session, stt, tts, voice};
 use crate::bus::subject::{Capability, STOP, Verb, pattern};
 
 /// Everything that can be asked.
@@ -77,7 +77,7 @@ pub const EVENTS: &[EventRow] = &[
     },
     EventRow {
         pattern: pattern::ROUTED,
-        by: By::Host,
+        by: By::Asker,
         message: MessageRow::of::<node::Routed>(),
         about: "a host has chosen another for a request, and why",
         kept: None,
@@ -97,6 +97,21 @@ pub const EVENTS: &[EventRow] = &[
         kept: Some("the bucket NODES"),
     },
     EventRow {
+        pattern: pattern::JOB,
+        by: By::Giver,
+        message: MessageRow::of::<job::Job>(),
+        about: "work that may wait: done by a host with an idle slot; for one with a model or for one host, \
+            `.m.<model>` or `.n.<node>` stands for `.any`",
+        kept: Some("the stream JOBS"),
+    },
+    EventRow {
+        pattern: pattern::JOB_STATE,
+        by: By::Worker,
+        message: MessageRow::of::<job::JobState>(),
+        about: "how far a job is, and at last its result or error",
+        kept: Some("the bucket JOB_STATES"),
+    },
+    EventRow {
         pattern: STOP,
         by: By::Anyone,
         message: MessageRow::of::<node::Stop>(),
@@ -107,6 +122,9 @@ pub const EVENTS: &[EventRow] = &[
 
 /// Who works on requests that can be cancelled.
 pub const CANCELLED: &[Capability] = &[Capability::Stt, Capability::Tts, Capability::Llm, Capability::Agent];
+
+/// What hosts do as jobs as well.
+pub const WAITING: &[Verb] = &[stt::Request::VERB];
 
 /// Where a header stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +159,7 @@ pub const HEADERS: &[HeaderRow] = &[
         "how many chunks may be on the way; the caller acknowledges them, see above; absent means no limit",
     ),
     (header::TRACEPARENT, On::Request, false, "W3C trace context; the trace id is the turn's ULID as a number"),
+    (header::SESSION, On::Request, false, "the session that the turn belongs to, for logs and traces"),
     (header::NODE, On::Reply, false, "the host that answers, on the last reply"),
     (header::ROUTE, On::All, false, "why that host: the caller says it, and the reply gives it back"),
     (
@@ -154,7 +173,7 @@ pub const HEADERS: &[HeaderRow] = &[
         header::STATUS,
         On::Reply,
         true,
-        "`200` on the empty message that ends a stream, `100` on one that is to be ignored",
+        "`200` on the empty message that ends a stream, `100` on one that is to be ignored, whatever its body",
     ),
     (header::CHUNKS, On::Reply, true, "how many chunks the stream had, on its end; fewer that arrived means a loss"),
     (header::ERROR, On::Reply, false, "an error's text; the body is empty then"),
@@ -242,6 +261,12 @@ pub enum By {
     Role(Capability),
     /// A host with a role that keeps sessions.
     Log,
+    /// Whoever asks others, of itself.
+    Asker,
+    /// Whoever may ask the verb that is to wait; see [`WAITING`].
+    Giver,
+    /// The same, and whoever serves it.
+    Worker,
     /// Whoever wants to.
     Anyone,
 }

@@ -43,6 +43,22 @@ impl FaultCode {
         Self::Unavailable,
     ];
 
+    /// Its name, as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::NotFound => "not_found",
+            Self::Deadline => "deadline",
+            Self::TooLarge => "too_large",
+            Self::Unsupported => "unsupported",
+            Self::Busy => "busy",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
     /// The number in the header `Nats-Service-Error-Code`.
     #[must_use]
     pub const fn number(self) -> usize {

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod fault;
+pub mod job;
 pub mod llm;
 pub mod node;
 pub mod session;

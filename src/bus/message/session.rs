@@ -116,6 +116,22 @@ pub struct Times {
     pub spoken_ms: u64,
 }
 
+impl Times {
+    /// Each stage with its name.
+    #[must_use]
+    pub const fn stages(&self) -> [(&'static str, u64); 7] {
+        [
+            ("endpoint", self.endpoint_ms),
+            ("stt", self.stt_ms),
+            ("first_sentence", self.first_sentence_ms),
+            ("first_audio", self.first_audio_ms),
+            ("first_sample", self.first_sample_ms),
+            ("total", self.total_ms),
+            ("spoken", self.spoken_ms),
+        ]
+    }
+}
+
 impl Message for SessionEvent {
     const SCHEMA: &'static str = "session.event/1";
 

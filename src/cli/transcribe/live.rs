@@ -102,7 +102,7 @@ async fn feed(
 /// Prints what is heard to the end; gives how long the audio was, in ms.
 async fn show(heard: &mut Transcripts, page: &mut Page, from_ms: u64) -> anyhow::Result<u64> {
     let started = heard.started();
-    tracing::info!(node = started.node, model = started.model, "somebody listens");
+    tracing::debug!(node = started.node, model = started.model, "somebody listens");
     while let Some(event) = heard.next().await {
         let event = later(event?, from_ms);
         page.show(&event)?;

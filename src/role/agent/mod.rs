@@ -19,6 +19,9 @@ use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::{self, Capability};
 use crate::bus::{Bus, Call};
 use crate::fabric;
+use crate::router::Need;
+use crate::telemetry::metrics as measured;
+use crate::telemetry::trace::Trace;
 use commands::{CommandMatch, CommandSet, CommandSource, Facts, Rendered};
 use memory::Memory;
 
@@ -93,7 +96,7 @@ impl Turn {
         if session.is_empty() || session.len() > 128 {
             return Err(Fault::invalid("session must have 1 to 128 bytes: leave it out for a new one"));
         }
-        let id = given.or(of_caller).unwrap_or_else(Ulid::generate);
+        let id = given.or(of_caller).unwrap_or_else(Trace::turn);
         Ok(Self { session, id, begun: Instant::now(), first_text_ms: None, text: run.said.clone() })
     }
 
@@ -135,6 +138,7 @@ impl Worker {
         }
         let turn = Turn::new(run, incoming.turn)?;
         let (session, id) = (turn.session.clone(), turn.id);
+        Trace::belongs_to(id, &session);
         let said = What::Utterance {
             text: text.clone(),
             listener: run.heard.as_ref().map(|heard| heard.listener.clone()),
@@ -145,6 +149,9 @@ impl Worker {
         let unfinished = Unfinished { context: &self.context, turn: Some((session, id)) };
         let result = self.answer(turn, &text, &incoming).await;
         unfinished.settle(&result).await;
+        if let Ok(RunEvent::Done(done)) = &result {
+            measured::agent(done.first_text_ms, done.total_ms);
+        }
         result
     }
 
@@ -195,14 +202,14 @@ impl Worker {
         let config = &self.context.config.agent;
         let chat = Chat {
             messages: self.memory.messages(&turn.session, text).await,
-            model: None,
+            model: (!config.model.is_empty()).then(|| config.model.clone()),
             stream: true,
             temperature: Some(config.temperature),
             max_tokens: Some(config.max_tokens),
             format: None,
         };
         let call = Call::within(incoming.time_left().saturating_sub(Duration::from_millis(50))).of_turn(turn.id);
-        let need = fabric::need(Capability::Llm);
+        let need = Need { model: config.model.clone(), ..fabric::need(Capability::Llm) };
         let mut stream =
             self.context.fabric.open(&need, going_on(&chat, &turn.text), &call).await.map_err(|e| e.to_fault())?;
         let mut model = None;

@@ -1,5 +1,6 @@
 //! Role `stt`: clips in, transcripts out; and speech in while it is spoken, text out while it is.
 
+mod batch;
 mod stream;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pool::{blocking, recognizer_spec};
 use super::{Role, RoleContext, RoleError, millis};
-use crate::audio::{Clip, resample};
+use crate::audio::{Clip, ClipReader, resample};
 use crate::bus::Bus;
 use crate::bus::message::Pcm;
 use crate::bus::message::fault::{Fault, FaultCode};
@@ -22,6 +23,7 @@ use crate::bus::subject::Capability;
 use crate::engine::{EngineError, RECOGNIZER_RATE_HZ, Recognizer, TranscribeOptions, TranscribedSegment};
 use crate::home::Home;
 use crate::sound::from_wire;
+use crate::telemetry::metrics as measured;
 
 /// The largest audio file that is fetched from CLIPS.
 const MAX_CLIP_BYTES: usize = 256 << 20;
@@ -61,7 +63,7 @@ impl Role for Stt {
             max_clip_ms: config.max_clip_ms,
             stream_idle: Duration::from_millis(config.stream_idle_ms),
         };
-        let streams = worker.clone();
+        let (streams, jobs) = (worker.clone(), worker.clone());
         server.serve(move |incoming| worker.clone().transcribe(incoming)).await?;
         server.serve(move |incoming| streams.clone().listen(incoming)).await?;
         server.ready().await?;
@@ -69,6 +71,7 @@ impl Role for Stt {
         if let Err(error) = context.bus.make_clips().await {
             tracing::warn!(%error, "recordings over max_payload can't be taken");
         }
+        server.take_jobs(move |job| jobs.clone().batch(job));
         context.up(offer, Some(server.load()));
         context.serve_until_stopped(server).await
     }
@@ -86,17 +89,8 @@ struct Worker {
 impl Worker {
     async fn transcribe(self, incoming: Incoming<Request>) -> Result<Transcript, Fault> {
         let Incoming { request, cancel, .. } = incoming;
-        let options = self.options(request.model.as_deref(), request.language.as_deref(), request.prompt)?;
-        let source = match (request.file, request.clip, request.pcm) {
-            (Some(file), None, None) => Source::File(file.0),
-            (None, Some(clip), None) => Source::File(self.fetch(&clip).await?),
-            (None, None, Some(pcm)) => Source::Pcm(pcm),
-            _ => {
-                return Err(Fault::invalid(
-                    "stt.request takes exactly one of pcm, file and clip, or a bare audio file with Content-Type: audio/wav",
-                ));
-            }
-        };
+        let options = self.options(request.model.as_deref(), request.language.as_deref(), request.prompt.clone())?;
+        let source = self.source(request).await?;
         let (max_ms, recognizer) = (self.max_clip_ms, self.recognizer);
         blocking(move || {
             let clip = source.decode()?;
@@ -109,6 +103,7 @@ impl Worker {
             let samples = resample(&clip.samples, clip.rate_hz, RECOGNIZER_RATE_HZ).map_err(|e| Fault::invalid(e.to_string()))?;
             let begun = Instant::now();
             let heard = recognizer.transcribe(&samples, &options, &cancel)?;
+            measured::engine("stt", None, millis(begun.elapsed()));
             Ok(Transcript {
                 text: heard.text,
                 language: heard.language,
@@ -142,6 +137,17 @@ impl Worker {
         Ok(TranscribeOptions { language: language.map(primary), prompt })
     }
 
+    async fn source(&self, request: Request) -> Result<Source, Fault> {
+        match (request.file, request.clip, request.pcm) {
+            (Some(file), None, None) => Ok(Source::File(file.0)),
+            (None, Some(clip), None) => Ok(Source::File(self.fetch(&clip).await?)),
+            (None, None, Some(pcm)) => Ok(Source::Pcm(pcm)),
+            _ => Err(Fault::invalid(
+                "stt.request takes exactly one of pcm, file and clip, or a bare audio file with Content-Type: audio/wav",
+            )),
+        }
+    }
+
     async fn fetch(&self, clip: &str) -> Result<Bytes, Fault> {
         self.bus.get_clip(clip, MAX_CLIP_BYTES).await.map_err(|error| error.to_fault())
     }
@@ -164,7 +170,40 @@ enum Source {
     Pcm(Pcm),
 }
 
+/// Blocks of a recording, and whether its end is missing.
+struct Blocks(BlocksOf);
+
+/// Where they come from.
+enum BlocksOf {
+    File(Box<ClipReader>),
+    Pcm(Option<Vec<f32>>),
+}
+
+impl Blocks {
+    fn next(&mut self) -> Option<Result<Vec<f32>, Fault>> {
+        match &mut self.0 {
+            BlocksOf::File(reader) => Some(reader.next()?.map_err(|e| Fault::invalid(e.to_string()))),
+            BlocksOf::Pcm(samples) => samples.take().map(Ok),
+        }
+    }
+
+    fn truncated(&self) -> bool {
+        matches!(&self.0, BlocksOf::File(reader) if reader.truncated())
+    }
+}
+
 impl Source {
+    /// Its rate, and its samples block by block.
+    fn open(self) -> Result<(u32, Blocks), Fault> {
+        Ok(match self {
+            Self::File(bytes) => {
+                let reader = ClipReader::from_bytes(bytes.into()).map_err(|e| Fault::invalid(e.to_string()))?;
+                (reader.rate_hz(), Blocks(BlocksOf::File(Box::new(reader))))
+            }
+            Self::Pcm(pcm) => (pcm.rate_hz, Blocks(BlocksOf::Pcm(Some(from_wire(&pcm)?)))),
+        })
+    }
+
     fn decode(self) -> Result<Clip, Fault> {
         match self {
             Self::File(bytes) => Clip::decode(&bytes).map_err(|e| Fault::invalid(e.to_string())),

@@ -14,6 +14,7 @@ use crate::bus::message::stt;
 use crate::bus::subject::Capability;
 use crate::bus::{BusError, Call};
 use crate::fabric::{self, Fabric};
+use crate::router::Need;
 use crate::sound::to_wire;
 use crate::text::sentence::SentenceSplitter;
 use crate::text::speech::SpeechFilter;
@@ -56,17 +57,29 @@ impl Failure {
 pub type Teller = mpsc::Sender<(Ulid, Progress)>;
 
 /// Has an utterance transcribed by whoever can. While all are busy it is tried again.
-pub async fn transcribe(fabric: Fabric, turn: Ulid, samples: Vec<f32>, timeout: Duration, teller: Teller) {
+///
+/// `language` is that of the speaker; empty: whoever transcribes knows.
+pub async fn transcribe(
+    fabric: Fabric,
+    turn: Ulid,
+    samples: Vec<f32>,
+    language: String,
+    timeout: Duration,
+    teller: Teller,
+) {
     let begun = Instant::now();
     let patience = ExponentialBuilder::default()
         .with_min_delay(BUSY_PAUSE)
         .with_max_delay(BUSY_PAUSE * 8)
         .with_total_delay(Some(timeout))
         .without_max_times();
-    let request = stt::Request { pcm: Some(to_wire(&samples, VAD_RATE_HZ)), ..stt::Request::default() };
+    let wanted = (!language.is_empty()).then(|| language.clone());
+    let pcm = Some(to_wire(&samples, VAD_RATE_HZ));
+    let request = stt::Request { pcm, language: wanted, ..stt::Request::default() };
+    let need = Need { language, ..fabric::need(Capability::Stt) };
     let ask = || async {
         let call = Call::within(timeout.saturating_sub(begun.elapsed())).of_turn(turn);
-        fabric.ask(&fabric::need(Capability::Stt), &request, &call).await
+        fabric.ask(&need, &request, &call).await
     };
     let busy = |error: &BusError| matches!(error, BusError::Fault(fault) if fault.code == FaultCode::Busy);
     let result = ask.retry(patience).when(busy).await;

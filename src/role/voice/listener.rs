@@ -28,6 +28,8 @@ use crate::bus::subject;
 use crate::config::{ListenMode, ListenerConfig, VoiceConfig};
 use crate::engine::{EngineError, Recognizer};
 use crate::role::{RoleContext, RoleError, millis};
+use crate::telemetry::metrics as measured;
+use crate::telemetry::trace::Trace;
 
 /// Progress that waits for the listener. When it is full the worker waits.
 const PROGRESS: usize = 256;
@@ -83,6 +85,7 @@ pub struct Listener {
 struct OpenTurn {
     id: Ulid,
     session: String,
+    trace: Trace,
     utterance: Option<Utterance>,
     /// When the transcript was there.
     transcribed: Option<Instant>,
@@ -417,8 +420,10 @@ impl Listener {
         };
         self.session = Some((session.clone(), Instant::now()));
         self.phrase = None;
+        let id = Ulid::generate();
         let mut open = OpenTurn {
-            id: Ulid::generate(),
+            id,
+            trace: Trace::begin(id, &session),
             session,
             utterance: None,
             transcribed: None,
@@ -442,7 +447,8 @@ impl Listener {
         let (fabric, teller) = (self.context.fabric.clone(), self.teller.clone());
         let Some(open) = &mut self.open else { return };
         let samples = open.utterance.as_ref().map(|utterance| utterance.samples.clone()).unwrap_or_default();
-        open.work = Some(spawn(transcribe(fabric, open.id, samples, timeout, teller)));
+        let language = self.config.language.clone();
+        open.work = Some(spawn(open.trace.run(transcribe(fabric, open.id, samples, language, timeout, teller))));
     }
 
     fn answer(&mut self) {
@@ -470,7 +476,7 @@ impl Listener {
         let voice = (!self.config.voice.is_empty()).then(|| self.config.voice.clone());
         let Some(open) = &mut self.open else { return };
         let voice = mouth::Voice { fabric, turn: open.id, voice, until, output, latency };
-        open.work = Some(spawn(answer(task, voice, teller)));
+        open.work = Some(spawn(open.trace.run(answer(task, voice, teller))));
     }
 
     /// Breaks off all work of the turn, and what sounds.
@@ -495,7 +501,8 @@ impl Listener {
         if !reply.is_empty() {
             self.own = Some((reply.to_lowercase(), Instant::now() + self.pipeline.playback_latency()));
         }
-        tracing::info!(listener = self.config.name, turn = %id, ?outcome, total_ms = times.total_ms, "the turn is over");
+        measured::turn(outcome.name(), &times.stages());
+        tracing::info!(listener = self.config.name, turn = %id, session, ?outcome, total_ms = times.total_ms, "the turn is over");
         if let Some(Failure { stage, fault, told }) = failure {
             if !told {
                 let what = What::Error { code: fault.code, message: fault.message.clone(), stage: stage.to_owned() };

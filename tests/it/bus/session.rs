@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, stream::StorageType};
 use futures::StreamExt as _;
+use sidetone::bus::Bus;
 use sidetone::bus::message::session::{SessionEvent, What};
-use sidetone::bus::session::{STREAM, SessionLog, history};
+use sidetone::bus::session::{QueueSettings, STREAM, SessionLog, history, list};
 use ulid::Ulid;
 
 use super::LONG;
@@ -178,4 +179,119 @@ async fn a_server_without_jetstream_is_named() {
     let log = within(SessionLog::start(&host)).await.unwrap();
     within(log.append("s", None, reply("x"))).await;
     assert_eq!(within(seen.next()).await.unwrap().subject.as_str(), "session.s.reply");
+}
+
+/// What is kept of session `s`, in texts.
+async fn kept(host: &Bus, count: usize) -> Vec<String> {
+    let events = within(history(host, "s", count + 10)).await.unwrap();
+    texts(&events).into_iter().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_outage_holds_no_turn_up_and_loses_nothing_in_order() {
+    let Some(mut nats) = Nats::start().await else { return };
+    let host = nats.host("studio").await;
+    let file = nats.folder().join("state/studio.jsonl");
+    let settings = QueueSettings { events: 16, file: Some(file.clone()), ..Default::default() };
+    let log = within(SessionLog::start_with(&host, settings.clone())).await.unwrap();
+    let lost = host.lost();
+    nats.kill().await;
+    within(lost).await;
+    // Far more than fits into memory.
+    for i in 0..700 {
+        within(log.append("s", None, reply(i))).await;
+    }
+    assert!(file.exists());
+    nats.restart().await;
+    for i in 700..720 {
+        within(log.append("s", None, reply(i))).await;
+    }
+    assert!(within(log.flush(LONG)).await);
+    assert_eq!(kept(&host, 720).await, (0..720).map(|i| i.to_string()).collect::<Vec<_>>());
+    assert!(!file.exists(), "nothing waits any more");
+
+    // A host that ends while the server is away leaves the rest to its next run.
+    let lost = host.lost();
+    nats.kill().await;
+    within(lost).await;
+    for i in 720..760 {
+        within(log.append("s", None, reply(i))).await;
+    }
+    assert_eq!(log.park().unwrap(), 40);
+    drop(log);
+    // Some of them were kept after all: their acknowledgement was lost.
+    nats.restart().await;
+    within(host.until_up()).await;
+    let waiting = std::fs::read_to_string(&file).unwrap();
+    let context = jetstream::new(nats.raw().await);
+    for line in waiting.lines().take(3) {
+        within(within(context.publish("session.s.reply", line.to_owned().into())).await.unwrap().into_future())
+            .await
+            .unwrap();
+    }
+    let log = within(SessionLog::start_with(&host, settings)).await.unwrap();
+    within(log.append("s", None, reply("after"))).await;
+    assert!(within(log.flush(LONG)).await);
+    let wanted: Vec<_> = (0..760).map(|i| i.to_string()).chain(["after".to_owned()]).collect();
+    assert_eq!(kept(&host, 800).await, wanted);
+    assert!(!file.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_room_an_event_is_lost_in_time_and_that_is_reported() {
+    let Some(mut nats) = Nats::start().await else { return };
+    let host = nats.host("studio").await;
+    let log = within(SessionLog::start_with(&host, QueueSettings { events: 4, ..Default::default() })).await.unwrap();
+    let lost = host.lost();
+    nats.kill().await;
+    within(lost).await;
+    for i in 0..4 {
+        within(log.append("s", None, reply(i))).await;
+    }
+    // It ends by its own deadline.
+    within(log.append("s", None, reply("too many"))).await;
+    nats.restart().await;
+    assert!(within(log.flush(LONG)).await);
+    assert_eq!(kept(&host, 10).await, ["0", "1", "2", "3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hosts_that_take_turns_in_one_session_read_each_other_again() {
+    let Some(nats) = Nats::start().await else { return };
+    let (a, b) = (nats.host("a").await, nats.host("b").await);
+    let (log_a, log_b) = (within(SessionLog::start(&a)).await.unwrap(), within(SessionLog::start(&b)).await.unwrap());
+    // Each append finds a sequence that the other has raised since: one is refused, reads again, and goes on.
+    for i in 0..20 {
+        for (log, name) in [(&log_a, "a"), (&log_b, "b")] {
+            within(log.append("s", None, reply(format!("{name}{i}")))).await;
+            assert!(within(log.flush(LONG)).await);
+        }
+    }
+    let wanted: Vec<_> = (0..20).flat_map(|i| [format!("a{i}"), format!("b{i}")]).collect();
+    assert_eq!(kept(&a, 40).await, wanted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_listed_the_latest_first() {
+    let Some(nats) = Nats::start().await else { return };
+    let (a, b) = (nats.host("a").await, nats.host("b").await);
+    assert!(within(list(&a, 10)).await.unwrap().is_empty());
+    let (log_a, log_b) = (within(SessionLog::start(&a)).await.unwrap(), within(SessionLog::start(&b)).await.unwrap());
+    let said = |text: &str| What::Utterance { text: text.to_owned(), listener: None, audio_ms: None };
+    for (log, session, what) in [
+        (&log_a, "old", said("What was that?")),
+        (&log_a, "one.two", said("First")),
+        (&log_b, "one.two", reply("Answer")),
+        (&log_a, "one.two", said("Second")),
+    ] {
+        within(log.append(session, None, what)).await;
+        assert!(within(log.flush(LONG)).await);
+    }
+    let found = within(list(&b, 10)).await.unwrap();
+    assert_eq!(found.iter().map(|one| one.session.as_str()).collect::<Vec<_>>(), ["one.two", "old"]);
+    let one = &found[0];
+    assert_eq!((one.utterances, one.events, one.text.as_str()), (2, 3, "Second"));
+    assert_eq!(one.hosts.iter().map(String::as_str).collect::<Vec<_>>(), ["a", "b"]);
+    assert!(one.first <= one.last, "{one:?}");
+    assert_eq!(within(list(&b, 1)).await.unwrap(), found[..1]);
 }

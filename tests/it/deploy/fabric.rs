@@ -48,7 +48,7 @@ fn call() -> Call {
 fn host(site: &Site, name: &str, roles: &str) -> HostSpec {
     let settings = site.settings(&format!("host-{name}"));
     HostSpec::new(name, roles)
-        .on(site.access("client-op"))
+        .reached_by(site.access("client-op"))
         .argument(&["--config", settings.to_str().unwrap()])
         .set(FAKES)
 }

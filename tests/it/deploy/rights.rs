@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use sidetone::bus::jobs::Jobs;
 use sidetone::bus::message::agent::Run;
 use sidetone::bus::message::fault::Fault;
+use sidetone::bus::message::job::JobStatus;
+use sidetone::bus::message::llm::Chat;
 use sidetone::bus::message::node::NodeInfo;
 use sidetone::bus::message::session::SessionEvent;
 use sidetone::bus::message::{Message as _, stt};
@@ -15,7 +18,7 @@ use sidetone::bus::{Access, Bus, BusError, Call};
 
 use super::site::Site;
 use crate::support::host::{FAKES, HostSpec};
-use crate::support::nats::within;
+use crate::support::nats::{eventually, within};
 
 const USERS: &str = "
 [[hosts]]
@@ -27,6 +30,9 @@ roles = [\"tts\"]
 [[hosts]]
 name = \"stage\"
 asks = [\"agent\"]
+[[hosts]]
+name = \"desk\"
+asks = [\"stt\"]
 [[clients]]
 name = \"op\"
 rights = \"admin\"
@@ -53,7 +59,7 @@ fn what_time() -> Run {
 fn host(site: &Site, name: &str, roles: &str) -> HostSpec {
     let settings = site.settings(&format!("host-{name}"));
     HostSpec::new(name, roles)
-        .on(site.access("client-op"))
+        .reached_by(site.access("client-op"))
         .argument(&["--config", settings.to_str().unwrap()])
         .set(FAKES)
 }
@@ -111,6 +117,55 @@ async fn a_device_hears_no_microphone_and_no_session_and_is_nobody_else() {
     let eye = site.bus("client-eye").await;
     let error = within(eye.ask(Target::Any, &run, &call())).await.unwrap_err();
     assert!(matches!(&error, BusError::Denied { subject } if subject == "agent.run"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_given_and_called_off_by_those_who_may_ask_and_by_no_others() {
+    let Some(site) = site().await else { return };
+    let audio = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/audio/jfk.flac")).unwrap();
+    let request = stt::Request::default();
+    let denied = |result: Result<String, BusError>, part: &str| match result {
+        Err(BusError::Denied { subject }) => assert!(subject.contains(part), "{subject}"),
+        other => panic!("{other:?}"),
+    };
+    // Nobody has made the queue yet, and it is not for this user to make it.
+    let desk = site.bus("host-desk").await;
+    denied(within(Jobs::open(&desk)).await.map(|_| String::new()), "CREATE.JOBS");
+    // The first one with a file makes its store.
+    let op = site.bus("client-op").await;
+    let of_op = within(Jobs::open(&op)).await.unwrap();
+    let first = within(of_op.submit(Target::Any, "first", &request, Some(&audio))).await.unwrap();
+
+    let jobs = within(Jobs::open(&desk)).await.unwrap();
+    let talk = within(jobs.submit(Target::Any, "talk", &request, Some(&audio))).await.unwrap();
+    let dropped = within(jobs.submit(Target::Node("brain"), "dropped", &request, Some(&audio))).await.unwrap();
+    within(jobs.cancel(&dropped)).await.unwrap();
+    denied(within(jobs.submit(Target::Any, "chat", &Chat::example(), None)).await, "job.llm.chat.any.");
+    let stage = site.bus("host-stage").await;
+    denied(within(Jobs::open(&stage)).await.map(|_| String::new()), "JOBS");
+    let mine = NodeInfo { node: "stage".to_owned(), ..NodeInfo::example() };
+    let subject = subject::job(&<stt::Request as sidetone::bus::message::Ask>::VERB, Target::Any, "smuggled");
+    within(stage.publish(subject, &mine)).await.unwrap();
+    // Asked on the same connection, so that the server has seen the other before.
+    within(stage.ask(Target::Any, &what_time(), &call())).await.unwrap_err();
+
+    let brain = host(&site, "brain", "llm,agent,stt").start().await;
+    let done = within(jobs.wait(&talk)).await.unwrap();
+    assert_eq!((done.status, done.node.as_deref()), (JobStatus::Done, Some("brain")), "{done:?}");
+    assert!(within(jobs.result(&done)).await.unwrap().unwrap()["text"].as_str().is_some_and(|text| !text.is_empty()));
+    assert_eq!(within(of_op.wait(&first)).await.unwrap().status, JobStatus::Done);
+    assert_eq!(within(jobs.get(&dropped)).await.unwrap().status, JobStatus::Cancelled);
+    // Who may not take it out of the queue leaves that, and the recording, to the host.
+    let raw = async_nats::jetstream::new(site.raw("client-op", None).await);
+    let files = within(raw.get_object_store("JOB_FILES")).await.unwrap();
+    for job in [&first, &talk, &dropped] {
+        eventually(|| async { files.info(job).await.unwrap().deleted.then_some(()) }).await;
+    }
+    eventually(|| async { (raw.get_stream("JOBS").await.unwrap().cached_info().state.messages == 0).then_some(()) })
+        .await;
+    let known = within(of_op.list()).await.unwrap();
+    assert_eq!(known.iter().map(|job| job.id.as_str()).collect::<Vec<_>>(), [&first, &talk, &dropped]);
+    drop(brain);
 }
 
 #[tokio::test(flavor = "multi_thread")]

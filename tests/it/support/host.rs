@@ -39,6 +39,8 @@ pub const FAKES: &[&str] = &[
 pub struct HostSpec {
     home: TempDir,
     port: u16,
+    /// The server that it shares with others; `None`: it starts its own.
+    bus: Option<String>,
     /// The host's name.
     pub name: String,
     arguments: Vec<String>,
@@ -56,10 +58,16 @@ impl HostSpec {
                 std::os::unix::fs::symlink(from, home.path().join(part)).unwrap();
             }
         }
-        let spec = Self { home, port: free_port(), name: name.to_owned(), arguments: Vec::new(), access: None };
+        let spec =
+            Self { home, port: free_port(), bus: None, name: name.to_owned(), arguments: Vec::new(), access: None };
         let port = format!("bus.port={}", spec.port);
         let arguments = ["run", "--roles", roles].map(str::to_owned);
         Self { arguments: arguments.into(), ..spec }.set(&[&port, "stt.threads=1", "tts.threads=1", "llm.threads=1"])
+    }
+
+    /// On the server at `url`, instead of one of its own.
+    pub fn on(self, url: &str) -> Self {
+        Self { bus: Some(url.to_owned()), ..self }.argument(&["--bus", url])
     }
 
     /// Settings, as `--set` takes them.
@@ -81,8 +89,8 @@ impl HostSpec {
         self.argument(&["--config", file.to_str().unwrap()])
     }
 
-    /// A host on another bus; the test gets there by `access`.
-    pub fn on(mut self, access: Access) -> Self {
+    /// A host whose settings name the bus; the test gets there by `access`.
+    pub fn reached_by(mut self, access: Access) -> Self {
         self.access = Some(access);
         self
     }
@@ -98,9 +106,9 @@ impl HostSpec {
         self.home.path()
     }
 
-    /// The address of its embedded server.
+    /// The address of its server.
     pub fn url(&self) -> String {
-        embedded::url(self.port)
+        self.bus.clone().unwrap_or_else(|| embedded::url(self.port))
     }
 
     fn command(&self) -> Command {

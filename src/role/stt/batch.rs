@@ -1,0 +1,100 @@
+//! `stt.request` as work that may wait: a recording of any length is transcribed piece by piece, each on an idle slot.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{MAX_CLIP_BYTES, Source, Worker, segment};
+use crate::audio::{Piece, Pieces, build_vad};
+use crate::bus::batch::BatchJob;
+use crate::bus::message::fault::Fault;
+use crate::bus::message::stt::{Request, Transcript};
+use crate::engine::Transcription;
+use crate::home::Home;
+use crate::role::millis;
+use crate::role::pool::blocking;
+
+/// Pieces cut ahead. When that many wait the reader waits.
+const QUEUE: usize = 2;
+
+impl Worker {
+    pub(super) async fn batch(self, job: Arc<BatchJob<Request>>) -> Result<Transcript, Fault> {
+        let request = job.request.clone();
+        let options = self.options(request.model.as_deref(), request.language.as_deref(), request.prompt.clone())?;
+        let source = match job.file(MAX_CLIP_BYTES).await? {
+            Some(file) => Source::File(file),
+            None => self.source(request).await?,
+        };
+        let (out, mut pieces) = mpsc::channel(QUEUE);
+        let (end_in, end) = oneshot::channel();
+        let home = self.home.clone();
+        tokio::task::spawn_blocking(move || {
+            // Nobody waits for it if the job was given up.
+            let _ = end_in.send(cut(source, &home, &out));
+        });
+        let mut transcript = Transcript {
+            text: String::new(),
+            language: options.language.clone(),
+            segments: Vec::new(),
+            audio_ms: 0,
+            engine_ms: 0,
+            model: self.recognizer.model().to_owned(),
+            note: None,
+        };
+        let mut engine = Duration::ZERO;
+        while let Some(piece) = pieces.recv().await {
+            let piece = Arc::new(piece);
+            let (heard, took) = job
+                .step(|cancel| {
+                    let (piece, options) = (Arc::clone(&piece), options.clone());
+                    let recognizer = Arc::clone(&self.recognizer);
+                    blocking::<_, Fault>(move || {
+                        let begun = Instant::now();
+                        let heard = recognizer.transcribe(&piece.samples, &options, &cancel)?;
+                        Ok((heard, begun.elapsed()))
+                    })
+                })
+                .await?;
+            engine += took;
+            add(&mut transcript, heard, piece.start_ms());
+        }
+        let ended = end.await.unwrap_or_else(|_| Err(Fault::failed("the reader of the recording broke")));
+        let (audio_ms, truncated) = ended?;
+        transcript.audio_ms = audio_ms;
+        transcript.engine_ms = millis(engine);
+        transcript.note =
+            truncated.then(|| "the file ends before its header says; what is there was transcribed".to_owned());
+        Ok(transcript)
+    }
+}
+
+/// Adds what was heard in a piece.
+fn add(transcript: &mut Transcript, heard: Transcription, start_ms: u64) {
+    let Transcription { text, language, segments } = heard;
+    if !transcript.text.is_empty() && !text.is_empty() {
+        transcript.text.push(' ');
+    }
+    transcript.text.push_str(&text);
+    transcript.segments.extend(segments.into_iter().map(|heard| segment(heard, start_ms)));
+    transcript.language = language.or(transcript.language.take());
+}
+
+/// Gives the pieces of a recording; then how long it was, in ms, and whether its end is missing.
+fn cut(source: Source, home: &Home, out: &mpsc::Sender<Piece>) -> Result<(u64, bool), Fault> {
+    let vad = build_vad("earshot", &home.models()).map_err(|e| Fault::failed(e.to_string()))?;
+    let (rate_hz, mut blocks) = source.open()?;
+    let mut pieces = Pieces::new(rate_hz, vad).map_err(|e| Fault::invalid(e.to_string()))?;
+    let give = |settled: Vec<Piece>| settled.into_iter().all(|piece| out.blocking_send(piece).is_ok());
+    while let Some(block) = blocks.next() {
+        if !give(pieces.push(&block?)) {
+            return Err(Fault::cancelled());
+        }
+    }
+    let (last, audio_ms) = pieces.finish();
+    if audio_ms == 0 {
+        return Err(Fault::invalid("the recording has no sample; record it again"));
+    }
+    give(last);
+    Ok((audio_ms, blocks.truncated()))
+}
