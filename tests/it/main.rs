@@ -22,6 +22,8 @@ mod watch;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod drain;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod fabric;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod listen;
 mod telemetry;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
