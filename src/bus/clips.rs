@@ -87,6 +87,7 @@ impl Bus {
             description: Some("audio over max_payload, for a day".to_owned()),
             max_age: MAX_AGE,
             max_bytes: MAX_BYTES,
+            num_replicas: self.replicas(),
             ..Config::default()
         };
         jetstream.create_object_store(config).await.map_err(|e| BusError::jetstream("making the object store CLIPS", e))

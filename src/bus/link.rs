@@ -113,6 +113,23 @@ impl Link {
         }
     }
 
+    /// How many refusals by the server there were.
+    pub(super) fn refusals(&self) -> u64 {
+        self.state.borrow().refusals
+    }
+
+    /// Whether the server has let this host subscribe to `subject`, after its first `before` refusals. To be asked when
+    /// the subscription would stand, see [`Link::ready`].
+    ///
+    /// # Errors
+    /// [`BusError::Deaf`] when it has not: nothing would ever come.
+    pub(super) fn may_hear(&self, subject: &str, before: u64) -> Result<(), BusError> {
+        let state = self.state.borrow();
+        let new = usize::try_from(state.refusals - before).unwrap_or(REFUSALS);
+        let refused = state.refused.iter().take(new).any(|error| refuses_subscribe(error, subject));
+        if refused { Err(BusError::Deaf { subject: subject.to_owned() }) } else { Ok(()) }
+    }
+
     /// Starts to watch over a request on `subject`, before it is sent. Fails at once if the link is down.
     pub(super) fn watch(&self, subject: &str) -> Result<Watch, BusError> {
         let state = self.state.clone();
@@ -217,6 +234,12 @@ fn refuses_publish(error: &str, subject: &str) -> bool {
     quoted == Some(subject) && error.to_ascii_lowercase().starts_with("permissions violation for publish")
 }
 
+/// Whether the server's error is about subscribing to `subject`.
+fn refuses_subscribe(error: &str, subject: &str) -> bool {
+    let quoted = error.split('"').nth(1);
+    quoted == Some(subject) && error.to_ascii_lowercase().starts_with("permissions violation for subscription")
+}
+
 fn note(label: &str, kind: &'static str, event: &Event, state: &watch::Sender<LinkState>) {
     match event {
         Event::Connected => {
@@ -294,7 +317,9 @@ mod tests {
         let text = "Permissions Violation for Publish to \"llm.chat\"";
         assert!(refuses_publish(text, "llm.chat"));
         assert!(!refuses_publish(text, "llm"));
-        assert!(!refuses_publish("Permissions Violation for Subscription to \"llm.chat\"", "llm.chat"));
+        let text = "Permissions Violation for Subscription to \"llm.chat\" using queue \"llm\"";
+        assert!(!refuses_publish(text, "llm.chat"));
+        assert!(refuses_subscribe(text, "llm.chat") && !refuses_subscribe(text, "llm"));
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! Several hosts as one: real processes on a real server, and what befalls them.
 
+mod chaos;
+mod cluster;
 mod death;
+mod network;
 mod pause;
+mod reader;
 mod routing;
 mod server;
+mod speech;
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -146,12 +151,6 @@ fn cli(nats: &Nats, arguments: &[&str]) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
 }
 
-/// What a run of the program has printed, after it did as it was told.
-async fn printed(child: Child) -> String {
-    let output = within(child.wait_with_output()).await.unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// The events of a turn, once its reply is kept.
 async fn kept(bus: &Bus, session: &str) -> Vec<SessionEvent> {
