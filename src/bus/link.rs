@@ -25,6 +25,8 @@ const SUBSCRIPTION_CAPACITY: usize = 4_096;
 /// Header bytes that are added to a body at most, short of an error's text.
 const HEADER_ALLOWANCE: usize = 1_024;
 
+/// How long the client may take to hand on what the server has refused.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(50);
 /// Refusals by the server that are remembered: those of one round trip.
 const REFUSALS: usize = 16;
 
@@ -118,16 +120,28 @@ impl Link {
         self.state.borrow().refusals
     }
 
-    /// Whether the server has let this host subscribe to `subject`, after its first `before` refusals. To be asked when
-    /// the subscription would stand, see [`Link::ready`].
+    /// Whether the server has let this host subscribe to `subjects`, after its first `before` refusals. To be asked when
+    /// the subscriptions would stand, see [`Link::ready`].
     ///
     /// # Errors
     /// [`BusError::Deaf`] when it has not: nothing would ever come.
-    pub(super) fn may_hear(&self, subject: &str, before: u64) -> Result<(), BusError> {
-        let state = self.state.borrow();
-        let new = usize::try_from(state.refusals - before).unwrap_or(REFUSALS);
-        let refused = state.refused.iter().take(new).any(|error| refuses_subscribe(error, subject));
-        if refused { Err(BusError::Deaf { subject: subject.to_owned() }) } else { Ok(()) }
+    pub(super) async fn may_hear(&self, subjects: &[String], before: u64) -> Result<(), BusError> {
+        // Without users there are no permissions.
+        if !self.client.server_info().auth_required {
+            return Ok(());
+        }
+        let mut state = self.state.clone();
+        let refused = |state: &LinkState| {
+            let new = usize::try_from(state.refusals - before).unwrap_or(REFUSALS);
+            let errors = || state.refused.iter().take(new);
+            subjects.iter().find(|subject| errors().any(|error| refuses_subscribe(error, subject))).cloned()
+        };
+        // The server has said so by now, but events reach us by a way of their own.
+        let told = timeout(REFUSAL_TIMEOUT, state.wait_for(|state| refused(state).is_some())).await;
+        match told.ok().and_then(|state| refused(&*state.ok()?)) {
+            Some(subject) => Err(BusError::Deaf { subject }),
+            None => Ok(()),
+        }
     }
 
     /// Starts to watch over a request on `subject`, before it is sent. Fails at once if the link is down.

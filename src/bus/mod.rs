@@ -237,7 +237,7 @@ impl Bus {
         let before = link.refusals();
         let messages = link.client.subscribe(subject.to_owned()).await.map_err(|e| BusError::client(subject, e))?;
         link.ready().await?;
-        link.may_hear(subject, before)?;
+        link.may_hear(&[subject.to_owned()], before).await?;
         Ok(messages)
     }
 

@@ -268,8 +268,8 @@ impl Server {
     /// [`BusError::Client`] if the server does not answer, [`BusError::Deaf`] if its permissions forbid one of them.
     pub async fn ready(&self) -> Result<(), BusError> {
         self.link.ready().await?;
-        let subjects = self.subjects.lock().unwrap_or_else(PoisonError::into_inner);
-        subjects.iter().try_for_each(|subject| self.link.may_hear(subject, self.refusals))
+        let subjects = self.subjects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.link.may_hear(&subjects, self.refusals).await
     }
 
     /// How much it is working on.

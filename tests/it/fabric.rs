@@ -151,7 +151,6 @@ fn cli(nats: &Nats, arguments: &[&str]) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
 }
 
-
 /// The events of a turn, once its reply is kept.
 async fn kept(bus: &Bus, session: &str) -> Vec<SessionEvent> {
     eventually(|| async {
