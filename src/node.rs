@@ -117,7 +117,11 @@ async fn connect(
         .when(|_| Instant::now() < until)
         .notify(|error, pause| tracing::warn!(%error, retry_ms = pause.as_millis(), "no bus yet"));
     tokio::select! {
-        bus = tries => Ok(Some((server, bus?))),
+        bus = tries => {
+            let bus = bus?;
+            bus.set_replicas(config.replicas);
+            Ok(Some((server, bus)))
+        }
         () = stop.cancelled() => Ok(None),
     }
 }

@@ -25,6 +25,12 @@ pub enum BusError {
         /// The subject that was asked.
         subject: String,
     },
+    /// The server does not let this host subscribe to it.
+    #[error("this host may not subscribe to {subject}: allow it in the NATS server's permissions for this user")]
+    Deaf {
+        /// The subject.
+        subject: String,
+    },
     /// Nobody serves the subject.
     #[error("nobody offers {subject}: start a host with that role (`sidetone nodes` shows who is there)")]
     Nobody {
@@ -84,7 +90,7 @@ impl BusError {
     pub const fn can_retry(&self) -> bool {
         match self {
             Self::Fault(fault) => fault.code.can_retry(),
-            Self::TooLarge { .. } | Self::Denied { .. } => false,
+            Self::TooLarge { .. } | Self::Denied { .. } | Self::Deaf { .. } => false,
             _ => true,
         }
     }

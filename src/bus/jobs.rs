@@ -110,11 +110,12 @@ impl Jobs {
                 // What is too much is refused; nothing that waits is dropped.
                 discard: DiscardPolicy::New,
                 max_messages: MAX_JOBS,
+                num_replicas: bus.replicas(),
                 ..Config::default()
             };
             let missing = |name: &str| failed(format!("{name}; start nats-server with -js"));
             let stream = context.get_or_create_stream(config).await.map_err(|e| missing(STREAM)(&e))?;
-            let states = states(&context).await.map_err(|e| missing(STATES)(&e))?;
+            let states = states(&context, bus.replicas()).await.map_err(|e| missing(STATES)(&e))?;
             Ok(Self { bus: bus.clone(), stream, states })
         })
         .await
@@ -381,7 +382,7 @@ impl Jobs {
     }
 }
 
-async fn states(context: &Context) -> Result<Store, String> {
+async fn states(context: &Context, replicas: usize) -> Result<Store, String> {
     if let Ok(store) = context.get_key_value(STATES).await {
         return Ok(store);
     }
@@ -391,6 +392,7 @@ async fn states(context: &Context) -> Result<Store, String> {
         history: 1,
         max_age: KEPT,
         storage: StorageType::File,
+        num_replicas: replicas,
         ..kv::Config::default()
     };
     context.create_key_value(config).await.map_err(|e| e.to_string())

@@ -27,6 +27,8 @@ const SUBSCRIPTION_CAPACITY: usize = 4_096;
 /// Header bytes that are added to a body at most, short of an error's text.
 const HEADER_ALLOWANCE: usize = 1_024;
 
+/// How long the client may take to hand on what the server has refused.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(50);
 /// Refusals by the server that are remembered: those of one round trip.
 const REFUSALS: usize = 16;
 
@@ -115,6 +117,35 @@ impl Link {
             if state.wait_for(|state| state.losses > before).await.is_err() {
                 std::future::pending::<()>().await;
             }
+        }
+    }
+
+    /// How many refusals by the server there were.
+    pub(super) fn refusals(&self) -> u64 {
+        self.state.borrow().refusals
+    }
+
+    /// Whether the server has let this host subscribe to `subjects`, after its first `before` refusals. To be asked when
+    /// the subscriptions would stand, see [`Link::ready`].
+    ///
+    /// # Errors
+    /// [`BusError::Deaf`] when it has not: nothing would ever come.
+    pub(super) async fn may_hear(&self, subjects: &[String], before: u64) -> Result<(), BusError> {
+        // Without users there are no permissions.
+        if !self.client.server_info().auth_required {
+            return Ok(());
+        }
+        let mut state = self.state.clone();
+        let refused = |state: &LinkState| {
+            let new = usize::try_from(state.refusals - before).unwrap_or(REFUSALS);
+            let errors = || state.refused.iter().take(new);
+            subjects.iter().find(|subject| errors().any(|error| refuses_subscribe(error, subject))).cloned()
+        };
+        // The server has said so by now, but events reach us by a way of their own.
+        let told = timeout(REFUSAL_TIMEOUT, state.wait_for(|state| refused(state).is_some())).await;
+        match told.ok().and_then(|state| refused(&*state.ok()?)) {
+            Some(subject) => Err(BusError::Deaf { subject }),
+            None => Ok(()),
         }
     }
 
@@ -222,6 +253,12 @@ fn refuses_publish(error: &str, subject: &str) -> bool {
     quoted == Some(subject) && error.to_ascii_lowercase().starts_with("permissions violation for publish")
 }
 
+/// Whether the server's error is about subscribing to `subject`.
+fn refuses_subscribe(error: &str, subject: &str) -> bool {
+    let quoted = error.split('"').nth(1);
+    quoted == Some(subject) && error.to_ascii_lowercase().starts_with("permissions violation for subscription")
+}
+
 fn note(label: &str, kind: &'static str, event: &Event, state: &watch::Sender<LinkState>) {
     match event {
         Event::Connected => {
@@ -299,7 +336,9 @@ mod tests {
         let text = "Permissions Violation for Publish to \"llm.chat\"";
         assert!(refuses_publish(text, "llm.chat"));
         assert!(!refuses_publish(text, "llm"));
-        assert!(!refuses_publish("Permissions Violation for Subscription to \"llm.chat\"", "llm.chat"));
+        let text = "Permissions Violation for Subscription to \"llm.chat\" using queue \"llm\"";
+        assert!(!refuses_publish(text, "llm.chat"));
+        assert!(refuses_subscribe(text, "llm.chat") && !refuses_subscribe(text, "llm"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod subject;
 mod worker;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::{HeaderMap, RequestErrorKind};
@@ -61,6 +62,7 @@ struct Inner {
     audio: Link,
     streams: sink::Workers,
     audio_streams: sink::Workers,
+    replicas: AtomicUsize,
 }
 
 /// What a server says of itself.
@@ -139,7 +141,25 @@ impl Bus {
         let (control, audio) =
             tokio::try_join!(Link::connect(url, &control_name, "control"), Link::connect(url, &audio_name, "audio"))?;
         let (streams, audio_streams) = tokio::try_join!(sink::Workers::start(&control), sink::Workers::start(&audio))?;
-        Ok(Self { inner: Arc::new(Inner { node: node.to_owned(), control, audio, streams, audio_streams }) })
+        let (node, replicas) = (node.to_owned(), AtomicUsize::new(1));
+        Ok(Self { inner: Arc::new(Inner { node, control, audio, streams, audio_streams, replicas }) })
+    }
+
+    /// How many servers of a cluster keep the streams and buckets that are made from now on; 1 unless it is said.
+    pub fn set_replicas(&self, replicas: usize) {
+        self.inner.replicas.store(replicas, Ordering::Relaxed);
+    }
+
+    fn replicas(&self) -> usize {
+        self.inner.replicas.load(Ordering::Relaxed)
+    }
+
+    /// What would help where a stream or bucket can't be made.
+    fn no_jetstream(&self, why: &dyn std::fmt::Display) -> String {
+        match self.replicas() {
+            1 => format!("{why}; start nats-server with -js"),
+            n => format!("{why}; start nats-server with -js, and {n} of them in a cluster for bus.replicas = {n}"),
+        }
     }
 
     /// The name of this host.
@@ -217,8 +237,10 @@ impl Bus {
     async fn raw(&self, subject: &str) -> Result<async_nats::Subscriber, BusError> {
         let link = &self.inner.control;
         link.check(subject)?;
+        let before = link.refusals();
         let messages = link.client.subscribe(subject.to_owned()).await.map_err(|e| BusError::client(subject, e))?;
         link.ready().await?;
+        link.may_hear(&[subject.to_owned()], before).await?;
         Ok(messages)
     }
 

@@ -4,7 +4,7 @@
 //! all, with node, engine and models in the metadata, load in the stats, and the schemas at each endpoint.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::service::{Service, ServiceExt as _};
@@ -89,6 +89,9 @@ pub struct Server {
     service: Option<Service>,
     pub(super) worker: Arc<Worker>,
     pub(super) stop: CancellationToken,
+    /// The subjects that are served, and how many refusals by the server there were before the first.
+    subjects: Mutex<Vec<String>>,
+    refusals: u64,
 }
 
 /// How much a capability is working on, for whoever asks.
@@ -121,6 +124,7 @@ impl Bus {
     pub async fn service(&self, spec: ServiceSpec) -> Result<Server, BusError> {
         let replies = if spec.capability == Capability::Tts { Replies::Audio } else { Replies::One };
         let link = self.link(replies).clone();
+        let refusals = link.refusals();
         let worker = Arc::new(Worker::new(self, &link, spec.clone()));
         let (load, slots) = (Load(Arc::clone(&worker)), spec.slots);
         let metadata = HashMap::from([
@@ -139,8 +143,16 @@ impl Bus {
             .start(name, env!("CARGO_PKG_VERSION"))
             .await
             .map_err(|e| BusError::client(format!("the service {name}"), e))?;
-        let server =
-            Server { bus: self.clone(), link, spec, service: Some(service), worker, stop: CancellationToken::new() };
+        let server = Server {
+            bus: self.clone(),
+            link,
+            spec,
+            service: Some(service),
+            worker,
+            stop: CancellationToken::new(),
+            subjects: Mutex::default(),
+            refusals,
+        };
         server.hear_cancels().await?;
         Ok(server)
     }
@@ -210,6 +222,7 @@ impl Server {
             .add(subject.clone())
             .await
             .map_err(|e| BusError::client(format!("the endpoint {name} on {subject}"), e))?;
+        self.subjects.lock().unwrap_or_else(PoisonError::into_inner).push(subject.clone());
         let (worker, handler, stop) = (Arc::clone(&self.worker), handler.clone(), self.stop.clone());
         self.worker.tasks.spawn(async move {
             loop {
@@ -256,9 +269,11 @@ impl Server {
     /// Waits until every subject of the service stands at the server.
     ///
     /// # Errors
-    /// [`BusError::Client`] if the server does not answer.
+    /// [`BusError::Client`] if the server does not answer, [`BusError::Deaf`] if its permissions forbid one of them.
     pub async fn ready(&self) -> Result<(), BusError> {
-        self.link.ready().await
+        self.link.ready().await?;
+        let subjects = self.subjects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.link.may_hear(&subjects, self.refusals).await
     }
 
     /// How much it is working on.

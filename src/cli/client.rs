@@ -28,5 +28,6 @@ pub async fn connect(globals: &Globals) -> anyhow::Result<(Bus, Config)> {
         (config.bus.url.clone(), "check --bus, $SIDETONE_BUS and bus.url")
     };
     let bus = Bus::connect(&url, "cli").await.context(hint)?;
+    bus.set_replicas(config.bus.replicas);
     Ok((bus, config))
 }

@@ -79,11 +79,13 @@ pub struct BusConfig {
     pub connect_timeout_ms: u64,
     /// The hosts there are, by name; empty: those in the bucket NODES, which needs JetStream.
     pub hosts: Vec<String>,
+    /// How many servers of a cluster keep each stream and bucket.
+    pub replicas: usize,
 }
 
 impl Default for BusConfig {
     fn default() -> Self {
-        Self { url: "embedded".to_owned(), port: 4222, connect_timeout_ms: 30_000, hosts: Vec::new() }
+        Self { url: "embedded".to_owned(), port: 4222, connect_timeout_ms: 30_000, hosts: Vec::new(), replicas: 1 }
     }
 }
 
