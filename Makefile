@@ -29,7 +29,7 @@ run: build ## Run a host on your JACK server and microphone; ARGS='…' are pass
 	$(SIDETONE) run $(ARGS)
 
 test: setup lint ## Run every check and test, with real peers
-	@deploy/setup.sh tools asyncapi
+	@deploy/setup.sh peers tools asyncapi
 	cargo run --quiet $(TESTED) -- models fetch --all
 	cargo test $(TESTED)
 	deploy/check-asyncapi.sh subjects/asyncapi.yaml

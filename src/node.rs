@@ -133,7 +133,11 @@ async fn connect(
         .when(|error| error.can_retry() && Instant::now() < until)
         .notify(|error, pause| tracing::warn!(%error, retry_ms = pause.as_millis(), "no bus yet"));
     tokio::select! {
-        bus = tries => Ok(Some((server, bus?))),
+        bus = tries => {
+            let bus = bus?;
+            bus.set_replicas(config.replicas);
+            Ok(Some((server, bus)))
+        }
         () = stop.cancelled() => Ok(None),
     }
 }

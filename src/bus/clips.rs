@@ -137,6 +137,7 @@ impl Bus {
             description: Some(bucket.about.to_owned()),
             max_age: bucket.max_age,
             max_bytes: bucket.max_bytes,
+            num_replicas: self.replicas(),
             ..Config::default()
         };
         let made = jetstream.create_object_store(config).await;

@@ -118,13 +118,14 @@ impl Jobs {
                 // What is too much is refused; nothing that waits is dropped.
                 discard: DiscardPolicy::New,
                 max_messages: MAX_JOBS,
+                num_replicas: bus.replicas(),
                 ..Config::default()
             };
             context.get_or_create_stream(config).await.map_err(|e| missing(STREAM)(&e))
         });
         let stream = stream.await?;
-        let states = within(bus, STATES, what, async { states(&context).await.map_err(|e| missing(STATES)(&e)) });
-        Ok(Self { states: states.await?, bus: bus.clone(), stream })
+        let states = async { states(&context, bus.replicas()).await.map_err(|e| missing(STATES)(&e)) };
+        Ok(Self { states: within(bus, STATES, what, states).await?, bus: bus.clone(), stream })
     }
 
     /// Makes sure of the store of audio, for callers who may not make it.
@@ -412,7 +413,7 @@ impl Jobs {
     }
 }
 
-async fn states(context: &Context) -> Result<Store, String> {
+async fn states(context: &Context, replicas: usize) -> Result<Store, String> {
     if let Ok(store) = context.get_key_value(STATES).await {
         return Ok(store);
     }
@@ -422,6 +423,7 @@ async fn states(context: &Context) -> Result<Store, String> {
         history: 1,
         max_age: KEPT,
         storage: StorageType::File,
+        num_replicas: replicas,
         ..kv::Config::default()
     };
     context.create_key_value(config).await.map_err(|e| e.to_string())

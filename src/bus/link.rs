@@ -24,6 +24,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a refusal, once it has arrived, may take to be noted.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(50);
+/// About how long the client's events come after what they tell of.
+const EVENT_LAG: Duration = Duration::from_millis(10);
 /// Messages that a subscription holds before it drops the newest; gaps in `Seq` tell.
 const SUBSCRIPTION_CAPACITY: usize = 4_096;
 /// Header bytes that are added to a body at most, short of an error's text.
@@ -156,7 +158,10 @@ impl Link {
     pub(super) async fn until_up(&self) {
         let mut state = self.state.clone();
         // An error means that the client is gone; then nothing waits for it either.
-        let _ = state.wait_for(|state| state.up).await;
+        while state.wait_for(|state| state.up).await.is_ok() && !self.is_up() {
+            // The client knows of a loss, or of a connection, that its events are yet to tell.
+            tokio::time::sleep(EVENT_LAG).await;
+        }
     }
 
     /// Fails at once if the link is down: the client would keep the message and deliver it stale.

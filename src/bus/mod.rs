@@ -26,6 +26,7 @@ pub mod subject;
 mod worker;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::{HeaderMap, RequestErrorKind};
@@ -63,6 +64,7 @@ struct Inner {
     audio: Link,
     streams: sink::Workers,
     audio_streams: sink::Workers,
+    replicas: AtomicUsize,
 }
 
 /// What a server says of itself.
@@ -148,7 +150,25 @@ impl Bus {
             Link::connect(&access, &audio_name, "audio")
         )?;
         let (streams, audio_streams) = tokio::try_join!(sink::Workers::start(&control), sink::Workers::start(&audio))?;
-        Ok(Self { inner: Arc::new(Inner { node: node.to_owned(), control, audio, streams, audio_streams }) })
+        let (node, replicas) = (node.to_owned(), AtomicUsize::new(1));
+        Ok(Self { inner: Arc::new(Inner { node, control, audio, streams, audio_streams, replicas }) })
+    }
+
+    /// How many servers of a cluster keep the streams and buckets that are made from now on; 1 unless it is said.
+    pub fn set_replicas(&self, replicas: usize) {
+        self.inner.replicas.store(replicas, Ordering::Relaxed);
+    }
+
+    fn replicas(&self) -> usize {
+        self.inner.replicas.load(Ordering::Relaxed)
+    }
+
+    /// What would help where a stream or bucket can't be made.
+    fn no_jetstream(&self, why: &dyn std::fmt::Display) -> String {
+        match self.replicas() {
+            1 => format!("{why}; start nats-server with -js"),
+            n => format!("{why}; start nats-server with -js, and {n} of them in a cluster for bus.replicas = {n}"),
+        }
     }
 
     /// The name of this host.

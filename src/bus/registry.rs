@@ -65,6 +65,7 @@ pub(super) async fn store(bus: &Bus) -> Result<Store, BusError> {
         history: 1,
         max_age: EXPIRY,
         storage: StorageType::Memory,
+        num_replicas: bus.replicas(),
         // Whoever watches hears when an entry expires.
         limit_markers: Some(EXPIRY),
         ..Config::default()
@@ -72,7 +73,7 @@ pub(super) async fn store(bus: &Bus) -> Result<Store, BusError> {
     jetstream
         .create_key_value(config)
         .await
-        .map_err(|e| BusError::jetstream(format!("the bucket {BUCKET}"), format!("{e}; start nats-server with -js")))
+        .map_err(|e| BusError::jetstream(format!("the bucket {BUCKET}"), bus.no_jetstream(&e)))
 }
 
 pub(super) fn failed(what: &str) -> impl Fn(&dyn std::fmt::Display) -> BusError {

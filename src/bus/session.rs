@@ -105,7 +105,19 @@ impl SessionLog {
         self.push(format!("{turn}-{}", what.kind()), session, Some(turn), what).await;
     }
 
-    async fn push(&self, id: String, session: &str, turn: Option<Ulid>, what: What) {
+    /// The same, and waits until the server has it, for `patience` at most: whoever is told of it now may rely on it,
+    /// even if this host is killed in the next moment. While the server is away nobody waits.
+    pub async fn append_once_kept(&self, session: &str, turn: Ulid, what: What, patience: Duration) {
+        let number = self.push(format!("{turn}-{}", what.kind()), session, Some(turn), what).await;
+        if let Some(number) = number.filter(|_| self.bus.is_up())
+            && !self.open.queue.is_done(number, patience).await
+        {
+            tracing::debug!(session, "the server takes its time to keep an event");
+        }
+    }
+
+    /// Gives the event's number in the queue, unless there is no room for it.
+    async fn push(&self, id: String, session: &str, turn: Option<Ulid>, what: What) -> Option<u64> {
         let event = SessionEvent {
             id,
             session: session.to_owned(),
@@ -115,7 +127,8 @@ impl SessionLog {
             what,
         };
         let kind = event.what.kind();
-        if let Err(why) = self.open.queue.push(event).await {
+        let pushed = self.open.queue.push(event).await;
+        if let Err(why) = &pushed {
             metrics::counter!(SESSION_LOST).increment(1);
             tracing::error!(session, kind, why, "a session event is lost");
             let text = format!(
@@ -123,6 +136,7 @@ impl SessionLog {
             );
             self.bus.report(&Fault::unavailable(text)).await;
         }
+        pushed.ok()
     }
 
     /// Waits until everything is appended. `false` if `deadline` passes first.
@@ -163,15 +177,32 @@ async fn ensure(bus: &Bus) -> Result<Stream, BusError> {
         duplicate_window: DUPLICATE_WINDOW,
         deny_delete: true,
         allow_direct: true,
+        num_replicas: bus.replicas(),
         ..Config::default()
     };
-    let made = async {
-        let made = context(bus).get_or_create_stream(config).await;
-        made.map_err(|e| {
-            BusError::jetstream(format!("the stream {STREAM}"), format!("{e}; start nats-server with -js"))
-        })
-    };
-    bus.inner.control.keep(STREAM, made).await
+    let failed = |e: &dyn std::fmt::Display| BusError::jetstream(format!("the stream {STREAM}"), bus.no_jetstream(e));
+    let context = context(bus);
+    let link = &bus.inner.control;
+    let made = async { context.get_or_create_stream(&config).await.map_err(|e| failed(&e)) };
+    let stream = link.keep(STREAM, made).await?;
+    // Another host may have made it before there was a cluster.
+    let there = &stream.cached_info().config;
+    if there.num_replicas < bus.replicas() {
+        let more = Config { num_replicas: bus.replicas(), ..there.clone() };
+        let update = async { context.update_stream(&more).await.map_err(|e| failed(&e)) };
+        match link.keep(STREAM, update).await {
+            // Whoever may change a stream may change all of it, so that hosts of a bus with users may not.
+            Err(error @ BusError::Denied { .. }) => {
+                static ONCE: std::sync::Once = std::sync::Once::new();
+                let (copies, wanted) = (there.num_replicas, bus.replicas());
+                ONCE.call_once(
+                    || tracing::warn!(%error, copies, wanted, "an admin has to raise the copies of {STREAM}"),
+                );
+            }
+            result => drop(result?),
+        }
+    }
+    Ok(stream)
 }
 
 struct Writer {

@@ -33,5 +33,6 @@ pub async fn connect(globals: &Globals) -> anyhow::Result<(Bus, Config)> {
         Err(error @ BusError::Connect { .. }) => return Err(error).context(hint),
         result => result?,
     };
+    bus.set_replicas(config.bus.replicas);
     Ok((bus, config))
 }

@@ -78,6 +78,13 @@ impl Config {
                 );
             }
         }
+        if !matches!(self.bus.replicas, 1 | 3 | 5) {
+            return value(
+                "bus.replicas",
+                &self.bus.replicas,
+                "1 for a single server; 3 or 5 for a cluster of as many servers or more",
+            );
+        }
         let listen = &self.http.listen;
         let port = listen.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
         if !listen.is_empty() && !matches!(port, Some(Ok(_))) {

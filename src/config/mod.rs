@@ -79,6 +79,8 @@ pub struct BusConfig {
     pub connect_timeout_ms: u64,
     /// The hosts there are, by name; empty: those in the bucket NODES, which needs JetStream.
     pub hosts: Vec<String>,
+    /// How many servers of a cluster keep each stream and bucket.
+    pub replicas: usize,
     /// The file with the seed of this host's nkey; empty: none. This and the next four are found from the folder of the
     /// configuration that names them.
     pub nkey_file: String,
@@ -100,6 +102,7 @@ impl Default for BusConfig {
             port: 4222,
             connect_timeout_ms: 30_000,
             hosts: Vec::new(),
+            replicas: 1,
             nkey_file: none(),
             creds: none(),
             tls_ca: none(),

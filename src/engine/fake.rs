@@ -202,7 +202,10 @@ impl ChatModel for Fake {
             Script::Nonsense => NONSENSE.to_owned(),
             _ => asked.map(|message| message.content.clone()).unwrap_or_default(),
         };
-        if text.is_empty() {
+        // As a model does that is shown the beginning of its answer: it goes on from there.
+        let begun = request.messages.last().filter(|last| last.role == ChatRole::Assistant);
+        let text = begun.and_then(|begun| text.strip_prefix(&begun.content)).map_or(text.clone(), str::to_owned);
+        if text.is_empty() && begun.is_none() {
             return Err(EngineError::Failed("the fake model has nothing to answer".into()));
         }
         let mut pieces: Vec<_> = text.split_inclusive(' ').map(|word| Ok(ChatDelta::Text(word.to_owned()))).collect();

@@ -44,6 +44,8 @@ struct Inner {
     policies: BTreeMap<String, Policy>,
     /// How far requests of this host may travel, unless they say less.
     privacy: Privacy,
+    /// Whether the hosts are a fixed list, of which this host hears every few seconds only.
+    is_listed: bool,
     begun: Instant,
     known: Mutex<Known>,
     /// How often who is there has changed; 0 before it was known.
@@ -74,6 +76,7 @@ impl Fabric {
             here: here.to_owned(),
             policies: config.route.clone(),
             privacy: config.node.privacy,
+            is_listed: !config.bus.hosts.is_empty(),
             begun: Instant::now(),
             known: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -144,7 +147,7 @@ impl Fabric {
         loop {
             let leg = route.next().await?;
             let asking = self.0.bus.ask(leg.target(need), request, &leg.call);
-            let result = self.watched(leg.host(), asking).await;
+            let result = self.watched(&leg, asking).await;
             if let Some(result) = route.ended(leg, result) {
                 return result;
             }
@@ -188,6 +191,13 @@ impl Inner {
 
     fn now(&self) -> Duration {
         self.begun.elapsed()
+    }
+
+    /// Which run of a host is there now; empty if that is not known to the moment.
+    fn instance(&self, host: &str) -> String {
+        let known = self.known();
+        let current = known.nodes.get(host).filter(|_| !self.is_listed);
+        current.map(|info| info.instance.clone()).unwrap_or_default()
     }
 
     fn router<'a>(&'a self, known: &'a Known, capability: &str) -> Router<'a> {

@@ -54,6 +54,8 @@ pub(super) struct Route {
 pub(super) struct Leg {
     pub(super) choice: Choice,
     pub(super) call: Call,
+    /// Which run of the host; empty if that is not known.
+    instance: String,
     ticket: Option<Pending>,
 }
 
@@ -159,27 +161,31 @@ impl Fabric {
     /// Waits for `work` at a host, and for signs of its life: one that died, was paused or was cut off says nothing.
     pub(super) async fn watched<T>(
         &self,
-        host: &str,
+        leg: &Leg,
         work: impl Future<Output = Result<T, BusError>>,
     ) -> Result<T, BusError> {
         tokio::select! {
             biased;
             result = work => result,
-            error = self.dies(host) => Err(error),
+            error = self.dies(leg.host(), &leg.instance) => Err(error),
         }
     }
 
-    /// Completes when a host gives no sign of life any more; never for the queue group, or while this host's own link is
-    /// down.
-    async fn dies(&self, host: &str) -> BusError {
+    /// Completes when a host gives no sign of life any more, or another run of it does; never for the queue group, or
+    /// while this host's own link is down.
+    async fn dies(&self, host: &str, instance: &str) -> BusError {
         if host.is_empty() {
             return std::future::pending().await;
         }
         let bus = &self.0.bus;
+        let mut instance = instance.to_owned();
         loop {
             sleep(QUIET).await;
             let call = Call::within(SIGN_OF_LIFE);
             match bus.ask(Target::Node(host), &AskInfo {}, &call).await {
+                // It was killed and is back already: the new run knows nothing of the request.
+                Ok(info) if instance.is_empty() => instance = info.instance,
+                Ok(info) if info.instance != instance => return silent(host, "it was started anew"),
                 Err(BusError::Nobody { .. }) => return silent(host, "it has left the bus"),
                 Err(BusError::Deadline { .. }) if bus.is_up() => {
                     return silent(host, &format!("no sign of life within {} s", SIGN_OF_LIFE.as_secs()));
@@ -229,6 +235,7 @@ impl Route {
                 let pending = Pending { fabric: self.fabric.clone(), ticket: Some(ticket) };
                 (Choice { reason: chosen.reason.to_string(), host: chosen.host }, Some(pending))
             };
+            let instance = self.fabric.0.instance(&choice.host);
             self.attempt += 1;
             self.tried.push(choice.host.clone());
             let routed = Routed {
@@ -243,7 +250,7 @@ impl Route {
             let fabric = self.fabric.clone();
             tokio::spawn(async move { timeout(SIGN_OF_LIFE, fabric.tell(routed)).await });
             let call = Call { deadline: time, route: Some(choice.reason.clone()), ..self.call.clone() };
-            return Ok(Leg { choice, call, ticket });
+            return Ok(Leg { choice, call, instance, ticket });
         }
     }
 

@@ -56,7 +56,7 @@ impl<A: Ask> FabricStream<A> {
             }
             let (leg, stream) = self.now.as_mut()?;
             let next = async { stream.next().await.transpose() };
-            match self.fabric.watched(leg.host(), next).await {
+            match self.fabric.watched(leg, next).await {
                 Ok(Some(reply)) => {
                     self.received += 1;
                     return Some(Ok(reply));

@@ -23,9 +23,12 @@ mod watch;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod drain;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod fabric;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod job_faults;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod listen;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod telemetry;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod turns;

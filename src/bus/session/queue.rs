@@ -49,6 +49,8 @@ pub(super) struct Queue {
     /// Something was put in, or taken out.
     changed: Notify,
     waiting: watch::Sender<usize>,
+    /// How many are done with, since it was opened.
+    done: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +64,8 @@ struct State {
     parked: bool,
     /// An earlier run's events that are not done with.
     recovered: usize,
+    /// How many were put in, with those of an earlier run.
+    pushed: u64,
 }
 
 /// The file: an event a line.
@@ -84,9 +88,11 @@ impl Queue {
             _ => None,
         };
         let recovered = spill.as_ref().map_or(0, |spill| spill.events);
-        let state = State { spill: spill.filter(|spill| spill.events > 0), recovered, ..State::default() };
+        let pushed = recovered as u64;
+        let state = State { spill: spill.filter(|spill| spill.events > 0), recovered, pushed, ..State::default() };
         metrics::gauge!(SESSION_WAITING).set(recovered as f64);
-        Ok(Self { settings, state: Mutex::new(state), changed: Notify::new(), waiting: watch::Sender::new(recovered) })
+        let (waiting, done) = (watch::Sender::new(recovered), watch::Sender::new(0));
+        Ok(Self { settings, state: Mutex::new(state), changed: Notify::new(), waiting, done })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -111,18 +117,24 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
-    /// Puts an event in; waits up to 5 s for room if there is none.
+    /// Waits until the event of this number is done with; `false` if `patience` ends first.
+    pub(super) async fn is_done(&self, number: u64, patience: Duration) -> bool {
+        let mut done = self.done.subscribe();
+        tokio::time::timeout(patience, done.wait_for(|done| *done >= number)).await.is_ok()
+    }
+
+    /// Puts an event in, and gives its number; waits up to 5 s for room if there is none.
     ///
     /// # Errors
     /// Why there is no room.
-    pub(super) async fn push(&self, event: SessionEvent) -> Result<(), String> {
+    pub(super) async fn push(&self, event: SessionEvent) -> Result<u64, String> {
         let until = tokio::time::Instant::now() + ROOM_TIMEOUT;
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let why = match self.try_push(&event) {
-                Ok(()) => return Ok(()),
+                Ok(number) => return Ok(number),
                 Err(why) => why,
             };
             if tokio::time::timeout_at(until, changed).await.is_err() {
@@ -131,7 +143,7 @@ impl Queue {
         }
     }
 
-    fn try_push(&self, event: &SessionEvent) -> Result<(), String> {
+    fn try_push(&self, event: &SessionEvent) -> Result<u64, String> {
         let mut state = self.state();
         if state.parked {
             return Err("the host has ended".to_owned());
@@ -141,9 +153,11 @@ impl Queue {
         } else {
             self.spill(&mut state, event)?;
         }
+        state.pushed += 1;
+        let number = state.pushed;
         drop(state);
         self.count(|count| *count += 1);
-        Ok(())
+        Ok(number)
     }
 
     fn spill(&self, state: &mut State, event: &SessionEvent) -> Result<(), String> {
@@ -203,6 +217,7 @@ impl Queue {
         state.memory.extend(events);
         if lost > 0 {
             self.count(|count| *count = count.saturating_sub(lost));
+            self.done.send_modify(|done| *done += lost as u64);
         }
         if spill.events == 0 {
             state.spill = None;
@@ -231,6 +246,7 @@ impl Queue {
         }
         drop(state);
         self.count(|count| *count = count.saturating_sub(1));
+        self.done.send_modify(|done| *done += 1);
     }
 
     /// Nobody appends any more.

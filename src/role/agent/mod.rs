@@ -28,6 +28,9 @@ use memory::Memory;
 /// The longest text of a turn, in characters.
 const MAX_TEXT_CHARS: usize = 20_000;
 
+/// How long the end of an answer waits until the session has it.
+const KEPT_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// Runs turns.
 pub struct Agent;
 
@@ -123,6 +126,12 @@ impl Worker {
         &self.context.bus
     }
 
+    /// Takes the answer down. Its end is told when it is kept: a host that is killed then has lost nothing.
+    async fn log_reply(&self, turn: &Turn, model: Option<String>) {
+        let what = What::Reply { text: turn.text.clone(), model };
+        self.context.sessions.append_once_kept(&turn.session, turn.id, what, KEPT_TIMEOUT).await;
+    }
+
     async fn log(&self, turn: &Turn, what: What) {
         self.context.sessions.append_once(&turn.session, turn.id, what).await;
     }
@@ -172,14 +181,13 @@ impl Worker {
         match rendered {
             // It was given as a whole before the host broke off.
             Rendered::Say(_) if !turn.text.is_empty() => {
-                let text = turn.text.clone();
-                self.log(&turn, What::Reply { text, model: None }).await;
+                self.log_reply(&turn, None).await;
                 Ok(turn.done(Some(name), None))
             }
             Rendered::Say(answer) => {
                 turn.add(&answer);
-                replies.send(&RunEvent::Text { text: answer.clone() }).await?;
-                self.log(&turn, What::Reply { text: answer, model: None }).await;
+                replies.send(&RunEvent::Text { text: answer }).await?;
+                self.log_reply(&turn, None).await;
                 Ok(turn.done(Some(name), None))
             }
             Rendered::Ask(prompt) => self.ask_model(turn, &prompt, Some(name), incoming).await,
@@ -229,7 +237,7 @@ impl Worker {
             }
         }
         self.memory.remember(&turn.session, text, &turn.text);
-        self.log(&turn, What::Reply { text: turn.text.clone(), model: model.clone() }).await;
+        self.log_reply(&turn, model.clone()).await;
         Ok(turn.done(command, model))
     }
 }

@@ -46,6 +46,9 @@ pub struct HostSpec {
     arguments: Vec<String>,
     /// How the test gets onto its bus, if not by its embedded server.
     access: Option<Access>,
+    /// A program that runs it, with its arguments.
+    wrapper: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl HostSpec {
@@ -58,8 +61,16 @@ impl HostSpec {
                 std::os::unix::fs::symlink(from, home.path().join(part)).unwrap();
             }
         }
-        let spec =
-            Self { home, port: free_port(), bus: None, name: name.to_owned(), arguments: Vec::new(), access: None };
+        let spec = Self {
+            home,
+            port: free_port(),
+            bus: None,
+            name: name.to_owned(),
+            arguments: Vec::new(),
+            access: None,
+            wrapper: Vec::new(),
+            environment: Vec::new(),
+        };
         let port = format!("bus.port={}", spec.port);
         let arguments = ["run", "--roles", roles].map(str::to_owned);
         Self { arguments: arguments.into(), ..spec }.set(&[&port, "stt.threads=1", "tts.threads=1", "llm.threads=1"])
@@ -101,6 +112,18 @@ impl HostSpec {
         self
     }
 
+    /// Run by another program, which must put it into its own place, such as `ip netns exec`.
+    pub fn run_by(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// A variable of its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// The home folder.
     pub fn home(&self) -> &Path {
         self.home.path()
@@ -112,7 +135,13 @@ impl HostSpec {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sidetone"));
+        let program = env!("CARGO_BIN_EXE_sidetone");
+        let mut command = Command::new(self.wrapper.first().map_or(program, String::as_str));
+        command.args(self.wrapper.iter().skip(1));
+        if !self.wrapper.is_empty() {
+            command.arg(program);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(&self.arguments).arg("--name").arg(&self.name).arg("--home").arg(self.home.path());
         for variable in ["SIDETONE_CONFIG", "SIDETONE_BUS", "SIDETONE_NAME", "SIDETONE_LOG", "JACK_DEFAULT_SERVER"] {
             command.env_remove(variable);
@@ -201,6 +230,12 @@ impl Host {
     /// Tells its listener something.
     pub async fn control(&self, control: Control) -> Result<State, BusError> {
         self.bus().control(&self.spec.name, LISTENER, &control, &Call::within(Duration::from_secs(20))).await
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a plain system call on a child that has not been waited for.
+        assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
     }
 
     /// Its process id.

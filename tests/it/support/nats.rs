@@ -47,6 +47,27 @@ pub fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
+/// How a server is set up.
+#[derive(Clone, Copy)]
+pub struct NatsSpec<'a> {
+    /// The address that it listens on.
+    pub host: &'a str,
+    /// Its port; `None`: one that is free.
+    pub port: Option<u16>,
+    /// Where its store is; `None`: in a folder that goes with the server.
+    pub store: Option<&'a Path>,
+    /// More settings of JetStream, each after a comma.
+    pub jetstream: &'a str,
+    /// More configuration.
+    pub more: &'a str,
+}
+
+impl Default for NatsSpec<'_> {
+    fn default() -> Self {
+        Self { host: "127.0.0.1", port: None, store: None, jetstream: "", more: "" }
+    }
+}
+
 /// A server on a port of its own, with a store of its own. Dropping it kills it.
 pub struct Nats {
     program: PathBuf,
@@ -63,11 +84,17 @@ impl Nats {
 
     /// Starts a server with more configuration.
     pub async fn with(configuration: &str) -> Option<Self> {
-        let (program, port) = (program("nats-server")?, free_port());
+        Self::of(NatsSpec { more: configuration, ..NatsSpec::default() }).await
+    }
+
+    /// Starts a server as `spec` says.
+    pub async fn of(spec: NatsSpec<'_>) -> Option<Self> {
+        let (program, port) = (program("nats-server")?, spec.port.unwrap_or_else(free_port));
         let folder = TempDir::new().unwrap();
-        let store = folder.path().join("store");
+        let store = spec.store.map_or_else(|| folder.path().join("store"), Path::to_owned);
+        let NatsSpec { host, jetstream, more, .. } = spec;
         let text = format!(
-            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n{configuration}\n"
+            "listen: \"{host}:{port}\"\njetstream {{ store_dir: {store:?}, sync_interval: always{jetstream} }}\n{more}\n"
         );
         std::fs::write(folder.path().join("nats-server.conf"), text).unwrap();
         let child = spawn(&program, &folder);
@@ -79,6 +106,12 @@ impl Nats {
     /// Its address.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// A host on it.
