@@ -19,7 +19,7 @@ async fn a_sentence_goes_on_where_its_speaker_was_killed() {
     let Some(nats) = Nats::start().await else { return };
     let jack = JackServer::start(48_000, 256);
     let slow = ["tts.voices=[\"slow:60\"]"];
-    let mut hosts = vec![host(&nats, "a", "tts", &slow).await, host(&nats, "b", "tts", &slow).await];
+    let mut hosts = [host(&nats, "a", "tts", &slow).await, host(&nats, "b", "tts", &slow).await];
     let spec = HostSpec::new("stage", "voice").set(FAKES).on(&nats.url());
     let stage = spec.listener(&jack, "mode = \"push_to_talk\"").start().await;
     let studio = Studio::open(&jack, 48_000);
