@@ -83,7 +83,7 @@ fn view() -> View {
         name: format!("host-{n}"),
         instance: n.to_string(),
         tags: vec![["gpu", "low_power"][n % 2].to_owned()],
-        draining: n % 50 == 0,
+        draining: n.is_multiple_of(50),
         offers: vec![offer(n, "llm"), offer(n, "stt")],
     };
     (0..HOSTS).map(host).collect()
