@@ -33,16 +33,16 @@ pub struct AskArgs {
 /// No host answers, or the answer fails.
 pub async fn run(args: AskArgs, globals: &Globals) -> anyhow::Result<()> {
     let (fabric, _) = client::fabric(globals).await?;
-    let request = Run {
+    let turn = Ulid::generate();
+    let mut request = Run {
         text: args.text.join(" "),
         session: args.session,
-        turn: None,
+        turn: Some(turn.to_string()),
         stream: true,
         heard: None,
         said: String::new(),
     };
-    let call = Call::within(Duration::from_secs(args.timeout_s));
-    let mut request = Run { turn: Some(Ulid::generate().to_string()), ..request };
+    let call = Call::within(Duration::from_secs(args.timeout_s)).of_turn(turn);
     let mut events = fabric.open(&fabric::need(Capability::Agent), request.clone(), &call).await?;
     let mut said_something = false;
     while let Some(event) = events.next().await {

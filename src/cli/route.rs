@@ -99,6 +99,13 @@ fn rank_of(verdict: &Verdict) -> Option<usize> {
     }
 }
 
+fn why(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Taken { reason, .. } => reason.to_string(),
+        other => other.to_string(),
+    }
+}
+
 fn asked_from(config: &Config) -> String {
     format!("as asked from {}; two hosts that do equally well are drawn by lot", config.node_name())
 }
@@ -106,7 +113,7 @@ fn asked_from(config: &Config) -> String {
 fn lines(lines: &[crate::router::Line]) -> Vec<Line> {
     let mut lines: Vec<Line> = lines
         .iter()
-        .map(|line| Line { rank: rank_of(&line.verdict), host: line.host.clone(), why: line.verdict.to_string() })
+        .map(|line| Line { rank: rank_of(&line.verdict), host: line.host.clone(), why: why(&line.verdict) })
         .collect();
     lines.sort_by_key(|line| (line.rank.is_none(), line.rank));
     lines

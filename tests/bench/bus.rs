@@ -20,14 +20,14 @@ use crate::support::{BenchHome, Row, Scope, free_port, median, progress};
 
 const SECTION: &str = "bus";
 /// More than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// A request's body and its reply's, in bytes.
 const BODIES: [usize; 2] = [128, 8 * 1_024];
 /// Chunks of a stream: 20 ms each of 48 kHz mono, as floats.
-const CHUNKS: usize = 32;
-const CHUNK_SAMPLES: usize = 960;
+pub(super) const CHUNKS: usize = 32;
+pub(super) const CHUNK_SAMPLES: usize = 960;
 /// Streams at once: as many as keep the connection busy.
-const STREAMS: usize = 8;
+pub(super) const STREAMS: usize = 8;
 
 /// Measures it all.
 pub fn run(scope: Scope) -> anyhow::Result<Vec<Row>> {
@@ -52,7 +52,7 @@ async fn measure(scope: Scope) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn spec<A: Ask>() -> ServiceSpec {
+pub(super) fn spec<A: Ask>() -> ServiceSpec {
     ServiceSpec {
         capability: A::VERB.capability,
         about: "a bench",
@@ -63,7 +63,7 @@ fn spec<A: Ask>() -> ServiceSpec {
 }
 
 /// Answers a chat with as many bytes as were asked with.
-async fn serve_chat(bus: &Bus) -> anyhow::Result<Server> {
+pub(super) async fn serve_chat(bus: &Bus) -> anyhow::Result<Server> {
     let server = bus.service(spec::<Chat>()).await?;
     server
         .serve(|incoming: Incoming<Chat>| async move {
@@ -76,7 +76,7 @@ async fn serve_chat(bus: &Bus) -> anyhow::Result<Server> {
 }
 
 /// Speaks a stream of chunks.
-async fn serve_speech(bus: &Bus) -> anyhow::Result<Server> {
+pub(super) async fn serve_speech(bus: &Bus) -> anyhow::Result<Server> {
     let server = bus.service(spec::<tts::Stream>()).await?;
     server
         .serve(|incoming: Incoming<tts::Stream>| async move {
@@ -91,13 +91,13 @@ async fn serve_speech(bus: &Bus) -> anyhow::Result<Server> {
     Ok(server)
 }
 
-fn chunk() -> tts::Chunk {
+pub(super) fn chunk() -> tts::Chunk {
     let data = Blob(Bytes::from(vec![0x3c; CHUNK_SAMPLES * 4]));
     tts::Chunk { pcm: Pcm { format: SampleFormat::F32le, rate_hz: 48_000, channels: 1, data }, done: None }
 }
 
 /// The bare counterparts: `raw.echo` gives back what it gets, `raw.stream` as many chunks.
-async fn serve_raw(host: &Client, caller: &Client) -> anyhow::Result<()> {
+pub(super) async fn serve_raw(host: &Client, caller: &Client) -> anyhow::Result<()> {
     let mut echo = host.queue_subscribe("raw.echo", "raw".to_owned()).await?;
     let mut stream = host.queue_subscribe("raw.stream", "raw".to_owned()).await?;
     let client = host.clone();
@@ -128,7 +128,7 @@ async fn serve_raw(host: &Client, caller: &Client) -> anyhow::Result<()> {
 }
 
 /// A chat whose body has exactly `bytes` bytes.
-fn chat(bytes: usize) -> anyhow::Result<Chat> {
+pub(super) fn chat(bytes: usize) -> anyhow::Result<Chat> {
     let with = |content: usize| Chat {
         messages: vec![ChatMessage::new(Role::User, "x".repeat(content))],
         stream: false,
@@ -176,12 +176,12 @@ async fn requests(scope: Scope, caller: &Bus, raw: &Client, bytes: usize) -> any
     Ok(vec![row(0.5, "p50", 1.25), row(0.99, "p99", 1.5)])
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "nanoseconds of one request")]
-fn us(nanoseconds: u64) -> f64 {
+pub(super) fn us(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1_000.0
 }
 
@@ -222,7 +222,7 @@ async fn streams(scope: Scope, caller: &Bus, raw_host: &Client, raw: &Client) ->
 
 /// Chunks a second of `STREAMS` callers that each hear `streams` streams, one after the other.
 #[allow(clippy::cast_precision_loss, reason = "a count of chunks")]
-async fn rate<F>(streams: usize, stream: impl Fn() -> F) -> anyhow::Result<f64>
+pub(super) async fn rate<F>(streams: usize, stream: impl Fn() -> F) -> anyhow::Result<f64>
 where
     F: Future<Output = anyhow::Result<()>>,
 {
@@ -262,7 +262,7 @@ async fn bare_stream(raw: &Client) -> anyhow::Result<()> {
 
 /// Messages a second from one client to another, of a chunk's size and without anything else.
 #[allow(clippy::cast_precision_loss, reason = "a count of chunks")]
-async fn publish_rate(host: &Client, caller: &Client, messages: usize) -> anyhow::Result<f64> {
+pub(super) async fn publish_rate(host: &Client, caller: &Client, messages: usize) -> anyhow::Result<f64> {
     let inbox = caller.new_inbox();
     let mut received = caller.subscribe(inbox.clone()).await?;
     let standing = async {

@@ -15,6 +15,7 @@
 
 mod audio;
 mod bus;
+mod fabric;
 mod host;
 #[path = "../it/support/jack.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]
@@ -53,6 +54,7 @@ struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Section {
     Bus,
+    Fabric,
     Audio,
     Speech,
     Host,
@@ -62,6 +64,7 @@ impl Section {
     fn run(self, scope: Scope) -> anyhow::Result<Vec<Row>> {
         match self {
             Self::Bus => bus::run(scope),
+            Self::Fabric => fabric::run(scope),
             Self::Audio => audio::run(scope),
             Self::Speech => speech::run(scope),
             Self::Host => host::run(scope),
