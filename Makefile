@@ -10,10 +10,10 @@ ifeq ($(CI),true)
 export SIDETONE_REQUIRE_ALL := 1
 endif
 
-.PHONY: help setup build demo run test lint bench contract clean
+.PHONY: help setup build demo demo-fabric run test lint bench contract clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## Install packages (by sudo, after saying which) and fetch libraries
 	@deploy/setup.sh packages python
@@ -24,6 +24,9 @@ build: setup ## Build the release binary and fetch the models
 
 demo: build ## Ask three things through JACK, hear the answers, see where the time went
 	deploy/demo.sh
+
+demo-fabric: build ## Kill hosts in the middle of their answers, and see others finish them
+	deploy/demo-fabric.sh
 
 run: build ## Run a host on your JACK server and microphone; ARGS='…' are passed on
 	$(SIDETONE) run $(ARGS)

@@ -57,11 +57,12 @@ def verdict(written, heard):
     return f"{wrong} of {len(written)} words differ", bool(set(written) & set(heard))
 
 
-def table(rows):
+def table(rows, left=False):
+    """Prints rows under each other; columns after the first are flush right, unless they are `left`."""
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     for row in rows:
-        cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
-        print("  " + "  ".join(cells))
+        rest = [cell.ljust(width) if left else cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
+        print(("  " + "  ".join([row[0].ljust(widths[0]), *rest])).rstrip())
 
 
 def main():
@@ -94,4 +95,5 @@ def main():
         sys.exit("\ndemo: no answer in turn " + ", ".join(map(str, failed)) + f"; the logs are in {demo}")
 
 
-main()
+if __name__ == "__main__":
+    main()

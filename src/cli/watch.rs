@@ -2,6 +2,8 @@
 
 mod line;
 
+use std::collections::VecDeque;
+
 use anyhow::Context as _;
 use clap::Args;
 use console::Term;
@@ -14,7 +16,7 @@ use serde_json::{Value, json};
 use super::{Globals, client, print};
 use crate::bus::message::Message;
 use crate::bus::message::fault::Fault;
-use crate::bus::message::node::NodeInfo;
+use crate::bus::message::node::{NodeInfo, Routed};
 use crate::bus::message::session::{SessionEvent, What};
 use crate::bus::message::voice::State;
 use crate::bus::subject::{self, Parsed};
@@ -46,6 +48,19 @@ enum Event {
     Up(NodeInfo),
     /// A host goes.
     Down(NodeInfo),
+    /// A host offers more or less than before.
+    Changed(NodeInfo),
+    /// A host is there again whose entry had been lost.
+    Back(NodeInfo),
+    /// A host is gone without a word.
+    Gone(NodeInfo),
+    /// Which host is asked, and why.
+    Routed {
+        /// The host that asks.
+        node: String,
+        /// Whom.
+        routed: Routed,
+    },
     /// Something went wrong that no caller hears of.
     Fault {
         /// The host that says so.
@@ -107,28 +122,71 @@ fn notice(what: &str, event: Event) -> Heard {
     (json!({ "notice": what }), event)
 }
 
+/// What a host says of itself, as an event.
+type OfHost = fn(NodeInfo) -> Event;
+
 async fn subscribe(bus: &Bus, session: Option<&str>) -> Result<SelectAll<BoxStream<'static, Heard>>, BusError> {
     let mut all = SelectAll::new();
-    if let Some(session) = session {
-        all.push(listen::<SessionEvent>(bus, &subject::session_all(session), |_, event| Event::Session(event)).await?);
+    let subject = session.map_or_else(|| subject::SESSIONS.to_owned(), subject::session_all);
+    let mut seen = Seen::default();
+    let of_sessions = listen::<SessionEvent>(bus, &subject, |_, event| Event::Session(event)).await?;
+    let once = of_sessions.filter(move |heard| std::future::ready(seen.is_new(heard)));
+    if session.is_some() {
+        all.push(once.boxed());
         return Ok(all);
     }
     // A listener's states come on a subject of their own, in a turn and without one: those in sessions are left out.
-    let sessions = listen::<SessionEvent>(bus, subject::SESSIONS, |_, event| Event::Session(event)).await?;
     let is_state = |(_, event): &Heard| matches!(event, Event::Session(SessionEvent { what: What::State { .. }, .. }));
-    all.push(sessions.filter(move |heard| std::future::ready(!is_state(heard))).boxed());
+    all.push(once.filter(move |heard| std::future::ready(!is_state(heard))).boxed());
     all.push(listen::<State>(bus, subject::VOICE_STATES, |_, state| Event::State(state)).await?);
-    all.push(listen::<NodeInfo>(bus, &subject::event_of_all("up"), |_, info| Event::Up(info)).await?);
-    all.push(listen::<NodeInfo>(bus, &subject::event_of_all("down"), |_, info| Event::Down(info)).await?);
-    let fault = |subject: &str, fault| {
-        let node = match subject::parse(subject) {
-            Some(Parsed::Event { node, .. }) => node,
-            _ => String::new(),
-        };
-        Event::Fault { node, fault }
-    };
+    let hosts: [(&str, OfHost); 5] = [
+        ("up", Event::Up),
+        ("down", Event::Down),
+        ("changed", Event::Changed),
+        ("back", Event::Back),
+        ("lost", Event::Gone),
+    ];
+    for (kind, event) in hosts {
+        all.push(listen::<NodeInfo>(bus, &subject::event_of_all(kind), move |_, info| event(info)).await?);
+    }
+    let routed = |subject: &str, routed| Event::Routed { node: teller(subject), routed };
+    all.push(listen::<Routed>(bus, &subject::event_of_all("routed"), routed).await?);
+    let fault = |subject: &str, fault| Event::Fault { node: teller(subject), fault };
     all.push(listen::<Fault>(bus, &subject::event_of_all("fault"), fault).await?);
     Ok(all)
+}
+
+/// The host whose event it is.
+fn teller(subject: &str) -> String {
+    match subject::parse(subject) {
+        Some(Parsed::Event { node, .. }) => node,
+        _ => String::new(),
+    }
+}
+
+/// How many events of sessions are remembered, to be shown once.
+const SEEN: usize = 256;
+
+/// The last events of sessions. One whose first append met another host's, or that a second host tells as well, comes
+/// again with its id; the stream SESSIONS keeps the first.
+#[derive(Debug, Default)]
+struct Seen(VecDeque<String>);
+
+impl Seen {
+    fn is_new(&mut self, (_, event): &Heard) -> bool {
+        let Event::Session(SessionEvent { id, .. }) = event else { return true };
+        if id.is_empty() {
+            return true;
+        }
+        if self.0.contains(id) {
+            return false;
+        }
+        if self.0.len() == SEEN {
+            self.0.pop_front();
+        }
+        self.0.push_back(id.clone());
+        true
+    }
 }
 
 async fn listen<M: Message>(
@@ -171,4 +229,25 @@ fn shown(event: &Event) -> String {
     let width = terminal.size_checked().map(|(_, columns)| usize::from(columns));
     let view = View { zone: TimeZone::system(), width, colour: terminal.is_term() && console::colors_enabled() };
     line::line(event, Timestamp::now(), &view)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_is_told_twice_is_shown_once() {
+        let of =
+            |id: &str| (Value::Null, Event::Session(SessionEvent { id: id.to_owned(), ..SessionEvent::example() }));
+        let mut seen = Seen::default();
+        assert!(seen.is_new(&of("a")) && seen.is_new(&of("b")));
+        assert!(!seen.is_new(&of("a")) && !seen.is_new(&of("b")));
+        // Events without an id, and all that is no event of a session, can't be told apart.
+        for heard in [of(""), notice("lost", Event::Lost)] {
+            assert!(seen.is_new(&heard) && seen.is_new(&heard));
+        }
+        // What is long past is forgotten.
+        assert!((0..SEEN).all(|number| seen.is_new(&of(&number.to_string()))));
+        assert!(seen.0.len() == SEEN && seen.is_new(&of("a")));
+    }
 }

@@ -215,6 +215,16 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_can_be_read() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for example in
+            ["config/voice-host.toml", "config/engine-host.toml", "deploy/demo/demo.toml", "deploy/demo/fabric.toml"]
+        {
+            Config::load(&[root.join(example)], &[]).unwrap();
+        }
+    }
+
+    #[test]
     fn later_sources_win_key_by_key() {
         let one = written("[stt]\nslots = 3\nmodel = \"a\"\n");
         let two = written("[stt]\nmodel = \"b\"\n");

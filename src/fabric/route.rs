@@ -198,7 +198,8 @@ impl Fabric {
 }
 
 fn silent(host: &str, why: &str) -> BusError {
-    Fault::unavailable(format!("{host} went silent in the middle of a request: {why}")).into()
+    // Not a fault of its own: whoever says one has taken it down as well.
+    BusError::Cut { subject: host.to_owned(), why: format!("it went silent in the middle of a request: {why}") }
 }
 
 /// The router's 'nobody' as callers know it.

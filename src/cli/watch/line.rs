@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::Event;
-use crate::bus::message::node::NodeInfo;
+use crate::bus::message::node::{NodeInfo, Routed};
 use crate::bus::message::session::{SessionEvent, Times, What};
 use crate::bus::message::voice::{State, TurnState};
 
@@ -141,6 +141,13 @@ fn parts(event: &Event) -> Parts<'_> {
         },
         Event::Up(info) => plain(info.node.clone(), "▲ up:", offers(info), Style::new().green()),
         Event::Down(info) => plain(info.node.clone(), "▼ down", String::new(), Style::new().yellow()),
+        Event::Changed(info) => plain(info.node.clone(), "△ now offers:", offers(info), Style::new().green()),
+        Event::Back(info) => plain(info.node.clone(), "▲ back:", offers(info), Style::new().green()),
+        Event::Gone(info) => {
+            let text = "gone without a word; its work goes to other hosts".to_owned();
+            plain(info.node.clone(), "▼ lost:", text, Style::new().red().bold())
+        }
+        Event::Routed { node, routed } => self::routed(node, routed),
         Event::Fault { node, fault } => {
             plain(node.clone(), "✗ error:", fault.message.clone(), Style::new().red().bold())
         }
@@ -154,6 +161,22 @@ fn parts(event: &Event) -> Parts<'_> {
         Event::Watching { server } => {
             plain(String::new(), "✓ bus:", format!("watching {server}"), Style::new().green())
         }
+    }
+}
+
+fn routed<'a>(node: &str, routed: &'a Routed) -> Parts<'a> {
+    let host = if routed.host.is_empty() { "whoever takes it" } else { &routed.host };
+    let (after, style) = match &routed.after {
+        Some(after) => (format!("; try {}, as {after}", routed.attempt), Style::new().yellow()),
+        None => (String::new(), Style::new().dim()),
+    };
+    Parts {
+        at: None,
+        place: node.to_owned(),
+        turn: routed.turn.as_deref(),
+        head: format!("⇢ {}:", routed.capability),
+        text: format!("{host} ({}){after}", routed.reason),
+        style,
     }
 }
 
@@ -214,6 +237,9 @@ fn bracketed(why: &str) -> String {
 }
 
 fn offers(info: &NodeInfo) -> String {
+    if info.offers.is_empty() {
+        return "nothing".to_owned();
+    }
     let offers: Vec<_> = info
         .offers
         .iter()
@@ -299,6 +325,20 @@ mod tests {
                 ..State::example()
             }),
             Event::Up(NodeInfo::example()),
+            Event::Changed(NodeInfo { offers: Vec::new(), ..NodeInfo::example() }),
+            Event::Gone(NodeInfo::example()),
+            Event::Back(NodeInfo::example()),
+            Event::Routed {
+                node: "stage".to_owned(),
+                routed: Routed {
+                    host: String::new(),
+                    reason: "nobody is known".to_owned(),
+                    attempt: 1,
+                    after: None,
+                    ..Routed::example()
+                },
+            },
+            Event::Routed { node: "stage".to_owned(), routed: Routed::example() },
             Event::Fault { node: "studio".to_owned(), fault: Fault::example() },
             Event::Lost,
         ];
@@ -314,6 +354,12 @@ mod tests {
              10:27:04.310  studio            F4D2B0  ✗ error stt: no model (not found)\n\
              10:27:03.120  studio/main               · idle [muted] [no audio]\n\
              12:00:00.000  studio                    ▲ up: stt whisper-tiny.en\n\
+             12:00:00.000  studio                    △ now offers: nothing\n\
+             12:00:00.000  studio                    ▼ lost: gone without a word; its work goes to other hosts\n\
+             12:00:00.000  studio                    ▲ back: stt whisper-tiny.en\n\
+             12:00:00.000  stage             F4D2B0  ⇢ stt: whoever takes it (nobody is known)\n\
+             12:00:00.000  stage             F4D2B0  ⇢ stt: studio (lan, warm whisper-tiny.en, 0 of 2 busy); try 2, as nobody \
+             offers stt.request.n.den\n\
              12:00:00.000  studio                    ✗ error: all 2 slots of stt on studio are taken: try again, or ask another host\n\
              12:00:00.000                            ✗ bus: the connection dropped; waiting for the server to come back"
         );
