@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::bus::message::Ask;
@@ -32,6 +32,11 @@ pub use stream::FabricStream;
 
 /// How long a caller waits to hear for the first time who is there; after that it asks the queue group.
 const FIRST_VIEW_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Choices that wait to be published; further ones are left out.
+const ROUTES: usize = 1_024;
+/// How often they are published, while there are many.
+const ROUTES_EVERY: Duration = Duration::from_millis(5);
 
 /// The way to whoever can. Cloning shares what was learnt.
 #[derive(Clone)]
@@ -51,6 +56,7 @@ struct Inner {
     /// How often who is there has changed; 0 before it was known.
     changes: watch::Sender<u64>,
     follower: Mutex<Option<AbortOnDropHandle<()>>>,
+    told: mpsc::Sender<Routed>,
 }
 
 /// Who is there, and how they stand with this caller.
@@ -71,6 +77,8 @@ impl Fabric {
     /// Begins to follow who is there.
     #[must_use]
     pub fn start(bus: &Bus, here: &str, config: &Config) -> Self {
+        let (told, routes) = mpsc::channel(ROUTES);
+        tokio::spawn(publish_routes(bus.clone(), here.to_owned(), routes));
         let inner = Arc::new(Inner {
             bus: bus.clone(),
             here: here.to_owned(),
@@ -81,6 +89,7 @@ impl Fabric {
             known: Mutex::default(),
             changes: watch::Sender::new(0),
             follower: Mutex::default(),
+            told,
         });
         let mut roster = Roster::follow(bus, &config.bus.hosts);
         let weak = Arc::downgrade(&inner);
@@ -165,11 +174,15 @@ impl Fabric {
     }
 
     async fn until_known(&self) -> bool {
+        if *self.0.changes.borrow() > 0 {
+            return true;
+        }
         let mut changes = self.0.changes.subscribe();
         timeout(FIRST_VIEW_TIMEOUT, changes.wait_for(|changes| *changes > 0)).await.is_ok()
     }
 
-    async fn tell(&self, routed: Routed) {
+    /// Tells on the bus who is asked, and why. It holds nobody up.
+    fn tell(&self, routed: Routed) {
         tracing::debug!(
             capability = routed.capability,
             host = routed.host,
@@ -178,9 +191,24 @@ impl Fabric {
             after = routed.after,
             "routed"
         );
-        if let Err(error) = self.0.bus.publish(subject::event(&self.0.here, "routed"), &routed).await {
-            tracing::debug!(%error, "a choice of route was not published");
+        if self.0.told.try_send(routed).is_err() {
+            tracing::debug!("a choice of route was not published: too many wait for that");
         }
+    }
+}
+
+/// Publishes who was asked, until there is nobody to ask for; several at once when there are many.
+async fn publish_routes(bus: Bus, here: String, mut told: mpsc::Receiver<Routed>) {
+    let subject = subject::event(&here, "routed");
+    let mut routes = Vec::new();
+    while told.recv_many(&mut routes, ROUTES).await > 0 {
+        for routed in routes.drain(..) {
+            if let Err(error) = bus.publish(subject.clone(), &routed).await {
+                tracing::debug!(%error, "a choice of route was not published");
+            }
+        }
+        // To be woken for each request would cost more than to publish it.
+        sleep(ROUTES_EVERY).await;
     }
 }
 

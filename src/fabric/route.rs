@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::{Fabric, Known, wire_privacy};
 use crate::bus::message::fault::{Fault, FaultCode};
@@ -247,9 +247,7 @@ impl Route {
                 attempt: self.attempt,
                 after: self.failed.as_ref().map(ToString::to_string),
             };
-            // It must not hold the request up.
-            let fabric = self.fabric.clone();
-            tokio::spawn(async move { timeout(SIGN_OF_LIFE, fabric.tell(routed)).await });
+            self.fabric.tell(routed);
             let call = Call { deadline: time, route: Some(choice.reason.clone()), ..self.call.clone() };
             return Ok(Leg { choice, call, instance, ticket });
         }
