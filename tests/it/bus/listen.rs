@@ -13,7 +13,7 @@ use sidetone::bus::subject::Target;
 use sidetone::bus::{Bus, BusError};
 use tokio::sync::mpsc;
 
-use super::{LONG, call, code, serve};
+use super::{LONG, call, code, serve, speak};
 use crate::support::nats::{Nats, within};
 
 fn started(ingest: &Ingest) -> StreamEvent {
@@ -56,7 +56,8 @@ async fn publish(raw: &Client, ingest: &Ingest, chunks: &[(u64, usize)]) {
     for (number, bytes) in chunks {
         raw.publish(format!("{}.{number}", ingest.subject()), vec![1; *bytes].into()).await.unwrap();
     }
-    raw.flush().await.unwrap();
+    // The server has them all when it has answered what came after them.
+    within(raw.request("nobody.is.here", Bytes::new())).await.unwrap_err();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +127,9 @@ async fn audio_that_is_not_whole_or_too_much_is_refused() {
         let mut ingest = within(host.ingest(LONG)).await.unwrap();
         // Nobody takes any meanwhile: what is too much is too much.
         publish(&raw, &ingest, &chunks).await;
-        within(host.ask(Target::Any, &sidetone::bus::message::node::AskInfo {}, &call())).await.unwrap_err();
+        let mut nobody = within(host.open(Target::Any, &speak(1), &call())).await.unwrap();
+        // Audio has a connection of its own: after this answer all of it is here.
+        within(nobody.next()).await.unwrap().unwrap_err();
         let fault = read_all(&mut ingest).await.unwrap_err();
         assert_eq!(fault.code, wanted, "{fault}");
         assert!(fault.message.contains(why), "{fault}");
