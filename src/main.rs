@@ -1,10 +1,14 @@
 //! The command `sidetone`: command line → settings → logging → subcommand → exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 use sidetone::cli::{Cli, Exit};
 use sidetone::telemetry;
+
+/// How long work that blocks may take to end.
+const LAST_WORK_TIMEOUT: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -30,8 +34,9 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(sidetone::cli::run(cli, Cli::command()));
     telemetry.finish();
-    // Engine work that blocks may be under way; nobody waits for it any more.
-    runtime.shutdown_background();
+    // A thread that goes on while the process is taken apart runs into what is gone, so threads are waited for; but not
+    // long for work that blocks: nobody needs it any more.
+    runtime.shutdown_timeout(LAST_WORK_TIMEOUT);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => Exit::of(&error).report(&format!("{error:#}")),

@@ -261,7 +261,7 @@ async fn requests(scope: Scope, remote: &Fabric, local: &Fabric, raw: &Client) -
             };
         [remote, own]
     };
-    Ok([row(0.5, "p50", 1.3), row(0.99, "p99", 1.5)].concat())
+    Ok([row(0.5, "p50", 1.3), row(0.99, "p99", 1.3)].concat())
 }
 
 async fn streams(scope: Scope, remote: &Fabric, raw_host: &Client, raw: &Client) -> anyhow::Result<Row> {
