@@ -17,14 +17,14 @@ use ulid::Ulid;
 
 use crate::bus::message::Ask as _;
 use crate::bus::message::fault::{Fault, FaultCode};
-use crate::bus::message::node::{AskInfo, Drain, Draining, NodeInfo, Privacy};
-use crate::bus::registry::{Claim, ClaimError};
+use crate::bus::message::node::{AskInfo, Drain, Draining, NodeInfo};
+use crate::bus::registry::{Claim, ClaimError, announce};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::session::{self, QueueSettings, SessionLog};
 use crate::bus::subject::{self, Capability, Target};
 use crate::bus::{Access, Bus, BusError, access, embedded};
 use crate::config::{Config, NodeConfig};
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, wire_privacy};
 use crate::hardware;
 use crate::home::Home;
 use crate::http::HttpError;
@@ -33,7 +33,6 @@ use crate::models::ModelError;
 use crate::process::Supervised;
 use crate::role::pool::Pool;
 use crate::role::{self, Offers, RoleContext, RoleError, RoleRow};
-use crate::router;
 use health::Health;
 
 /// How long the last session events may take to be kept.
@@ -224,7 +223,6 @@ async fn serve(
     }
     tracing::info!("draining");
     stop.cancel();
-    health.draining();
     if tokio::time::timeout(drain_timeout + DRAIN_GRACE, running.drain()).await.is_err() {
         tracing::warn!("a role did not end within node.drain_timeout_ms and was cut off");
     }
@@ -319,12 +317,6 @@ async fn supervise(row: &'static RoleRow, context: RoleContext, events: mpsc::Se
     }
 }
 
-async fn announce(bus: &Bus, kind: &str, info: &NodeInfo) {
-    if let Err(error) = bus.publish(subject::event(bus.node(), kind), info).await {
-        tracing::debug!(%error, kind, "the event was not published");
-    }
-}
-
 /// What the host says of itself.
 #[derive(Debug, Clone)]
 struct Card {
@@ -344,11 +336,7 @@ impl Card {
             hostname: hardware::hostname(),
             addresses: hardware::addresses(),
             tags: hardware::tags(&config.tags),
-            privacy: match config.privacy {
-                router::Privacy::Host => Privacy::Host,
-                router::Privacy::Lan => Privacy::Lan,
-                router::Privacy::Any => Privacy::Any,
-            },
+            privacy: wire_privacy(config.privacy),
             draining: false,
         };
         Self { fixed, offers: offers.clone(), stop: stop.clone() }

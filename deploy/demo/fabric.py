@@ -9,10 +9,9 @@ import difflib
 import json
 import pathlib
 import sys
-import textwrap
 import wave
 
-from report import table, turns, words
+from report import show, table, turns, words
 
 # The recognizer of a demo is small: a few words in a row may be misheard. A sentence is longer.
 PHRASE = 5
@@ -92,14 +91,10 @@ def main():
             print("   The turn did not end.")
             failed.append(n)
             continue
-        turn, heard = done[n - 1], demo / f"heard-{n}.json"
+        turn = done[n - 1]
         ways = routed.get(turn["times"]["turn"], [])
         show_routes(ways)
-        asked = turn.get("utterance", {}).get("text", "")
-        written = turn.get("reply", {}).get("text", "")
-        spoken = json.loads(heard.read_text())["text"] if heard.exists() and heard.stat().st_size else ""
-        for label, text in [("asked", asked), ("written", written), ("heard", spoken)]:
-            print(textwrap.fill(text or "(nothing)", 100, initial_indent=f"   {label:8} ", subsequent_indent=" " * 12))
+        written, spoken = show(demo, n, turn)
         missing, extra = faults(written, spoken)
         sounded, undisturbed = turn["times"]["spoken_ms"], lasts_ms(demo / f"undisturbed-{n}.wav")
         if undisturbed:

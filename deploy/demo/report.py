@@ -65,6 +65,17 @@ def table(rows, left=False):
         print(("  " + "  ".join([row[0].ljust(widths[0]), *rest])).rstrip())
 
 
+def show(demo, n, turn):
+    """Prints what was asked, written and heard in turn N; gives the last two."""
+    heard = demo / f"heard-{n}.json"
+    asked = turn.get("utterance", {}).get("text", "")
+    written = turn.get("reply", {}).get("text", "")
+    spoken = json.loads(heard.read_text())["text"] if heard.exists() and heard.stat().st_size else ""
+    for label, text in [("asked", asked), ("written", written), ("heard", spoken)]:
+        print(textwrap.fill(text or "(nothing)", 100, initial_indent=f"   {label:8} ", subsequent_indent=" " * 12))
+    return written, spoken
+
+
 def main():
     demo = pathlib.Path(sys.argv[1])
     done = turns(demo / "events.jsonl")
@@ -79,12 +90,8 @@ def main():
             print("   The turn did not end.")
             failed.append(n)
             continue
-        turn, heard = done[n - 1], demo / f"heard-{n}.json"
-        asked = turn.get("utterance", {}).get("text", "")
-        written = turn.get("reply", {}).get("text", "")
-        spoken = json.loads(heard.read_text())["text"] if heard.exists() and heard.stat().st_size else ""
-        for label, text in [("asked", asked), ("written", written), ("heard", spoken)]:
-            print(textwrap.fill(text or "(nothing)", 100, initial_indent=f"   {label:8} ", subsequent_indent=" " * 12))
+        turn = done[n - 1]
+        written, spoken = show(demo, n, turn)
         if "error" in turn:
             print(f"   failed   {turn['error'].get('message', '')}")
         said, any_heard = verdict(written, spoken)

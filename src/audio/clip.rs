@@ -19,6 +19,8 @@ use super::wav_header::{Repaired, WavLength, repair_head};
 
 /// The longest [`Clip`], in seconds; [`ClipReader`] has no limit.
 pub const CLIP_MAX_S: u64 = 1800;
+/// What is said of a recording that was cut short.
+pub const TRUNCATED: &str = "the file ends before its header says; what is there was transcribed";
 /// Packets in a row that may be broken before a file is given up.
 const BROKEN_PACKETS_MAX: u32 = 100;
 /// What is read of a live stream before its format is told: its header, and no more than 64 ms of 16-bit PCM at 16 kHz.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream;
 use async_nats::jetstream::object_store::{Config, DeleteErrorKind, GetErrorKind, ObjectStore};
 use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
@@ -128,7 +127,7 @@ impl Bus {
     }
 
     async fn objects(&self, bucket: &Bucket) -> Result<ObjectStore, BusError> {
-        let jetstream = jetstream::new(self.inner.audio.client.clone());
+        let jetstream = self.inner.audio.jetstream();
         if let Ok(store) = jetstream.get_object_store(bucket.name).await {
             return Ok(store);
         }

@@ -30,6 +30,7 @@ use super::error::BusError;
 use super::link::{Link, Watch};
 use super::message::fault::{Fault, FaultCode};
 use super::stream::{ACK_EVERY, CREDIT};
+use super::subject;
 
 /// Chunks that may be on the way, the end included.
 pub const CHUNKS: u64 = CREDIT;
@@ -164,7 +165,7 @@ async fn pump(mut messages: Subscriber, mut watch: Watch, out: mpsc::Sender<Resu
             return;
         };
         // Anything else only asks the server whether somebody is here.
-        let Some(number) = number(&message).filter(|_| !over) else { continue };
+        let Some(number) = subject::number(&message.subject).filter(|_| !over) else { continue };
         let item = check(number, wanted, message);
         wanted += 1;
         over = item.as_ref().map_or(true, |chunk| chunk.audio.is_empty());
@@ -176,10 +177,6 @@ async fn pump(mut messages: Subscriber, mut watch: Watch, out: mpsc::Sender<Resu
             return;
         }
     }
-}
-
-fn number(message: &Wire) -> Option<u64> {
-    message.subject.rsplit('.').next()?.parse().ok()
 }
 
 fn check(number: u64, wanted: u64, message: Wire) -> Result<Chunk, Fault> {

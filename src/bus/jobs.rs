@@ -15,10 +15,10 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::Context;
 use async_nats::jetstream::kv::{self, Operation, Store};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
-use async_nats::jetstream::{self, Context};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
@@ -105,8 +105,8 @@ impl Jobs {
     /// [`BusError::Disconnected`] while the link is down, [`BusError::JetStream`] when the server has none.
     pub async fn open(bus: &Bus) -> Result<Self, BusError> {
         bus.inner.control.check("opening the jobs")?;
-        let context = jetstream::new(bus.inner.control.client.clone());
-        let missing = |name: &str| failed(format!("{name}; start nats-server with -js"));
+        let context = bus.inner.control.jetstream();
+        let missing = |place: &str, error: &dyn std::fmt::Display| BusError::jetstream(place, bus.no_jetstream(error));
         let what = "opening the jobs";
         let stream = within(bus, STREAM, what, async {
             let config = Config {
@@ -121,20 +121,16 @@ impl Jobs {
                 num_replicas: bus.replicas(),
                 ..Config::default()
             };
-            context.get_or_create_stream(config).await.map_err(|e| missing(STREAM)(&e))
+            context.get_or_create_stream(config).await.map_err(|e| missing(STREAM, &e))
         });
         let stream = stream.await?;
-        let states = async { states(&context, bus.replicas()).await.map_err(|e| missing(STATES)(&e)) };
+        let states = async { states(&context, bus.replicas()).await.map_err(|e| missing(STATES, &e)) };
         Ok(Self { states: within(bus, STATES, what, states).await?, bus: bus.clone(), stream })
     }
 
     /// Makes sure of the store of audio, for callers who may not make it.
     pub(super) async fn make_files(&self) -> Result<(), BusError> {
         self.bus.make_objects(&FILE_BUCKET).await
-    }
-
-    fn context(&self) -> Context {
-        jetstream::new(self.bus.inner.control.client.clone())
     }
 
     /// Puts a request into the queue, for anyone, anyone with a model, or a host; `file` is audio that it is about. Gives
@@ -186,7 +182,14 @@ impl Jobs {
         let failed = failed(what);
         let mut watch = self.bus.inner.control.watch(&state.subject)?;
         let put = within(&self.bus, STREAM, what, async {
-            let ack = self.context().send_publish(state.subject.clone(), message).await.map_err(|e| failed(&e))?;
+            let ack = self
+                .bus
+                .inner
+                .control
+                .jetstream()
+                .send_publish(state.subject.clone(), message)
+                .await
+                .map_err(|e| failed(&e))?;
             ack.await.map_err(|e| match e.to_string() {
                 why if why.contains("maximum messages exceeded") => {
                     let text = format!("{MAX_JOBS} jobs wait already: `sidetone jobs list` shows them");

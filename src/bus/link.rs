@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_nats::connection::State;
+use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, ServerAddr, ServerError, Subject};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -146,6 +147,11 @@ impl Link {
         let link = Self { client, user: access.user.clone(), state };
         link.ready().await?;
         Ok(link)
+    }
+
+    /// JetStream by this connection.
+    pub(super) fn jetstream(&self) -> Context {
+        jetstream::new(self.client.clone())
     }
 
     /// Whether the connection stands right now.

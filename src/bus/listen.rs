@@ -13,7 +13,7 @@ use super::error::BusError;
 use super::link::{Link, Watch};
 use super::message::stt::{self, Started, StreamEvent};
 use super::stream::Stream;
-use super::subject::Target;
+use super::subject::{self, Target};
 use super::{Bus, Call};
 
 /// How often the worker is looked for: it may go while it has nothing to say and nothing to acknowledge.
@@ -87,8 +87,7 @@ async fn follow(link: Link, mut heard: Subscriber, told: watch::Sender<Worker>, 
                     told.send_modify(|worker| worker.gone = true);
                     return;
                 }
-                let number = message.subject.rsplit('.').next().and_then(|number| number.parse::<u64>().ok());
-                if let Some(number) = number {
+                if let Some(number) = subject::number(&message.subject) {
                     told.send_modify(|worker| worker.taken = worker.taken.max(number.saturating_add(1)));
                 }
             }

@@ -211,7 +211,7 @@ impl Bus {
     pub async fn has_jetstream(&self) -> bool {
         let link = &self.inner.control;
         let there = async {
-            let account = async_nats::jetstream::new(link.client.clone()).query_account().await;
+            let account = link.jetstream().query_account().await;
             account.map_err(|e| BusError::jetstream("looking for it", e))
         };
         self.server_facts().jetstream || link.keep(registry::BUCKET, there).await.is_ok()

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv::{Config, CreateErrorKind, Store};
 use async_nats::jetstream::stream::StorageType;
-use async_nats::jetstream::{self};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
@@ -55,7 +54,7 @@ pub struct Claim {
 }
 
 pub(super) async fn store(bus: &Bus) -> Result<Store, BusError> {
-    let jetstream = jetstream::new(bus.inner.control.client.clone());
+    let jetstream = bus.inner.control.jetstream();
     if let Ok(store) = jetstream.get_key_value(BUCKET).await {
         return Ok(store);
     }
@@ -143,8 +142,8 @@ impl Claim {
             let now = info();
             match self.renew(&now).await {
                 Ok(Renewed::AsBefore) if now.has_shape_of(&told) => {}
-                Ok(Renewed::AsBefore) => self.tell("changed", &now).await,
-                Ok(Renewed::Anew) => self.tell("back", &now).await,
+                Ok(Renewed::AsBefore) => announce(&self.bus, "changed", &now).await,
+                Ok(Renewed::Anew) => announce(&self.bus, "back", &now).await,
                 Err(ClaimError::Bus(error)) => {
                     tracing::debug!(%error, "the entry was not renewed; it is tried again");
                     continue;
@@ -161,12 +160,6 @@ impl Claim {
             tracing::debug!(%error, "the entry stays until it expires");
         }
         Ok(())
-    }
-
-    async fn tell(&self, kind: &str, info: &NodeInfo) {
-        if let Err(error) = self.bus.publish(subject::event(&info.node, kind), info).await {
-            tracing::debug!(%error, kind, "the event was not published");
-        }
     }
 
     async fn renew(&mut self, info: &NodeInfo) -> Result<Renewed, ClaimError> {
@@ -191,6 +184,14 @@ impl Claim {
         };
         self.revision = Some(revision);
         Ok(renewed)
+    }
+}
+
+/// Tells on the bus what has become of a host: `up`, `down`, `changed`, `lost` or `back`. Who is there is told by the bucket,
+/// so that nothing but this event is missed where it can't be told.
+pub async fn announce(bus: &Bus, kind: &str, info: &NodeInfo) {
+    if let Err(error) = bus.publish(subject::event(&info.node, kind), info).await {
+        tracing::debug!(%error, kind, "the event was not published");
     }
 }
 

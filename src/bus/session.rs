@@ -12,10 +12,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::Context;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
-use async_nats::jetstream::{self, Context};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::task::AbortHandle;
 use ulid::Ulid;
@@ -87,8 +87,13 @@ impl SessionLog {
             0 => {}
             events => tracing::info!(events, "session events of an earlier run are kept now"),
         }
-        let writer =
-            Writer { bus: bus.clone(), context: context(bus), stream, last: HashMap::new(), known: HashMap::new() };
+        let writer = Writer {
+            bus: bus.clone(),
+            context: bus.inner.control.jetstream(),
+            stream,
+            last: HashMap::new(),
+            known: HashMap::new(),
+        };
         let writer = tokio::spawn(writer.run(Arc::clone(&queue))).abort_handle();
         Ok(Self { bus: bus.clone(), open: Arc::new(Open { queue, writer }) })
     }
@@ -161,10 +166,6 @@ pub fn now() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
 
-fn context(bus: &Bus) -> Context {
-    jetstream::new(bus.inner.control.client.clone())
-}
-
 /// Makes the stream if it is not there.
 async fn ensure(bus: &Bus) -> Result<Stream, BusError> {
     let config = Config {
@@ -181,7 +182,7 @@ async fn ensure(bus: &Bus) -> Result<Stream, BusError> {
         ..Config::default()
     };
     let failed = |e: &dyn std::fmt::Display| BusError::jetstream(format!("the stream {STREAM}"), bus.no_jetstream(e));
-    let context = context(bus);
+    let context = bus.inner.control.jetstream();
     let link = &bus.inner.control;
     let made = async { context.get_or_create_stream(&config).await.map_err(|e| failed(&e)) };
     let stream = link.keep(STREAM, made).await?;

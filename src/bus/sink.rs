@@ -20,6 +20,7 @@ use super::link::{Link, Watch};
 use super::message::fault::{Fault, FaultCode};
 use super::message::{Message, Replies};
 use super::stream::status;
+use super::subject;
 use super::subject::Verb;
 use crate::telemetry::metrics::CHUNKS;
 
@@ -91,9 +92,8 @@ impl Workers {
 
 /// The stream and the number of a chunk whose reply subject this is.
 fn chunk_of(subject: &str) -> Option<(u64, u64)> {
-    let mut tokens = subject.rsplit('.');
-    let seq = tokens.next()?.parse().ok()?;
-    Some((tokens.next()?.parse().ok()?, seq))
+    let (stream, _) = subject.rsplit_once('.')?;
+    Some((subject::number(stream)?, subject::number(subject)?))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

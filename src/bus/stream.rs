@@ -32,7 +32,7 @@ use super::codec::{self, Format, header};
 use super::error::BusError;
 use super::link::{Link, Watch};
 use super::message::{Ask, Message, Replies};
-use super::subject::Target;
+use super::subject::{self, Target};
 use super::{Bus, Call, CancelOnDrop, GRACE, decode, unreadable};
 
 /// What `Status` says.
@@ -226,7 +226,7 @@ impl<M: Message> Stream<M> {
 fn number(message: &Wire) -> Option<u64> {
     match &message.headers {
         Some(headers) => codec::number(Some(headers), header::SEQ),
-        None => message.reply.as_ref()?.rsplit('.').next()?.parse().ok(),
+        None => subject::number(message.reply.as_ref()?),
     }
 }
 

@@ -247,6 +247,12 @@ pub fn ping(capability: &str) -> String {
     format!("$SRV.PING.{}", token(capability))
 }
 
+/// The number that a subject ends with, such as that of a chunk.
+#[must_use]
+pub fn number(subject: &str) -> Option<u64> {
+    subject.rsplit('.').next()?.parse().ok()
+}
+
 /// Commands to a listener.
 #[must_use]
 pub fn voice_control(node: &str, listener: &str) -> String {

@@ -17,6 +17,15 @@ pub async fn fabric(globals: &Globals) -> anyhow::Result<(Fabric, Config)> {
     Ok((Fabric::start(&bus, &config.node_name(), &config), config))
 }
 
+/// The listener that is meant: that of the command line, else the first of the settings.
+///
+/// # Errors
+/// The settings have none; `otherwise` says what else would do.
+pub fn listener(named: Option<String>, config: &Config, otherwise: &str) -> anyhow::Result<String> {
+    let first = || config.voice.listeners.first().map(|listener| listener.name.clone());
+    named.or_else(first).with_context(|| format!("no listener is set up: name one with --listener{otherwise}"))
+}
+
 /// Connects to the bus of the settings, once: a person waits.
 ///
 /// # Errors

@@ -51,9 +51,7 @@ pub async fn run(args: SayArgs, globals: &Globals) -> anyhow::Result<()> {
         return write(&fabric, Say { text, voice: args.voice, speed: args.speed }, &output).await;
     }
     let node = args.node.unwrap_or_else(|| config.node_name());
-    let listener = args.listener.or_else(|| config.voice.listeners.first().map(|listener| listener.name.clone()));
-    let listener =
-        listener.context("no listener is set up: name one with --listener, or write a file with --output")?;
+    let listener = client::listener(args.listener, &config, ", or write a file with --output")?;
     aloud(fabric.bus(), &node, &listener, text).await
 }
 

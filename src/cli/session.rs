@@ -5,7 +5,7 @@ mod export;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
@@ -211,11 +211,7 @@ async fn replay(bus: &Bus, config: &Config, args: ReplayArgs) -> anyhow::Result<
         bail!("--max-pause must be a number of seconds from 0");
     }
     let node = args.node.unwrap_or_else(|| config.node_name());
-    let listener = args.listener.or_else(|| config.voice.listeners.first().map(|listener| listener.name.clone()));
-    let listener = match (args.speak, listener) {
-        (false, _) => None,
-        (true, listener) => Some(listener.context("no listener is set up: name one with --listener")?),
-    };
+    let listener = args.speak.then(|| client::listener(args.listener, config, "")).transpose()?;
     let (mut reader, first) = open(bus, &args.id).await?;
     let mut events = vec![first];
     while let Some(event) = reader.next().await? {

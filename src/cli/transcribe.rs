@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{Globals, client, print};
-use crate::audio::{ClipError, Piece, VAD_RATE_HZ};
+use crate::audio::{ClipError, Piece, TRUNCATED, VAD_RATE_HZ};
 use crate::bus::message::fault::FaultCode;
 use crate::bus::message::stt::{Request, Segment, Transcript};
 use crate::bus::subject::{Capability, Target};
@@ -162,7 +162,7 @@ async fn transcribe(fabric: &Fabric, args: &TranscribeArgs, file: &Path, home: &
         anyhow::bail!("it has a header and no sample; record it again");
     }
     if ended.truncated {
-        document.notes.push("the file ends before its header says; what is there was transcribed");
+        document.notes.push(TRUNCATED);
     }
     if document.text.is_empty() {
         document.notes.push("nobody speaks in it");

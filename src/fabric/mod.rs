@@ -11,7 +11,7 @@ mod route;
 mod stream;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::bus::message::Ask;
 use crate::bus::message::node::{self, NodeInfo, Routed};
+use crate::bus::registry::announce;
 use crate::bus::roster::{Change, Roster};
 use crate::bus::subject::{self, Capability};
 use crate::bus::{Bus, BusError, Call};
@@ -249,34 +250,32 @@ impl Inner {
     async fn take(&self, change: Change) {
         let lost = {
             let mut known = self.known();
-            let before = known.nodes.keys().cloned().collect::<Vec<_>>();
             match change {
                 Change::All(nodes) => {
-                    let gone = before.iter().filter(|name| !nodes.iter().any(|info| info.node == **name));
-                    let gone: Vec<_> = gone.cloned().collect();
+                    let here: BTreeSet<&str> = nodes.iter().map(|info| info.node.as_str()).collect();
+                    let gone = known.nodes.keys().filter(|name| !here.contains(name.as_str()));
+                    let gone: Vec<String> = gone.cloned().collect();
                     gone.iter().for_each(|name| known.remove(name));
                     nodes.into_iter().for_each(|info| known.put(info, &self.here));
-                    Vec::new()
+                    None
                 }
                 Change::Here(info) => {
                     known.put(*info, &self.here);
-                    Vec::new()
+                    None
                 }
                 Change::Gone(name) => {
                     let info = known.nodes.get(&name).cloned();
                     known.remove(&name);
                     // One tells for all: the first by name of those who are left. A host that ends has told itself.
                     let tells = known.nodes.keys().next() == Some(&self.here);
-                    info.filter(|info| tells && !info.draining && name != self.here).into_iter().collect()
+                    info.filter(|info| tells && !info.draining && name != self.here)
                 }
             }
         };
         self.changes.send_modify(|changes| *changes += 1);
-        for info in lost {
+        if let Some(info) = lost {
             tracing::warn!(host = info.node, "a host is gone without a word");
-            if let Err(error) = self.bus.publish(subject::event(&info.node, "lost"), &info).await {
-                tracing::debug!(%error, "the loss of a host was not published");
-            }
+            announce(&self.bus, "lost", &info).await;
         }
     }
 }
@@ -302,7 +301,8 @@ pub fn need(capability: Capability) -> Need {
 }
 
 /// How far a request may travel, as it stands on the wire.
-fn wire_privacy(privacy: Privacy) -> node::Privacy {
+#[must_use]
+pub fn wire_privacy(privacy: Privacy) -> node::Privacy {
     match privacy {
         Privacy::Host => node::Privacy::Host,
         Privacy::Lan => node::Privacy::Lan,

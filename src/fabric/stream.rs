@@ -31,12 +31,6 @@ impl<A: Ask> FabricStream<A> {
         &self.choice
     }
 
-    /// How many replies have come from the host that answers now.
-    #[must_use]
-    pub fn received(&self) -> u64 {
-        self.received
-    }
-
     /// The next reply; `None` after the last. While nothing has come yet, the next host is asked by itself. An answer that
     /// breaks off later is an error: the caller knows what it has of it, and calls [`FabricStream::go_on`] to have the
     /// rest made elsewhere.

@@ -24,8 +24,6 @@ struct Host {
     roles: Vec<&'static str>,
     /// Once the server was reached.
     known: OnceLock<(Bus, Card)>,
-    /// Once it was told to stop.
-    draining: OnceLock<()>,
 }
 
 /// The host's own routes. Dropping it takes them away.
@@ -42,7 +40,7 @@ impl Health {
     /// Starts the server on `listen`, if that is not empty, and begins to measure.
     pub(super) async fn start(listen: &str, node: &str, roles: Vec<&'static str>) -> Result<Self, HttpError> {
         let http = Http::start(listen).await?;
-        let host = Arc::new(Host { node: node.to_owned(), roles, known: OnceLock::new(), draining: OnceLock::new() });
+        let host = Arc::new(Host { node: node.to_owned(), roles, known: OnceLock::new() });
         let Some(address) = http.address() else {
             return Ok(Self { http, host, _routes: Arc::new([]), _upkeep: None });
         };
@@ -73,11 +71,6 @@ impl Health {
     pub(super) fn on_bus(&self, bus: &Bus, card: &Card) {
         let _ = self.host.known.set((bus.clone(), card.clone()));
     }
-
-    /// The host takes no more work.
-    pub(super) fn draining(&self) {
-        let _ = self.host.draining.set(());
-    }
 }
 
 /// A part as it is shown.
@@ -103,7 +96,7 @@ impl Host {
         };
         let roles: Vec<_> = self.roles.iter().map(|name| ((*name).to_owned(), role(name))).collect();
         let jack = health::of_kind("jack");
-        let draining = self.draining.get().is_some();
+        let draining = known.is_some_and(|(_, card)| card.stop.is_cancelled());
         let up = bus.is_ok() && roles.iter().chain(&jack).all(|(_, state)| state.is_ok());
         let status = match (draining, up) {
             (true, _) => "draining",

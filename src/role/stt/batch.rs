@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{MAX_CLIP_BYTES, Source, Worker, segment};
-use crate::audio::{Piece, Pieces, build_vad};
+use crate::audio::{Piece, Pieces, TRUNCATED, build_vad};
 use crate::bus::batch::BatchJob;
 use crate::bus::message::fault::Fault;
 use crate::bus::message::stt::{Request, Transcript};
@@ -63,8 +63,7 @@ impl Worker {
         let (audio_ms, truncated) = ended?;
         transcript.audio_ms = audio_ms;
         transcript.engine_ms = millis(engine);
-        transcript.note =
-            truncated.then(|| "the file ends before its header says; what is there was transcribed".to_owned());
+        transcript.note = truncated.then(|| TRUNCATED.to_owned());
         Ok(transcript)
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pool::{blocking, recognizer_spec};
 use super::{Role, RoleContext, RoleError, millis};
-use crate::audio::{Clip, ClipReader, resample};
+use crate::audio::{Clip, ClipReader, TRUNCATED, resample};
 use crate::bus::Bus;
 use crate::bus::message::Pcm;
 use crate::bus::message::fault::{Fault, FaultCode};
@@ -111,7 +111,7 @@ impl Worker {
                 audio_ms,
                 engine_ms: millis(begun.elapsed()),
                 model: recognizer.model().to_owned(),
-                note: clip.truncated.then(|| "the file ends before its header says; what is there was transcribed".to_owned()),
+                note: clip.truncated.then(|| TRUNCATED.to_owned()),
             })
         })
         .await

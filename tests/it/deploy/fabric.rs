@@ -11,10 +11,10 @@ use sidetone::bus::message::stt;
 use sidetone::bus::message::voice::{Control, TurnState};
 use sidetone::bus::stream::CREDIT;
 use sidetone::bus::subject::Target;
-use sidetone::bus::{Bus, Call, roster};
+use sidetone::bus::{Bus, roster};
 
-use super::site::Site;
-use crate::support::host::{FAKES, Follow, Host, HostSpec, LISTENER};
+use super::site::{Site, call};
+use crate::support::host::{Follow, Host, LISTENER};
 use crate::support::jack::{self, JackServer};
 use crate::support::nats::{eventually, within};
 use crate::support::studio::{Studio, fixture, silence};
@@ -39,19 +39,6 @@ rights = \"observer\"
 name = \"me\"
 rights = \"caller\"
 ";
-
-fn call() -> Call {
-    Call::within(Duration::from_secs(60))
-}
-
-/// A host of the site with fake engines, as its settings say.
-fn host(site: &Site, name: &str, roles: &str) -> HostSpec {
-    let settings = site.settings(&format!("host-{name}"));
-    HostSpec::new(name, roles)
-        .reached_by(site.access("client-op"))
-        .argument(&["--config", settings.to_str().unwrap()])
-        .set(FAKES)
-}
 
 /// Asks for a long answer; gives its words and in how many pieces they came.
 async fn long_answer(bus: &Bus, words: usize) -> (String, usize) {
@@ -78,8 +65,8 @@ async fn a_spoken_turn_crosses_hosts_that_have_just_the_rights_for_it() {
     let Some(mut site) = Site::new(1, USERS) else { return };
     site.serve("server-n1/nats-server.conf").await;
     let jack = JackServer::start(48_000, 256);
-    let brain = host(&site, "brain", "llm,agent,stt").start().await;
-    let studio_host = host(&site, "studio", "voice,tts").listener(&jack, "mode = \"push_to_talk\"").start().await;
+    let brain = site.host("brain", "llm,agent,stt").start().await;
+    let studio_host = site.host("studio", "voice,tts").listener(&jack, "mode = \"push_to_talk\"").start().await;
     let mut studio = Studio::open(&jack, 48_000);
     studio.connected().await;
 
@@ -115,7 +102,7 @@ async fn a_spoken_turn_crosses_hosts_that_have_just_the_rights_for_it() {
 async fn streams_and_recordings_pass() {
     let Some(mut site) = Site::new(1, USERS) else { return };
     site.serve("server-n1/nats-server.conf").await;
-    let brain = host(&site, "brain", "llm,agent,stt").start().await;
+    let brain = site.host("brain", "llm,agent,stt").start().await;
 
     // More pieces than may be on the way: they come only if they can be acknowledged.
     let me = site.bus("client-me").await;
@@ -208,8 +195,8 @@ async fn hosts_meet_across_a_cluster_and_a_leaf() {
     // It has no leader at once.
     let op = site.bus("client-op").await;
     eventually(|| async { roster::nodes(&op).await.ok() }).await;
-    let _brain: Host = host(&site, "brain", "llm,agent,stt").argument(&["--bus", &server(&site, 0)]).start().await;
-    let _studio = host(&site, "studio", "tts").argument(&["--bus", &server(&site, 2)]).start().await;
+    let _brain: Host = site.host("brain", "llm,agent,stt").argument(&["--bus", &server(&site, 0)]).start().await;
+    let _studio = site.host("studio", "tts").argument(&["--bus", &server(&site, 2)]).start().await;
 
     let mut access = site.access("client-me");
     access.url = server(&site, 1);
@@ -222,7 +209,7 @@ async fn hosts_meet_across_a_cluster_and_a_leaf() {
     // A host behind a server of its own asks, answers and keeps sessions.
     site.serve("host-edge/nats-leaf.conf").await;
     let leaf = format!("nats://127.0.0.1:{port}");
-    let edge = host(&site, "edge", "tts,agent").start().await;
+    let edge = site.host("edge", "tts,agent").start().await;
     let ask = run("ask the model to say hello", "leafy");
     let mut events = me.open(Target::Node("edge"), &ask, &call()).await.unwrap();
     while let Some(event) = within(events.next()).await {

@@ -1,7 +1,5 @@
 //! What a user may not do is refused by the server, and said: which subject, who, what to do.
 
-use std::time::Duration;
-
 use futures::StreamExt as _;
 use sidetone::bus::jobs::Jobs;
 use sidetone::bus::message::agent::Run;
@@ -14,9 +12,9 @@ use sidetone::bus::message::{Message as _, stt};
 use sidetone::bus::registry::{Claim, ClaimError};
 use sidetone::bus::session::history;
 use sidetone::bus::subject::{self, Target};
-use sidetone::bus::{Access, Bus, BusError, Call};
+use sidetone::bus::{Access, Bus, BusError};
 
-use super::site::Site;
+use super::site::{Site, call};
 use crate::support::host::{FAKES, HostSpec};
 use crate::support::nats::{eventually, within};
 
@@ -41,10 +39,6 @@ name = \"eye\"
 rights = \"observer\"
 ";
 
-fn call() -> Call {
-    Call::within(Duration::from_secs(60))
-}
-
 fn what_time() -> Run {
     Run {
         text: "what time is it".to_owned(),
@@ -56,14 +50,6 @@ fn what_time() -> Run {
     }
 }
 
-fn host(site: &Site, name: &str, roles: &str) -> HostSpec {
-    let settings = site.settings(&format!("host-{name}"));
-    HostSpec::new(name, roles)
-        .reached_by(site.access("client-op"))
-        .argument(&["--config", settings.to_str().unwrap()])
-        .set(FAKES)
-}
-
 async fn site() -> Option<Site> {
     let mut site = Site::new(1, USERS)?;
     site.serve("server-n1/nats-server.conf").await;
@@ -73,7 +59,7 @@ async fn site() -> Option<Site> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_hears_no_microphone_and_no_session_and_is_nobody_else() {
     let Some(site) = site().await else { return };
-    let _brain = host(&site, "brain", "llm,agent,stt").start().await;
+    let _brain = site.host("brain", "llm,agent,stt").start().await;
     let stage = site.bus("host-stage").await;
     let heard = |subject: &'static str| {
         let stage = stage.clone();
@@ -149,7 +135,7 @@ async fn a_job_is_given_and_called_off_by_those_who_may_ask_and_by_no_others() {
     // Asked on the same connection, so that the server has seen the other before.
     within(stage.ask(Target::Any, &what_time(), &call())).await.unwrap_err();
 
-    let brain = host(&site, "brain", "llm,agent,stt").start().await;
+    let brain = site.host("brain", "llm,agent,stt").start().await;
     let done = within(jobs.wait(&talk)).await.unwrap();
     assert_eq!((done.status, done.node.as_deref()), (JobStatus::Done, Some("brain")), "{done:?}");
     assert!(within(jobs.result(&done)).await.unwrap().unwrap()["text"].as_str().is_some_and(|text| !text.is_empty()));
@@ -171,7 +157,7 @@ async fn a_job_is_given_and_called_off_by_those_who_may_ask_and_by_no_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_has_others_say_what_he_may_not() {
     let Some(site) = site().await else { return };
-    let _brain = host(&site, "brain", "llm,agent,stt").start().await;
+    let _brain = site.host("brain", "llm,agent,stt").start().await;
     let op = site.bus("client-op").await;
     let mut told = op.subscribe::<SessionEvent>("session.forged.>").await.unwrap();
     let mut faults = op.subscribe::<Fault>(&subject::event_of_all("fault")).await.unwrap();
@@ -190,11 +176,11 @@ async fn nobody_has_others_say_what_he_may_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_may_not_serve_its_roles_says_so_and_ends() {
     let Some(site) = site().await else { return };
-    let (code, why) = host(&site, "rack", "llm").refused();
+    let (code, why) = site.host("rack", "llm").refused();
     assert_eq!(code, 1, "{why}");
     assert!(why.contains("role llm") && why.contains("rack may not subscribe to llm."), "{why}");
     assert!(why.contains("sidetone deploy nats"), "{why}");
-    let (code, why) = host(&site, "stage", "agent").refused();
+    let (code, why) = site.host("stage", "agent").refused();
     assert!(code == 1 && why.contains("$KV.NODES.stage"), "{why}");
 
     // Somebody else's name, no key, a key that nobody knows, no trust.
@@ -202,23 +188,23 @@ async fn a_host_that_may_not_serve_its_roles_says_so_and_ends() {
     let named = HostSpec::new("brain", "tts").argument(&["--config", settings.to_str().unwrap()]).set(FAKES);
     let (code, why) = named.refused();
     assert!(code == 1 && why.contains("\"brain\" by another name") && why.contains("node.name"), "{why}");
-    let (code, why) = host(&site, "rack", "tts").set(&["bus.nkey_file="]).refused();
+    let (code, why) = site.host("rack", "tts").set(&["bus.nkey_file="]).refused();
     assert!(code == 1 && why.contains("does not know this login") && why.contains("bus.nkey_file"), "{why}");
-    let (code, why) = host(&site, "rack", "tts").set(&["bus.nkey_file=/no/such.nk"]).refused();
+    let (code, why) = site.host("rack", "tts").set(&["bus.nkey_file=/no/such.nk"]).refused();
     assert!(code == 1 && why.contains("bus.nkey_file /no/such.nk: can't read it"), "{why}");
     let stranger = site.folder.path().join("stranger.nk");
     let seed = nkeys::KeyPair::new_user().seed().unwrap();
     std::fs::write(&stranger, &seed).unwrap();
-    let (code, why) = host(&site, "rack", "tts").set(&[&format!("bus.nkey_file={}", stranger.display())]).refused();
+    let (code, why) = site.host("rack", "tts").set(&[&format!("bus.nkey_file={}", stranger.display())]).refused();
     assert!(code == 1 && why.contains("does not know this login") && !why.contains(&seed), "{why}");
-    let (code, why) = host(&site, "rack", "tts").set(&["bus.tls_ca=", "bus.connect_timeout_ms=1"]).refused();
+    let (code, why) = site.host("rack", "tts").set(&["bus.tls_ca=", "bus.connect_timeout_ms=1"]).refused();
     assert!(code == 3 && why.contains("certificate"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_that_is_taken_away_ends_the_host_that_needs_it() {
     let Some(site) = site().await else { return };
-    let mut rack = host(&site, "rack", "tts").start().await;
+    let mut rack = site.host("rack", "tts").start().await;
     site.list(&USERS.replace("roles = [\"tts\"]", "roles = [\"llm\"]"));
     assert_eq!(site.deploy(&[]).0, 0);
     site.reload();

@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use sidetone::bus::{Access, Bus, BusError};
+use sidetone::bus::{Access, Bus, BusError, Call};
 use sidetone::config::Config;
 use sidetone::node;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::Child;
 
+use crate::support::host::{FAKES, HostSpec};
 use crate::support::nats::{eventually, free_port, program, within};
 
 /// Runs the program in `folder`; gives its exit code and all that it says.
@@ -23,6 +25,11 @@ pub fn sidetone(folder: &Path, arguments: &[&str]) -> (i32, String) {
     let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert!(!text.contains("panicked"), "{text}");
     (status.code().unwrap(), text)
+}
+
+/// A call with more time than anything here takes.
+pub fn call() -> Call {
+    Call::within(Duration::from_secs(60))
 }
 
 /// The folder, and the servers that run. Dropping it kills them.
@@ -124,6 +131,15 @@ impl Site {
             }
         })
         .await
+    }
+
+    /// A host of the site with fake engines, as its settings say.
+    pub fn host(&self, name: &str, roles: &str) -> HostSpec {
+        let settings = self.settings(&format!("host-{name}"));
+        HostSpec::new(name, roles)
+            .reached_by(self.access("client-op"))
+            .argument(&["--config", settings.to_str().unwrap()])
+            .set(FAKES)
     }
 
     /// A plain client with the key of a host or client; what the server refuses comes out of the second.
