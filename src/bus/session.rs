@@ -74,7 +74,7 @@ impl SessionLog {
     /// # Errors
     /// [`BusError::JetStream`] when the server has none, [`BusError::Client`] when the file can't be read.
     pub async fn start_with(bus: &Bus, settings: QueueSettings) -> Result<Self, BusError> {
-        let stream = if bus.server_facts().jetstream || !settings.unkept {
+        let stream = if !settings.unkept || bus.has_jetstream().await {
             Some(ensure(bus).await?)
         } else {
             tracing::warn!("the NATS server has no JetStream: sessions are told, but not kept");
