@@ -20,6 +20,7 @@
 //! | [`audio`] | JACK, rings, resampling, VAD, endpointing, wake phrases; knows neither bus nor tokio |
 //! | [`engine`] | speech to text, text to speech, chat: traits, and tables from name to builder |
 //! | [`sound`] | between samples and what the bus carries |
+//! | [`osc`] | OSC as bytes and values: decoding within limits, patterns, time tags, framing, pace |
 //! | [`text`] | sentences of a stream of text; what of a text is spoken |
 //! | [`config`] | every setting: typed, defaulted; unknown keys refused |
 //! | [`models`] | the catalogue of models, and how they are had |
@@ -48,8 +49,10 @@ pub mod http;
 mod memory;
 pub mod models;
 pub mod node;
+pub mod osc;
 pub mod process;
 pub mod role;
+pub mod rig;
 pub mod router;
 pub mod secret;
 pub mod sound;

@@ -42,6 +42,8 @@ pub enum Capability {
     Voice,
     /// A host itself.
     Node,
+    /// OSC.
+    Osc,
 }
 
 impl Capability {
@@ -55,6 +57,7 @@ impl Capability {
             Self::Agent => "agent",
             Self::Voice => "voice",
             Self::Node => "node",
+            Self::Osc => "osc",
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod fault;
 pub mod job;
 pub mod llm;
 pub mod node;
+pub mod osc;
 pub mod session;
 pub mod stt;
 pub mod tts;

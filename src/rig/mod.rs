@@ -1,0 +1,3 @@
+//! What roles of one host share for the stage.
+
+pub mod loops;
