@@ -7,6 +7,7 @@ pub mod agent;
 pub mod fault;
 pub mod job;
 pub mod llm;
+pub mod midi;
 pub mod node;
 pub mod osc;
 pub mod session;

@@ -17,6 +17,7 @@ const DEPTH_MAX: usize = 8;
 
 /// A message that is to be sent by OSC. Works as a plain publish as well as a request.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Out {
     /// Where to: a name in `osc.targets` of the host that sends it.
     pub target: String,
@@ -57,12 +58,11 @@ impl Ask for Out {
 /// A message has been sent, or will be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sent {
-    /// The target.
-    pub target: String,
-    /// Its address on the network.
+    /// The host that has sent it.
+    pub node: String,
+    /// Where to: address and port.
+    #[serde(default)]
     pub to: String,
-    /// The size of the packet in bytes.
-    pub bytes: u64,
     /// How long it waits for its time, in ms; 0: it is out.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub in_ms: u64,
@@ -76,7 +76,7 @@ impl Message for Sent {
     const SCHEMA: &'static str = "osc.sent/1";
 
     fn example() -> Self {
-        Self { target: "lights".to_owned(), to: "192.168.1.20:8000".to_owned(), bytes: 28, in_ms: 0 }
+        Self { node: "stage".to_owned(), to: "192.168.1.20:8000".to_owned(), in_ms: 0 }
     }
 }
 
