@@ -56,7 +56,6 @@ pub mod osc;
 pub mod process;
 pub mod rig;
 pub mod role;
-pub mod rig;
 pub mod router;
 pub mod secret;
 pub mod sound;

@@ -77,6 +77,12 @@ impl Pattern {
         self.regex.as_ref().map_or(self.text == address, |regex| regex.is_match(address))
     }
 
+    /// How many wildcards it has.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.regex.as_ref().map_or(0, |regex| regex.captures_len() - 1)
+    }
+
     /// What each of its wildcards stands for in `address`, in their order; `None` if it does not fit.
     #[must_use]
     pub fn wildcards<'a>(&self, address: &'a str) -> Option<Vec<&'a str>> {

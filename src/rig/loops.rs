@@ -91,8 +91,7 @@ impl<K: Hash + Eq + Clone> Loops<K> {
     pub fn came(&mut self, key: &K, value: u64, now: Duration) -> Verdict {
         let Some(followed) = self.keys.get_mut(key) else {
             self.make_room();
-            let new =
-                Followed { state: State::Free, came: now, sent: None, rounds: 0, values: vec![value] };
+            let new = Followed { state: State::Free, came: now, sent: None, rounds: 0, values: vec![value] };
             self.keys.insert(key.clone(), new);
             return Verdict::Act;
         };

@@ -338,7 +338,8 @@ impl<'de> Visitor<'de> for Depth {
             "char" => Arg::Char(map.next_value()?),
             "color" | "colour" => {
                 let text: String = map.next_value()?;
-                let wrong = || de::Error::custom(format!("the color {text:?}: write it as \"#rrggbb\" or \"#rrggbbaa\""));
+                let wrong =
+                    || de::Error::custom(format!("the color {text:?}: write it as \"#rrggbb\" or \"#rrggbbaa\""));
                 Arg::Color(from_hex(&text).ok_or_else(wrong)?)
             }
             "midi" => Arg::Midi(map.next_value()?),
@@ -380,8 +381,14 @@ impl JsonSchema for Arg {
             one("char", serde_json::json!({ "type": "string", "minLength": 1, "maxLength": 1 })),
             one("color", serde_json::json!({ "type": "string", "pattern": "^#([0-9A-Fa-f]{2}){3,4}$" })),
             one("midi", serde_json::json!({ "type": "array", "items": byte, "minItems": 4, "maxItems": 4 })),
-            one("time", serde_json::json!({ "type": "array", "items": { "type": "integer" }, "minItems": 2, "maxItems": 2 })),
-            one("blob", serde_json::json!({ "description": "Bytes: base64 in JSON, bin in MessagePack.", "type": "string" })),
+            one(
+                "time",
+                serde_json::json!({ "type": "array", "items": { "type": "integer" }, "minItems": 2, "maxItems": 2 }),
+            ),
+            one(
+                "blob",
+                serde_json::json!({ "description": "Bytes: base64 in JSON, bin in MessagePack.", "type": "string" }),
+            ),
             one("infinitum", serde_json::json!({ "const": true })),
         ];
         let mut any = vec![
@@ -424,7 +431,10 @@ mod tests {
         assert_eq!(read(r#"{"midi":[0,144,60,100]}"#), Arg::Midi([0, 144, 60, 100]));
         assert_eq!(read(r#"{"time":[0,1]}"#), Arg::Time(0, 1));
         assert_eq!(read(r#"{"blob":"AAH/"}"#), Arg::Blob(Blob(Bytes::from_static(&[0, 1, 255]))));
-        assert_eq!(read(r#"[1,[{"infinitum":true}]]"#), Arg::Array(vec![Arg::Int(1), Arg::Array(vec![Arg::Infinitum])]));
+        assert_eq!(
+            read(r#"[1,[{"infinitum":true}]]"#),
+            Arg::Array(vec![Arg::Int(1), Arg::Array(vec![Arg::Infinitum])])
+        );
     }
 
     #[test]

@@ -70,7 +70,17 @@ mod tests {
     #[test]
     fn the_default_takes_the_own_network_alone() {
         let default = ["loopback", "private"];
-        for from in ["127.0.0.1", "::1", "10.1.2.3", "172.16.0.9", "192.168.7.7", "169.254.1.1", "fe80::1", "fd00::1", "::ffff:10.0.0.1"] {
+        for from in [
+            "127.0.0.1",
+            "::1",
+            "10.1.2.3",
+            "172.16.0.9",
+            "192.168.7.7",
+            "169.254.1.1",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+        ] {
             assert!(takes(&default, from), "{from}");
         }
         for from in ["8.8.8.8", "172.32.0.1", "2001:db8::1", "::ffff:8.8.8.8"] {
