@@ -17,6 +17,7 @@ pub mod route;
 pub mod run;
 pub mod say;
 pub mod session;
+pub mod stop;
 pub mod transcribe;
 pub mod watch;
 
@@ -59,6 +60,7 @@ enum Command {
     Nodes(nodes::NodesArgs),
     Route(route::RouteArgs),
     Watch(watch::WatchArgs),
+    Stop(stop::StopArgs),
     Drain(drain::DrainArgs),
     Session(session::SessionArgs),
     Models(models::ModelsArgs),
@@ -102,6 +104,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Nodes(args) => nodes::run(args, globals).await,
         Command::Route(args) => route::run(args, globals).await,
         Command::Watch(args) => watch::run(args, globals).await,
+        Command::Stop(args) => stop::run(args, globals).await,
         Command::Drain(args) => drain::run(args, globals).await,
         Command::Session(args) => session::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
