@@ -30,6 +30,8 @@ mod job_faults;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod listen;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod osc;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod telemetry;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod turns;
