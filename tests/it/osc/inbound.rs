@@ -10,7 +10,7 @@ use sidetone::bus::message::osc::{Arg, In};
 use sidetone::osc::OscType;
 use sidetone::osc::time::tag;
 
-use crate::support::nats::{free_port, within};
+use crate::support::nats::{eventually, free_port, within};
 use crate::support::osc::{OscHost, Surface, bundle, first_text, message, oscsend, python, text};
 
 type Told = std::pin::Pin<Box<dyn futures::Stream<Item = (String, Result<In, Fault>)> + Send>>;
@@ -134,7 +134,7 @@ async fn bundles_are_done_in_their_time_and_a_stop_drops_what_waits() {
     surface.send_raw(&bundle(later(400), &[of("/dropped")]));
     surface.settle();
     host.host.bus().publish("control.stop".to_owned(), &sidetone::bus::message::node::Stop::default()).await.unwrap();
-    host.host.bus().until_up().await;
+    eventually(|| async { (host.host.log().matches("pending OSC was dropped").count() == 2).then_some(()) }).await;
     surface.send_raw(&bundle(later(800), &[of("/kept")]));
     assert_eq!(next(&mut told).await.1.address, "/kept");
     surface.send_raw(&bundle(later(3_600_000), &[of("/tomorrow")]));
