@@ -29,6 +29,7 @@ mod fabric;
 mod job_faults;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod listen;
+mod osc;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod stop;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]

@@ -5,6 +5,8 @@ pub mod host;
 pub mod jack;
 pub mod nats;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+pub mod osc;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 pub mod studio;
 
 use std::path::PathBuf;
