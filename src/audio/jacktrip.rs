@@ -12,7 +12,8 @@ use std::time::Duration;
 /// The program.
 pub const PROGRAM: &str = "jacktrip";
 /// What to do when it is missing.
-pub const INSTALL_HINT: &str = "install the package 'jacktrip' (1.5 or newer), or take [[audio.link]] out of the settings";
+pub const INSTALL_HINT: &str =
+    "install the package 'jacktrip' (1.5 or newer), or take [[audio.link]] out of the settings";
 /// Where JackTrip listens unless told otherwise.
 pub const DEFAULT_PORT: u16 = 4464;
 /// JackTrip says every 30 ms that nothing came. After so many in a row a peer counts as lost.
@@ -260,7 +261,8 @@ impl Run {
     /// The share of packets that did not come within the last 10 s, from 0 to 1; `None` before the first report.
     #[must_use]
     pub fn loss(&self) -> Option<f64> {
-        let (lost, total) = self.reports.seconds.iter().fold((0, 0), |sum, second| (sum.0 + second.0, sum.1 + second.1));
+        let (lost, total) =
+            self.reports.seconds.iter().fold((0, 0), |sum, second| (sum.0 + second.0, sum.1 + second.1));
         (total > 0).then(|| (lost as f64 / total as f64).min(1.0))
     }
 
@@ -303,7 +305,8 @@ impl Run {
                 return Act::GiveUp;
             }
             Said::PortTaken => {
-                self.standing = Standing::Failed("its port is taken by another program; choose another port".to_owned());
+                self.standing =
+                    Standing::Failed("its port is taken by another program; choose another port".to_owned());
                 return Act::GiveUp;
             }
             Said::NoJack => {

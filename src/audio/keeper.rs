@@ -89,7 +89,7 @@ pub struct GraphKeeper {
     shared: Arc<Shared>,
     orders: SyncSender<Order>,
     thread: Thread,
-    ended: Receiver<()>,
+    ended: Mutex<Receiver<()>>,
 }
 
 #[derive(Debug)]
@@ -128,7 +128,7 @@ impl GraphKeeper {
             // Only the drop below listens, and not for ever.
             let _ = end.try_send(());
         })?;
-        Ok(Self { shared, orders, thread: handle.thread().clone(), ended })
+        Ok(Self { shared, orders, thread: handle.thread().clone(), ended: Mutex::new(ended) })
     }
 
     /// What is known of the graph, as of its last change.
@@ -167,7 +167,8 @@ impl Drop for GraphKeeper {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
         self.thread.unpark();
-        if self.ended.recv_timeout(STOP_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(STOP_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
             tracing::error!("the keeper of the JACK graph does not stop: libjack hangs");
         }
     }
@@ -248,8 +249,7 @@ impl Keeping {
     /// Stays with a client until its server goes.
     fn watch(&mut self, client: &GraphClient) {
         let policy = Policy::new(self.rules.clone());
-        let mut look =
-            Look { client, policy, begun: Instant::now(), names: BTreeMap::new(), refused: BTreeSet::new() };
+        let mut look = Look { client, policy, begun: Instant::now(), names: BTreeMap::new(), refused: BTreeSet::new() };
         let watch = client.watch();
         let (mut seen_changes, mut shown) = (0, (0, 0));
         while !watch.is_down() && !self.stopping() {
@@ -293,7 +293,13 @@ impl Keeping {
             match done {
                 Ok(()) => {
                     look.refused.remove(&connection);
-                    tracing::info!(source = step.source, sink = step.sink, again = step.again, "JACK graph: {:?}", step.kind);
+                    tracing::info!(
+                        source = step.source,
+                        sink = step.sink,
+                        again = step.again,
+                        "JACK graph: {:?}",
+                        step.kind
+                    );
                     (self.notify)(GraphEvent::Did(step));
                 }
                 // A port is seen before its client is active, and takes no connection yet.
@@ -314,8 +320,7 @@ impl Keeping {
             state,
         };
         let last = self.last();
-        let is_up = last.down.is_some()
-            || (last.rate_hz, last.buffer_frames) != (report.rate_hz, report.buffer_frames);
+        let is_up = last.down.is_some() || (last.rate_hz, last.buffer_frames) != (report.rate_hz, report.buffer_frames);
         let is_changed = last.state != report.state;
         if !watch.is_down() && *last != report {
             self.publish(report);
@@ -374,8 +379,7 @@ impl Look<'_> {
         }
         let there: BTreeSet<&String> = state.ports.iter().map(|port| &port.name).collect();
         self.names.retain(|name, _| there.contains(name));
-        let unknown: Vec<String> =
-            there.into_iter().filter(|name| !self.names.contains_key(*name)).cloned().collect();
+        let unknown: Vec<String> = there.into_iter().filter(|name| !self.names.contains_key(*name)).cloned().collect();
         let found = self.client.pretty_names(&unknown);
         self.names.extend(unknown.into_iter().zip(found));
         for port in &mut state.ports {

@@ -178,10 +178,18 @@ impl LinkConfig {
         let wrong = |field, given: &dyn std::fmt::Debug, why| Err((field, format!("{given:?}"), why));
         let is_name = |c: char| !c.is_control() && !matches!(c, ':' | '*' | '?' | '[' | '/' | ' ');
         if self.name.is_empty() || self.name.len() > 40 || !self.name.chars().all(is_name) {
-            return wrong("name", &self.name, "it names a JACK client: 1 to 40 bytes without spaces, ':', '/', '*', '?', '['");
+            return wrong(
+                "name",
+                &self.name,
+                "it names a JACK client: 1 to 40 bytes without spaces, ':', '/', '*', '?', '['",
+            );
         }
         if self.mode.calls() && self.peer.trim().is_empty() {
-            return wrong("peer", &self.peer, "who calls needs a host's name or an address; who waits is \"p2p-server\" or \"hub-server\"");
+            return wrong(
+                "peer",
+                &self.peer,
+                "who calls needs a host's name or an address; who waits is \"p2p-server\" or \"hub-server\"",
+            );
         }
         // It becomes an argument of JackTrip.
         if self.peer.starts_with('-') || self.peer.contains(|c: char| c.is_whitespace() || c.is_control()) {
@@ -220,7 +228,11 @@ impl AudioConfig {
             }
             for other in self.link.iter().take(at) {
                 if other.name == link.name {
-                    return value("audio.link.name".to_owned(), format!("{:?}", link.name), "two links can't share a name");
+                    return value(
+                        "audio.link.name".to_owned(),
+                        format!("{:?}", link.name),
+                        "two links can't share a name",
+                    );
                 }
                 if other.own_port() == link.own_port() {
                     let why = format!("link {} takes it already; choose another port or bind_port", other.name);
@@ -268,7 +280,9 @@ mod tests {
 
     #[test]
     fn two_links_share_neither_name_nor_port() {
-        let link = |name: &str, port: u16| format!("[[audio.link]]\nname = \"{name}\"\nmode = \"p2p-server\"\nport = {port}\n");
+        let link = |name: &str, port: u16| {
+            format!("[[audio.link]]\nname = \"{name}\"\nmode = \"p2p-server\"\nport = {port}\n")
+        };
         assert!(load(&(link("a", 1) + &link("a", 2))).unwrap_err().contains("share a name"));
         assert!(load(&(link("a", 1) + &link("b", 1))).unwrap_err().contains("link a takes it"));
         let many: String = (1..=17).map(|n| link(&format!("l{n}"), n)).collect();
@@ -277,9 +291,12 @@ mod tests {
 
     #[test]
     fn a_rule_has_two_sides() {
-        let config = load("[[audio.connect]]\nfrom = \"mic\"\nto = \"main\"\ntype = \"audio\"\npinned = true\n").unwrap();
+        let config =
+            load("[[audio.connect]]\nfrom = \"mic\"\nto = \"main\"\ntype = \"audio\"\npinned = true\n").unwrap();
         assert!(config.audio.connect[0].pinned);
-        for text in ["[[audio.connect]]\nfrom = \"mic\"\n", "[[audio.connect]]\nfrom = \"m\"\nto = \"n\"\ntype = \"cv\"\n"] {
+        for text in
+            ["[[audio.connect]]\nfrom = \"mic\"\n", "[[audio.connect]]\nfrom = \"m\"\nto = \"n\"\ntype = \"cv\"\n"]
+        {
             load(text).unwrap_err();
         }
     }

@@ -23,7 +23,9 @@ pub enum Channels {
 
 /// A text that is no [`Channels`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("channels '{0}' can't be read; write \"auto\", \"pairs\", \"all\", or pairs counted from 1, such as \"1-2 2-1\"")]
+#[error(
+    "channels '{0}' can't be read; write \"auto\", \"pairs\", \"all\", or pairs counted from 1, such as \"1-2 2-1\""
+)]
 pub struct ChannelsError(pub String);
 
 impl Channels {

@@ -264,13 +264,7 @@ impl Policy {
     }
 
     /// Parts what is forbidden, and what was made for channels that are others now.
-    fn part(
-        &mut self,
-        state: &GraphState,
-        wanted: &BTreeMap<Connection, bool>,
-        now: Duration,
-        steps: &mut Vec<Step>,
-    ) {
+    fn part(&mut self, state: &GraphState, wanted: &BTreeMap<Connection, bool>, now: Duration, steps: &mut Vec<Step>) {
         let ports: BTreeMap<&str, &GraphPort> = state.ports.iter().map(|port| (port.name.as_str(), port)).collect();
         for connection in state.connections.iter().filter(|connection| !wanted.contains_key(*connection)) {
             let (source, sink) = connection;

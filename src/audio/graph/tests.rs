@@ -365,7 +365,11 @@ impl Stage {
             Event::Makes(a, b) => {
                 let (a, b) = (some_port(*a), some_port(*b));
                 let is_there = |port: &GraphPort| self.state.ports.iter().any(|other| other.name == port.name);
-                if a.flow == PortFlow::Source && b.flow == PortFlow::Sink && a.kind == b.kind && is_there(&a) && is_there(&b)
+                if a.flow == PortFlow::Source
+                    && b.flow == PortFlow::Sink
+                    && a.kind == b.kind
+                    && is_there(&a)
+                    && is_there(&b)
                 {
                     self.state.connections.insert(pair(&a.name, &b.name));
                 }

@@ -170,7 +170,8 @@ impl GraphClient {
         let server = server_name(server);
         let (seat, (client, tap)) = seated(&server, || {
             let client = open_raw(name, &server)?;
-            let tap = Arc::new(Tap { watch: Watch::of(&client), fresh: Mutex::default(), renamed: AtomicBool::new(true) });
+            let tap =
+                Arc::new(Tap { watch: Watch::of(&client), fresh: Mutex::default(), renamed: AtomicBool::new(true) });
             activate(&client, &tap).map_err(|code| JackError::Refused {
                 server: server.clone(),
                 name: name.to_owned(),
