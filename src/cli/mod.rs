@@ -9,8 +9,11 @@ pub mod deploy;
 pub mod doctor;
 pub mod drain;
 pub mod jobs;
+pub mod link;
+pub mod links;
 pub mod models;
 pub mod nodes;
+pub mod patch;
 pub mod play;
 pub mod print;
 pub mod route;
@@ -62,6 +65,9 @@ enum Command {
     Watch(watch::WatchArgs),
     Stop(stop::StopArgs),
     Drain(drain::DrainArgs),
+    Patch(patch::PatchArgs),
+    Link(link::LinkArgs),
+    Links(links::LinksArgs),
     Session(session::SessionArgs),
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
@@ -106,6 +112,9 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Watch(args) => watch::run(args, globals).await,
         Command::Stop(args) => stop::run(args, globals).await,
         Command::Drain(args) => drain::run(args, globals).await,
+        Command::Patch(args) => patch::run(args, globals).await,
+        Command::Link(args) => link::run(args, globals).await,
+        Command::Links(args) => links::run(args, globals).await,
         Command::Session(args) => session::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
         Command::Doctor(args) => doctor::run(args, globals).await,
