@@ -80,6 +80,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("engine", &["models", "home", "process", "secret", "text"]),
     ("store", &["home", "process", "secret"]),
     ("router", &[]),
+    ("midi", &[]),
     ("models", &["home"]),
     ("process", &["home"]),
     ("telemetry", &[]),
