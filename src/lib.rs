@@ -19,6 +19,8 @@
 //! | [`bus`] | the sole user of NATS: subjects, messages, services, streams, sessions, who is there, the contract |
 //! | [`audio`] | JACK, rings, resampling, VAD, endpointing, wake phrases; knows neither bus nor tokio |
 //! | [`engine`] | speech to text, text to speech, chat: traits, and tables from name to builder |
+//! | [`action`] | what configuration says is to be done, and the same with its slots filled in |
+//! | [`rig`] | what performers' gear sets off, and what goes out to it; the one stop |
 //! | [`sound`] | between samples and what the bus carries |
 //! | [`text`] | sentences of a stream of text; what of a text is spoken |
 //! | [`config`] | every setting: typed, defaulted; unknown keys refused |
@@ -36,6 +38,7 @@
 //! - An error says what was tried, on what, why it can't be, and what would do.
 //! - What was said stays out of log texts.
 
+pub mod action;
 pub mod audio;
 pub mod bus;
 pub mod cli;
@@ -50,6 +53,7 @@ pub mod midi;
 pub mod models;
 pub mod node;
 pub mod process;
+pub mod rig;
 pub mod role;
 pub mod router;
 pub mod secret;

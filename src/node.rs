@@ -31,6 +31,8 @@ use crate::http::HttpError;
 use crate::memory;
 use crate::models::ModelError;
 use crate::process::Supervised;
+use crate::rig::Rig;
+use crate::rig::stop::Stops;
 use crate::role::pool::Pool;
 use crate::role::{self, Offers, RoleContext, RoleError, RoleRow};
 use health::Health;
@@ -166,6 +168,9 @@ async fn serve(
     .await?;
     let node_service = serve_info(bus, &card, drain_timeout).await?;
     let fabric = Fabric::start(bus, bus.node(), &config);
+    let listeners = config.voice.listeners.iter().map(|listener| listener.name.clone());
+    let has_voice = rows.iter().any(|row| row.serves == Capability::Voice);
+    let rig = Rig::new(&fabric, listeners.filter(|_| has_voice).collect(), Stops::listen(bus).await?);
     let context = RoleContext {
         bus: bus.clone(),
         fabric,
@@ -173,6 +178,7 @@ async fn serve(
         home,
         sessions: sessions.clone(),
         pool,
+        rig,
         http: health.http.clone(),
         stop: CancellationToken::new(),
         offers: offers.clone(),

@@ -26,7 +26,7 @@ pub mod wake;
 mod wav_header;
 
 pub use clip::{CLIP_MAX_S, Clip, ClipError, ClipReader, TRUNCATED};
-pub use jack::{JackClient, JackError, JackSettings};
+pub use jack::{GraphClient, Guest, JackClient, JackError, JackSettings};
 pub use patch::{Patch, PatternError, PortFlow, PortInfo};
 pub use pcm::{PcmError, PcmFormat, mono_to_pcm, pcm_to_mono, wav_bytes};
 pub use pieces::{CutError, PIECE_MAX_S, Piece, Pieces};

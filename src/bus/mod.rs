@@ -111,12 +111,18 @@ impl Call {
     }
 
     fn headers<M: Message>(&self, request: &str) -> HeaderMap {
+        let mut headers = self.plain_headers();
+        codec::set(&mut headers, header::REQ_ID, request);
+        codec::set(&mut headers, header::SCHEMA, M::SCHEMA);
+        headers
+    }
+
+    /// Those of any request.
+    fn plain_headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         codec::set(&mut headers, header::CONTENT_TYPE, self.format.content_type());
         codec::set(&mut headers, header::ACCEPT, self.format.content_type());
-        codec::set(&mut headers, header::REQ_ID, request);
         codec::set(&mut headers, header::DEADLINE_MS, self.time().as_millis().to_string());
-        codec::set(&mut headers, header::SCHEMA, M::SCHEMA);
         if let Some(parent) = Parent::of_request(self.turn) {
             codec::set(&mut headers, header::TRACEPARENT, parent.to_string());
         }
@@ -305,40 +311,62 @@ impl Bus {
         self.ask_at(subject::voice_control(node, listener), control, call).await
     }
 
+    /// Asks a tool, which takes and gives JSON, and gives its answer as it is.
+    ///
+    /// # Errors
+    /// As [`Bus::ask`].
+    pub async fn ask_tool(&self, name: &str, input: &serde_json::Value, call: &Call) -> Result<String, BusError> {
+        let subject = subject::tool(name);
+        let body = Bytes::from(input.to_string());
+        let call = Call { format: Format::Json, ..call.clone() };
+        let reply = self.request(&subject, body, call.plain_headers(), &call).await?;
+        match codec::fault(reply.headers.as_ref()) {
+            Some(fault) => Err(fault.into()),
+            None => Ok(String::from_utf8_lossy(&reply.payload).into_owned()),
+        }
+    }
+
     async fn ask_at<A: Ask>(&self, subject: String, request: &A, call: &Call) -> Result<A::Reply, BusError> {
         if A::REPLIES != Replies::One && request.wants_stream() {
             let text = format!("{} answers by a stream: open it, or ask with \"stream\": false", A::VERB);
             return Err(Fault::invalid(text).into());
         }
         let body = codec::encode(request, call.format)?;
-        let link = &self.inner.control;
-        let mut watch = link.watch(&subject)?;
-        link.check_size(&subject, body.len())?;
-        let id = link.client.new_inbox();
+        let id = self.inner.control.client.new_inbox();
         let id = id.rsplit('.').next().unwrap_or_default();
         let mut guard = CancelOnDrop::new(self, A::VERB.capability, id, call);
-        let request =
-            async_nats::Request::new().payload(body).headers(call.headers::<A>(id)).timeout(Some(call.time() + GRACE));
-        let reply = tokio::select! {
-            biased;
-            reply = link.client.send_request(subject.clone(), request) => reply,
-            // A request that was on its way may still arrive; the guard calls it off.
-            error = watch.broken(&subject) => {
-                if matches!(error, BusError::Denied { .. }) {
-                    guard.disarm();
-                }
-                return Err(error);
-            }
-        };
-        if !matches!(&reply, Err(e) if e.kind() == RequestErrorKind::TimedOut) {
+        let reply = self.request(&subject, body, call.headers::<A>(id), call).await;
+        // A request that was on its way as the link dropped may still arrive, and one that takes too long is worked on: the
+        // guard calls these off.
+        if !matches!(reply, Err(BusError::Deadline { .. } | BusError::Disconnected { .. })) {
             guard.disarm();
         }
-        let reply = reply.map_err(|e| match e.kind() {
-            RequestErrorKind::NoResponders => BusError::Nobody { subject: subject.clone() },
-            RequestErrorKind::TimedOut => BusError::Deadline { subject: subject.clone(), ms: call.time().as_millis() },
-            _ => BusError::client(subject.as_str(), e),
-        })?;
-        read(&reply)
+        read(&reply?)
+    }
+
+    async fn request(
+        &self,
+        subject: &str,
+        body: Bytes,
+        headers: HeaderMap,
+        call: &Call,
+    ) -> Result<async_nats::Message, BusError> {
+        let link = &self.inner.control;
+        let mut watch = link.watch(subject)?;
+        link.check_size(subject, body.len())?;
+        let request = async_nats::Request::new().payload(body).headers(headers).timeout(Some(call.time() + GRACE));
+        let reply = tokio::select! {
+            biased;
+            reply = link.client.send_request(subject.to_owned(), request) => reply,
+            error = watch.broken(subject) => return Err(error),
+        };
+        reply.map_err(|e| match e.kind() {
+            RequestErrorKind::NoResponders => BusError::Nobody { subject: subject.to_owned() },
+            RequestErrorKind::TimedOut => {
+                BusError::Deadline { subject: subject.to_owned(), ms: call.time().as_millis() }
+            }
+            _ => BusError::client(subject, e),
+        })
     }
 }
 

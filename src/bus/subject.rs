@@ -40,11 +40,21 @@ pub enum Capability {
     Agent,
     /// A host's microphones and loudspeakers.
     Voice,
+    /// Sends and hears OSC.
+    Osc,
+    /// Sends and hears MIDI.
+    Midi,
+    /// A host's JACK graph, and its links to other hosts.
+    Audio,
     /// A host itself.
     Node,
 }
 
 impl Capability {
+    /// Each of them.
+    pub const ALL: [Self; 9] =
+        [Self::Stt, Self::Tts, Self::Llm, Self::Agent, Self::Voice, Self::Osc, Self::Midi, Self::Audio, Self::Node];
+
     /// The subject token.
     #[must_use]
     pub const fn token(self) -> &'static str {
@@ -54,6 +64,9 @@ impl Capability {
             Self::Llm => "llm",
             Self::Agent => "agent",
             Self::Voice => "voice",
+            Self::Osc => "osc",
+            Self::Midi => "midi",
+            Self::Audio => "audio",
             Self::Node => "node",
         }
     }
@@ -143,6 +156,9 @@ pub mod pattern {
     pub const JOB_STATE: &str = "$KV.JOB_STATES.{job}";
     /// All that the bucket CLIPS keeps: chunks of clips, and what is known about them.
     pub const CLIPS: &str = "$O.CLIPS.>";
+
+    /// A tool, which is nobody's of Sidetone: whoever offers it answers.
+    pub const TOOL: &str = "tool.{tool}";
 
     /// Where anyone who can is asked.
     #[must_use]
@@ -277,6 +293,12 @@ pub fn session_all(id: &str) -> String {
     format!("session.{}.>", token(id))
 }
 
+/// Where a tool is asked.
+#[must_use]
+pub fn tool(name: &str) -> String {
+    format!("tool.{}", token(name))
+}
+
 /// What happens on a host, for whoever watches.
 #[must_use]
 pub fn event(node: &str, kind: &str) -> String {
@@ -317,14 +339,12 @@ pub const CREDITS: &str = "_INBOX.*.credit.>";
 #[must_use]
 pub fn is_for_answers(reply: &str) -> bool {
     let first = reply.split('.').next().unwrap_or_default();
-    let capabilities =
-        [Capability::Stt, Capability::Tts, Capability::Llm, Capability::Agent, Capability::Voice, Capability::Node];
-    let events =
-        [STOP, SESSIONS, VOICE_STATES, EVENTS, JOBS].map(|subject| subject.split('.').next().unwrap_or_default());
+    let events = [STOP, SESSIONS, VOICE_STATES, EVENTS, JOBS, pattern::TOOL]
+        .map(|subject| subject.split('.').next().unwrap_or_default());
     !first.is_empty()
         && !first.starts_with('$')
         && !events.contains(&first)
-        && !capabilities.iter().any(|capability| capability.token() == first)
+        && !Capability::ALL.iter().any(|capability| capability.token() == first)
 }
 
 /// Whether a subject, or all of a wildcard one, lies within `filter`: what a server asks of its permissions.

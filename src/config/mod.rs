@@ -3,7 +3,10 @@
 //! `config/default.toml` says the same to people; a test holds the two together. Later sources win, key by key: the
 //! defaults, the files in their order, then `--set key=value`. A list is replaced as a whole.
 
+mod audio;
 mod load;
+mod midi;
+mod osc;
 
 use std::collections::BTreeMap;
 
@@ -11,7 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::router::{Policy, Privacy};
 
+pub use audio::AudioConfig;
 pub use load::{ConfigError, files};
+pub use midi::MidiConfig;
+pub use osc::OscConfig;
 
 /// `config/default.toml`, for people to start from.
 pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
@@ -36,6 +42,12 @@ pub struct Config {
     pub llm: LlmConfig,
     /// Role `agent`.
     pub agent: AgentConfig,
+    /// Role `osc`.
+    pub osc: OscConfig,
+    /// Role `midi`.
+    pub midi: MidiConfig,
+    /// Role `audio`.
+    pub audio: AudioConfig,
     /// Which host is asked, by capability.
     pub route: BTreeMap<String, Policy>,
     /// What the host shows over HTTP.

@@ -1,7 +1,10 @@
 //! What a host does. A role is a file (or folder) and a row of [`ROLES`]; roles meet on the bus, even on one host.
 
 pub mod agent;
+pub mod audio;
 pub mod llm;
+pub mod midi;
+pub mod osc;
 pub mod pool;
 pub mod stt;
 pub mod tts;
@@ -30,6 +33,7 @@ use crate::fabric::Fabric;
 use crate::home::Home;
 use crate::http::Http;
 use crate::models::ModelError;
+use crate::rig::Rig;
 use pool::Pool;
 
 /// A part of a host that serves others, or people.
@@ -59,6 +63,10 @@ pub struct RoleRow {
     /// Makes a new one; it is made anew when it is started again.
     pub build: fn() -> Box<dyn Role>,
 }
+
+/// What gear sets off.
+const GEAR: &[Verb] =
+    &[message::agent::Run::VERB, message::voice::Control::VERB, message::osc::Out::VERB, message::midi::Out::VERB];
 
 /// All roles there are.
 pub const ROLES: &[RoleRow] = &[
@@ -103,9 +111,36 @@ pub const ROLES: &[RoleRow] = &[
         about: "commands, then the model",
         drains: 1,
         serves: Capability::Agent,
-        asks: &[message::llm::Chat::VERB],
+        asks: &[message::llm::Chat::VERB, message::osc::Out::VERB, message::midi::Out::VERB],
         sessions: Sessions::Reads,
         build: || Box::new(agent::Agent),
+    },
+    RoleRow {
+        name: "osc",
+        about: "sends and hears OSC",
+        drains: 1,
+        serves: Capability::Osc,
+        asks: GEAR,
+        sessions: Sessions::None,
+        build: || Box::new(osc::Osc),
+    },
+    RoleRow {
+        name: "midi",
+        about: "sends and hears MIDI",
+        drains: 1,
+        serves: Capability::Midi,
+        asks: GEAR,
+        sessions: Sessions::None,
+        build: || Box::new(midi::Midi),
+    },
+    RoleRow {
+        name: "audio",
+        about: "keeps the JACK graph, and links it to other hosts",
+        drains: 2,
+        serves: Capability::Audio,
+        asks: &[],
+        sessions: Sessions::None,
+        build: || Box::new(audio::Audio),
     },
 ];
 
@@ -139,6 +174,8 @@ pub struct RoleContext {
     pub sessions: SessionLog,
     /// Models that roles of this host share.
     pub pool: Pool,
+    /// What gear sets off, and what goes out to it; the one stop.
+    pub rig: Rig,
     /// The host's HTTP server; a role may mount routes on it.
     pub http: Http,
     /// Fires when the role is to finish.
@@ -284,7 +321,7 @@ mod tests {
         assert_eq!(found.iter().map(|row| row.name).collect::<Vec<_>>(), ["voice", "tts"]);
         assert_eq!(
             find(&names(&["tss"])).err().unwrap(),
-            "there is no role \"tss\"; there are voice, stt, tts, llm, agent"
+            "there is no role \"tss\"; there are voice, stt, tts, llm, agent, osc, midi, audio"
         );
         assert!(find(&[]).is_err());
     }

@@ -1,9 +1,10 @@
 //! From a model's written text to what a voice says: [`sentence`] cuts it up as it streams, [`speech`] leaves out
-//! what is written but not said. Pure: values in, values out.
+//! what is written but not said; [`template`] fills slots in. Pure: values in, values out.
 
 mod abbreviation;
 pub mod sentence;
 pub mod speech;
+pub mod template;
 
 pub use sentence::{SentenceSplitter, SplitSettings};
 pub use speech::{SpeechFilter, speakable};

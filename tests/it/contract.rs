@@ -9,7 +9,7 @@ use sidetone::bus::Bus;
 use sidetone::bus::codec::Format;
 use sidetone::bus::contract::table::{MessageRow, VERBS, messages};
 use sidetone::bus::contract::{example_file, render, schema_file};
-use sidetone::bus::message::{Ask, Message as _, agent, llm, node, stt, tts, voice};
+use sidetone::bus::message::{Ask, Message as _, agent, llm, midi, node, osc, stt, tts, voice};
 use sidetone::bus::service::{Server, ServiceSpec};
 use sidetone::bus::subject::{self, Capability};
 use sidetone::cli::contract::drift;
@@ -163,9 +163,7 @@ async fn the_commands_of_the_readme_work_when_pasted() {
     }
     let bus = Bus::connect(&nats.url(), "studio").await.unwrap();
     let (mut servers, mut served) = (Vec::new(), BTreeSet::new());
-    for capability in
-        [Capability::Stt, Capability::Tts, Capability::Llm, Capability::Agent, Capability::Voice, Capability::Node]
-    {
+    for capability in Capability::ALL {
         let spec = ServiceSpec {
             capability,
             about: "answers with examples",
@@ -192,6 +190,9 @@ async fn the_commands_of_the_readme_work_when_pasted() {
                 mock::<agent::Commands>(&server, &mut served).await;
             }
             Capability::Voice => mock::<voice::Control>(&server, &mut served).await,
+            Capability::Osc => mock::<osc::Out>(&server, &mut served).await,
+            Capability::Midi => mock::<midi::Out>(&server, &mut served).await,
+            Capability::Audio => {}
             Capability::Node => {
                 mock::<node::AskInfo>(&server, &mut served).await;
                 mock::<node::Drain>(&server, &mut served).await;

@@ -14,6 +14,7 @@ mod cli;
 mod contract;
 mod deploy;
 mod engines;
+mod graph;
 mod jack;
 mod layout;
 mod session;

@@ -198,7 +198,10 @@ async fn a_turn_is_led_by_hand() {
         host.control(Control::Say { text: long.clone() }).await.unwrap();
         studio.sounds().await;
         if everyone {
-            host.bus().publish(subject::STOP.to_owned(), &Stop { by: "test".to_owned() }).await.unwrap();
+            host.bus()
+                .publish(subject::STOP.to_owned(), &Stop { by: "test".to_owned(), ..Stop::default() })
+                .await
+                .unwrap();
             assert_eq!(follow.state(Idle).await.why, "control.stop");
         } else {
             let state = host.control(Control::Stop).await.unwrap();

@@ -25,6 +25,9 @@ pub const ANSWER_WITHIN: &str = "15m";
 const HEARS_PEOPLE: &[Capability] =
     &[Capability::Stt, Capability::Tts, Capability::Llm, Capability::Agent, Capability::Voice];
 
+/// What can be configured to ask tools.
+const ASKS_TOOLS: &[Capability] = &[Capability::Agent, Capability::Osc, Capability::Midi];
+
 /// What a role does with sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Sessions {
@@ -93,6 +96,10 @@ impl Rights {
                 By::Peer => rights.publish(pattern::filter(row.pattern, None)),
                 By::Host | By::Role(_) => rights.publish(pattern::filter(row.pattern, Some(name))),
             }
+        }
+        // Gear and commands may be set to ask tools.
+        if duties.serves.iter().any(|capability| ASKS_TOOLS.contains(capability)) {
+            rights.publish(pattern::filter(pattern::TOOL, None));
         }
         // Every host sees to it that the stream is there before its roles start.
         rights.publish(reserved::look(session::STREAM));

@@ -6,7 +6,7 @@ use schemars::generate::SchemaSettings;
 
 use crate::bus::codec::{self, Format, header};
 use crate::bus::message::fault::Fault;
-use crate::bus::message::{Ask, Message, Replies, agent, fault, job, llm, node, session, stt, tts, voice};
+use crate::bus::message::{Ask, Message, Replies, agent, fault, job, llm, midi, node, osc, session, stt, tts, voice};
 use crate::bus::subject::{Capability, STOP, Verb, pattern};
 
 /// Everything that can be asked.
@@ -20,6 +20,8 @@ pub const VERBS: &[VerbRow] = &[
     VerbRow::of::<agent::Run>(Forms::Hosts),
     VerbRow::of::<agent::Commands>(Forms::Hosts),
     VerbRow::of::<voice::Control>(Forms::Listener),
+    VerbRow::of::<osc::Out>(Forms::Models),
+    VerbRow::of::<midi::Out>(Forms::Models),
     VerbRow::of::<node::AskInfo>(Forms::Hosts),
     VerbRow::of::<node::Drain>(Forms::Host),
 ];

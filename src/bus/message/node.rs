@@ -256,12 +256,15 @@ pub struct Stop {
     /// Who wants it, for the log.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub by: String,
+    /// What tells one from another, so that whoever has told it knows its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
 }
 
 impl Message for Stop {
     const SCHEMA: &'static str = "control.stop/1";
 
     fn example() -> Self {
-        Self { by: "footswitch".to_owned() }
+        Self { by: "footswitch".to_owned(), id: String::new() }
     }
 }

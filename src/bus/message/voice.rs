@@ -27,6 +27,11 @@ pub enum Control {
         /// What to say.
         text: String,
     },
+    /// Answer a text as if it had been spoken; breaks off what it is speaking.
+    Ask {
+        /// What to answer.
+        text: String,
+    },
     /// Stop speaking and drop the turn.
     Stop,
     /// What opens a turn from now on.
@@ -59,7 +64,7 @@ impl Message for Control {
 
 impl Ask for Control {
     const VERB: Verb = Verb::new(Capability::Voice, "control");
-    const ABOUT: &'static str = "a command to a listener: push to talk, mute, say, stop, mode";
+    const ABOUT: &'static str = "a command to a listener: push to talk, mute, say, ask, stop, mode";
     const REPLIES: Replies = Replies::One;
     type Reply = State;
 }

@@ -10,14 +10,13 @@ use async_trait::async_trait;
 use ulid::Ulid;
 
 use super::{Role, RoleContext, RoleError, millis};
+use crate::bus::Call;
 use crate::bus::message::agent::{CommandList, CommandLook, Commands, Run, RunDone, RunEvent};
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::llm::{Chat, ChatMessage, Role as Speaker};
-use crate::bus::message::node::Stop;
 use crate::bus::message::session::What;
 use crate::bus::service::{Incoming, ServiceSpec};
-use crate::bus::subject::{self, Capability};
-use crate::bus::{Bus, Call};
+use crate::bus::subject::Capability;
 use crate::fabric;
 use crate::router::Need;
 use crate::telemetry::metrics as measured;
@@ -122,10 +121,6 @@ impl Turn {
 }
 
 impl Worker {
-    fn bus(&self) -> &Bus {
-        &self.context.bus
-    }
-
     /// Takes the answer down. Its end is told when it is kept: a host that is killed then has lost nothing.
     async fn log_reply(&self, turn: &Turn, model: Option<String>) {
         let what = What::Reply { text: turn.text.clone(), model };
@@ -190,11 +185,24 @@ impl Worker {
                 self.log_reply(&turn, None).await;
                 Ok(turn.done(Some(name), None))
             }
+            // Another host that goes on with the turn does not do it twice.
+            Rendered::Do(_, _) if !turn.text.is_empty() => {
+                self.log_reply(&turn, None).await;
+                Ok(turn.done(Some(name), None))
+            }
+            Rendered::Do(deed, answer) => {
+                self.context.rig.act(deed, &format!("session {}", turn.session)).await?;
+                if let Some(answer) = answer {
+                    turn.add(&answer);
+                    replies.send(&RunEvent::Text { text: answer }).await?;
+                    self.log_reply(&turn, None).await;
+                }
+                Ok(turn.done(Some(name), None))
+            }
             Rendered::Ask(prompt) => self.ask_model(turn, &prompt, Some(name), incoming).await,
             Rendered::Stop => {
                 replies.send(&RunEvent::Stop).await?;
-                let by = format!("session {}", turn.session);
-                self.bus().publish(subject::STOP.to_owned(), &Stop { by }).await.map_err(|e| e.to_fault())?;
+                self.context.rig.stops().fire(&format!("session {}", turn.session));
                 Ok(turn.done(Some(name), None))
             }
         }

@@ -166,7 +166,7 @@ async fn run(
     let need = fabric::need(Capability::Agent);
     let mut events = voice.fabric.open(&need, request.clone(), &call).await.map_err(|e| failure(e, false))?;
     let mut said = String::new();
-    let mut stopped = false;
+    let mut silent = false;
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event,
@@ -181,11 +181,13 @@ async fn run(
                 said.push_str(&text);
                 tell(teller, voice.turn, Progress::Text(text)).await;
             }
-            RunEvent::Stop => stopped = true,
-            RunEvent::Command { .. } | RunEvent::Done(_) => {}
+            RunEvent::Stop => silent = true,
+            // A command that has done its work without a word.
+            RunEvent::Done(done) => silent |= done.command.is_some() && done.text.is_empty(),
+            RunEvent::Command { .. } => {}
         }
     }
-    Ok(stopped)
+    Ok(silent)
 }
 
 /// From written text to sentences that can be spoken.

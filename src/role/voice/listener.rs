@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
-use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use ulid::Ulid;
@@ -20,13 +18,13 @@ use super::wake::{Look, WakeEar};
 use crate::audio::{EndReason, PlaybackControl, WakePhrases};
 use crate::bus::message::agent;
 use crate::bus::message::fault::Fault;
-use crate::bus::message::node::Stop;
 use crate::bus::message::session::{Times, What};
 use crate::bus::message::voice::{Control, Mode, State, TurnState};
 use crate::bus::session::now;
 use crate::bus::subject;
 use crate::config::{ListenMode, ListenerConfig, VoiceConfig};
 use crate::engine::{EngineError, Recognizer};
+use crate::rig::stop::StopHeard;
 use crate::role::{RoleContext, RoleError, millis};
 use crate::telemetry::metrics as measured;
 use crate::telemetry::trace::Trace;
@@ -57,7 +55,7 @@ pub struct Listener {
     wake: Option<WakeEar>,
     looks: mpsc::Receiver<Look>,
     told: mpsc::Receiver<Told>,
-    stops: BoxStream<'static, ()>,
+    stops: StopHeard,
     teller: Teller,
     progress: mpsc::Receiver<(Ulid, Progress)>,
     output: SharedOutput,
@@ -74,7 +72,7 @@ pub struct Listener {
     session: Option<(String, Instant)>,
     /// What brought the next state about.
     why: String,
-    /// What `say` is to speak.
+    /// What `say` is to speak, and `ask` to answer.
     to_say: String,
     listen_until: Option<Instant>,
     /// The request that came in one breath with the wake phrase: the utterance, its words, how long it took to hear them.
@@ -108,7 +106,7 @@ impl Listener {
         let (looks_out, looks) = mpsc::channel(4);
         let names: Vec<String> = config.wake.keys().cloned().collect();
         let wake = recognizer.map(|recognizer| WakeEar::new(phrases, &names, recognizer, looks_out));
-        let stops = context.bus.subscribe::<Stop>(subject::STOP).await?;
+        let stops = context.rig.stops().subscribe();
         let (teller, progress) = mpsc::channel(PROGRESS);
         let mode = match config.mode {
             ListenMode::Wake => Mode::Wake,
@@ -123,7 +121,7 @@ impl Listener {
             wake,
             looks,
             told,
-            stops: stops.map(drop).boxed(),
+            stops,
             teller,
             progress,
             output: SharedOutput::default(),
@@ -163,7 +161,7 @@ impl Listener {
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
-                Some(()) = self.stops.next() => self.step(Input::Stop, subject::STOP).await,
+                () = self.stops.next() => self.step(Input::Stop, subject::STOP).await,
                 Some((control, answer)) = self.told.recv() => {
                     let result = self.obey(control).await;
                     // A caller that no longer waits needs no answer.
@@ -216,6 +214,16 @@ impl Listener {
                 }
                 self.to_say = text;
                 self.step(Input::Say, "say").await;
+            }
+            Control::Ask { text } => {
+                if text.trim().is_empty() {
+                    return Err(Fault::invalid("text is empty: say what is to be answered"));
+                }
+                if !has_audio {
+                    return Err(no_audio());
+                }
+                self.to_say = text;
+                self.step(Input::Asked, "ask").await;
             }
             Control::Stop => self.step(Input::Stop, "stop").await,
             Control::Mode { mode } => {
@@ -392,7 +400,7 @@ impl Listener {
         why.clone_into(&mut self.why);
         for action in self.turn.step(input) {
             match action {
-                Action::Open => self.open(),
+                Action::Open => self.open(input),
                 Action::Listen { held } => self.pipeline.tell(Command::Listen { held }),
                 Action::EndListening => self.pipeline.tell(Command::End),
                 Action::DropSpeech => self.pipeline.tell(Command::Drop),
@@ -412,7 +420,7 @@ impl Listener {
             .then(|| self.listen_until.unwrap_or_else(|| Instant::now() + longest + LISTEN_GRACE));
     }
 
-    fn open(&mut self) {
+    fn open(&mut self, input: Input) {
         let idle = Duration::from_millis(self.voice().session_idle_ms);
         let session = match self.session.take() {
             Some((session, last)) if last.elapsed() < idle => session,
@@ -438,6 +446,9 @@ impl Listener {
             open.transcribed = Some(Instant::now());
             open.utterance = Some(utterance);
             open.text = text;
+        }
+        if input == Input::Asked {
+            open.text = std::mem::take(&mut self.to_say);
         }
         self.open = Some(open);
     }

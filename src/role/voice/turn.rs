@@ -12,7 +12,7 @@
 //!    │                                                    └────────────┘
 //!    │                          ┌──────────┐                    │ first sound
 //!    └─ last sound, failed ─────│ speaking │◀───────────────────┘
-//!                               └──────────┘◀── say
+//!                               └──────────┘◀── say; a text to be answered leads to processing
 //! ```
 //!
 //! A stop leads from everywhere to idle. A wake phrase, push to talk or say during processing or speaking breaks the
@@ -60,6 +60,8 @@ pub enum Input {
     Failed,
     /// Somebody wants a text spoken.
     Say,
+    /// Somebody wants a text answered as if it had been spoken.
+    Asked,
     /// Stop it.
     Stop,
     /// Hear nothing, or hear again.
@@ -196,14 +198,18 @@ impl Turn {
                     self.close(Outcome::Stopped, &mut actions);
                 }
             }
-            Input::Say => {
+            Input::Say | Input::Asked => {
                 if self.is_listening() {
                     actions.push(Action::DropSpeech);
                 }
                 self.interrupt(&mut actions);
                 self.open(&mut actions);
-                self.show(TurnState::Speaking, &mut actions);
-                actions.push(Action::Speak);
+                let (state, action) = match input {
+                    Input::Say => (TurnState::Speaking, Action::Speak),
+                    _ => (TurnState::Processing, Action::Answer),
+                };
+                self.show(state, &mut actions);
+                actions.push(action);
             }
             Input::Wake(woken) if self.wants_wake() => {
                 self.interrupt(&mut actions);
@@ -372,6 +378,7 @@ mod tests {
             Just(Input::Finished),
             Just(Input::Failed),
             Just(Input::Say),
+            Just(Input::Asked),
             Just(Input::Stop),
             any::<bool>().prop_map(Input::Mute),
             modes.prop_map(Input::Mode),
@@ -401,7 +408,9 @@ mod tests {
                                 TurnState::Idle => true,
                                 TurnState::WakeDetected => open && shown == TurnState::Idle,
                                 TurnState::Listening => open && shown != TurnState::Speaking,
-                                TurnState::Processing => open && shown == TurnState::Listening,
+                                TurnState::Processing => {
+                                    open && (shown == TurnState::Listening || input == Input::Asked)
+                                }
                                 TurnState::Speaking => open && matches!(shown, TurnState::Idle | TurnState::Processing),
                             };
                             prop_assert!(legal, "{shown:?} → {state:?} by {input:?}");

@@ -116,7 +116,7 @@ async fn while_the_server_is_away_nothing_is_kept_for_later() {
     nats.kill().await;
     within(lost).await;
     assert!(!host.is_up());
-    let stop = |by: &str| Stop { by: by.to_owned() };
+    let stop = |by: &str| Stop { by: by.to_owned(), ..Stop::default() };
     let errors = [
         within(host.publish("control.stop".to_owned(), &stop("stale"))).await.unwrap_err(),
         within(host.ask(Target::Any, &stt::Request::default(), &call())).await.map(|_| ()).unwrap_err(),

@@ -5,96 +5,9 @@ use std::collections::BTreeMap;
 use jiff::ZonedDateTime;
 use serde::{Deserialize, Serialize};
 
-/// The text of an argument, with `{name}` where a slot's value goes. `{{` and `}}` are plain braces.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Template {
-    source: String,
-    pieces: Vec<Piece>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
-    Text(String),
-    Name(String),
-}
-
-impl Template {
-    /// The names in braces, in order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Name(name) => Some(name.as_str()),
-            Piece::Text(_) => None,
-        })
-    }
-
-    /// The text with every name replaced by its value.
-    ///
-    /// # Errors
-    /// [`RenderError::NoSlot`] for a name that `values` lacks.
-    pub fn render(&self, values: &BTreeMap<String, String>) -> Result<String, RenderError> {
-        let mut out = String::new();
-        for piece in &self.pieces {
-            match piece {
-                Piece::Text(text) => out.push_str(text),
-                Piece::Name(name) => out.push_str(
-                    values
-                        .get(name)
-                        .ok_or_else(|| RenderError::NoSlot { template: self.source.clone(), slot: name.clone() })?,
-                ),
-            }
-        }
-        Ok(out)
-    }
-}
-
-impl TryFrom<String> for Template {
-    type Error = String;
-
-    fn try_from(source: String) -> Result<Self, String> {
-        let mut pieces = Vec::new();
-        let mut text = String::new();
-        let mut chars = source.chars().enumerate().peekable();
-        while let Some((at, c)) = chars.next() {
-            let doubled = chars.next_if(|(_, next)| *next == c && "{}".contains(c)).is_some();
-            match c {
-                '{' if !doubled => {
-                    let mut name = String::new();
-                    loop {
-                        match chars.next() {
-                            Some((_, '}')) => break,
-                            Some((_, inner)) if inner != '{' => name.push(inner),
-                            _ => {
-                                return Err(format!(
-                                    "template `{source}`: the `{{` at character {} is never closed; write {{slot}}, or `{{{{` for a brace",
-                                    at + 1
-                                ));
-                            }
-                        }
-                    }
-                    pieces.push(Piece::Text(std::mem::take(&mut text)));
-                    pieces.push(Piece::Name(name.trim().to_owned()));
-                }
-                '}' if !doubled => {
-                    return Err(format!(
-                        "template `{source}`: the `}}` at character {} closes nothing; write `}}}}` for a brace",
-                        at + 1
-                    ));
-                }
-                _ => text.push(c),
-            }
-        }
-        pieces.push(Piece::Text(text));
-        pieces.retain(|piece| !matches!(piece, Piece::Text(text) if text.is_empty()));
-        Ok(Self { source, pieces })
-    }
-}
-
-impl From<Template> for String {
-    fn from(template: Template) -> Self {
-        template.source
-    }
-}
+use crate::action::Deed;
+use crate::bus::message::{midi, osc};
+use crate::text::template::{FillError, Template, ValueTemplate};
 
 /// What a command does: the table `[command.action]`, whose key `do` says which.
 ///
@@ -132,6 +45,20 @@ pub enum Action {
     },
     /// Stops everything that sounds or acts.
     Stop {},
+    /// Sends OSC.
+    Osc {
+        /// What is sent: [`crate::bus::message::osc::Out`] with slots.
+        send: ValueTemplate,
+        /// What is said when it has left.
+        answer: Option<Template>,
+    },
+    /// Sends MIDI.
+    Midi {
+        /// What is sent: [`crate::bus::message::midi::Out`] with slots.
+        send: ValueTemplate,
+        /// What is said when it has left.
+        answer: Option<Template>,
+    },
 }
 
 /// What an action may need to know of the world.
@@ -142,7 +69,7 @@ pub struct Facts {
 }
 
 /// An action with its arguments filled in: what the role is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Rendered {
     /// Answer with this text.
     Say(String),
@@ -150,19 +77,16 @@ pub enum Rendered {
     Ask(String),
     /// Stop everything that sounds or acts.
     Stop,
+    /// Do this, and then answer with the text, if there is one.
+    Do(Deed, Option<String>),
 }
 
 /// Why an action can't be rendered. A loaded [`super::CommandSet`] has been checked against all of these.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum RenderError {
     /// The template names a slot that the match did not fill.
-    #[error("template `{template}` needs the slot `{slot}`, which the match has not filled; use a slot of the pattern")]
-    NoSlot {
-        /// The template.
-        template: String,
-        /// The slot.
-        slot: String,
-    },
+    #[error(transparent)]
+    Slot(#[from] FillError),
     /// The format is not one of strftime's.
     #[error("format `{format}` is no strftime format: {problem}; `%-I:%M %p` and `%H:%M` are examples")]
     Format {
@@ -187,29 +111,45 @@ impl Action {
             Self::Say { .. } => "say",
             Self::Ask { .. } => "ask",
             Self::Stop {} => "stop",
+            Self::Osc { .. } => "osc",
+            Self::Midi { .. } => "midi",
         }
     }
 
-    /// Each argument that is a template, with its key and with the names the action itself fills in.
-    pub(super) fn templates(&self) -> Option<(&'static str, &Template, &'static [&'static str])> {
+    /// The names that the action itself fills in.
+    pub(super) const fn own(&self) -> &'static [&'static str] {
         match self {
-            Self::Time { answer, .. } => Some(("answer", answer, &["time"])),
-            Self::Date { answer, .. } => Some(("answer", answer, &["date"])),
-            Self::Say { text } => Some(("text", text, &[])),
-            Self::Ask { prompt } => Some(("prompt", prompt, &[])),
-            Self::Stop {} => None,
+            Self::Time { .. } => &["time"],
+            Self::Date { .. } => &["date"],
+            _ => &[],
         }
     }
 
-    /// Whether every strftime format in it can be used.
+    /// Each argument with slots: its key, and their names.
+    pub(super) fn slots(&self) -> Vec<(&'static str, Vec<&str>)> {
+        match self {
+            Self::Time { answer, .. } | Self::Date { answer, .. } => vec![("answer", answer.names().collect())],
+            Self::Say { text } => vec![("text", text.names().collect())],
+            Self::Ask { prompt } => vec![("prompt", prompt.names().collect())],
+            Self::Stop {} => Vec::new(),
+            Self::Osc { send, answer } | Self::Midi { send, answer } => {
+                let answer = answer.iter().map(|answer| ("answer", answer.names().collect()));
+                std::iter::once(("send", send.names())).chain(answer).collect()
+            }
+        }
+    }
+
+    /// Whether every strftime format in it can be used, and every message can be one.
     ///
     /// # Errors
-    /// [`RenderError::Format`] for one that can't.
+    /// [`RenderError::Format`] and [`RenderError::Slot`].
     pub(super) fn check(&self) -> Result<(), RenderError> {
         let any = ZonedDateTime::default();
         let formats = match self {
             Self::Time { format, full_hour, .. } => [format.as_deref(), full_hour.as_deref()],
             Self::Date { format, .. } => [format.as_deref(), None],
+            Self::Osc { send, .. } => return Ok(send.check::<osc::Out>()?),
+            Self::Midi { send, .. } => return Ok(send.check::<midi::Out>()?),
             Self::Say { .. } | Self::Ask { .. } | Self::Stop {} => [None, None],
         };
         formats.into_iter().flatten().try_for_each(|format| strftime(format, &any).map(drop))
@@ -239,8 +179,14 @@ impl Action {
             Self::Say { text } => Rendered::Say(text.render(slots)?),
             Self::Ask { prompt } => Rendered::Ask(prompt.render(slots)?),
             Self::Stop {} => Rendered::Stop,
+            Self::Osc { send, answer } => Rendered::Do(Deed::Osc(send.fill(slots)?), said(answer.as_ref(), slots)?),
+            Self::Midi { send, answer } => Rendered::Do(Deed::Midi(send.fill(slots)?), said(answer.as_ref(), slots)?),
         })
     }
+}
+
+fn said(answer: Option<&Template>, slots: &BTreeMap<String, String>) -> Result<Option<String>, FillError> {
+    answer.map(|answer| answer.render(slots)).transpose()
 }
 
 fn strftime(format: &str, at: &ZonedDateTime) -> Result<String, RenderError> {
@@ -250,8 +196,6 @@ fn strftime(format: &str, at: &ZonedDateTime) -> Result<String, RenderError> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn action(toml: &str) -> Action {
@@ -296,34 +240,6 @@ mod tests {
     fn unknown_keys_and_actions_are_refused() {
         for bad in ["do = 'stop'\nnow = true", "do = 'say'\ntext = 'x'\nvoice = 'y'", "do = 'dance'", "do = 'say'"] {
             assert!(toml::from_str::<Action>(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_template_says_where_its_brace_is_wrong() {
-        for (bad, place) in [("say {text", "character 5"), ("a } b", "character 3"), ("{a{b}", "character 1")] {
-            let error = Template::try_from(bad.to_owned()).unwrap_err();
-            assert!(error.contains(place), "{error}");
-        }
-        let slots = BTreeMap::from([("a".to_owned(), "{b}".to_owned())]);
-        let render = |source: &str| Template::try_from(source.to_owned()).unwrap().render(&slots);
-        assert_eq!(render("{{{a}}}").unwrap(), "{{b}}", "a value is never a template");
-        assert!(matches!(render("{c}"), Err(RenderError::NoSlot { .. })));
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_passes_through_a_template_when_its_braces_are_doubled(text in any::<String>()) {
-            let escaped = text.replace('{', "{{").replace('}', "}}");
-            let template = Template::try_from(escaped).unwrap();
-            prop_assert_eq!(template.render(&BTreeMap::new()).unwrap(), text);
-        }
-
-        #[test]
-        fn a_value_arrives_as_it_was(value in any::<String>()) {
-            let slots = BTreeMap::from([("text".to_owned(), value.clone())]);
-            let template = Template::try_from("<{text}>".to_owned()).unwrap();
-            prop_assert_eq!(template.render(&slots).unwrap(), format!("<{value}>"));
         }
     }
 }

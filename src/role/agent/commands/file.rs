@@ -212,7 +212,10 @@ fn parse(place: &Place, key: &str, text: &str) -> Result<Vec<Variant>, CommandEr
 /// Every way to say the command must fill every slot that its action uses.
 fn check_action(place: &Place, action: &Action, variants: &[(String, String, Variant)]) -> Result<(), CommandError> {
     action.check().map_err(|error| place.error("action", error.to_string()))?;
-    let Some((key, template, own)) = action.templates() else { return Ok(()) };
+    let (used, own) = (action.slots(), action.own());
+    if used.is_empty() {
+        return Ok(());
+    }
     for (from, text, variant) in variants {
         let slots: BTreeSet<&str> = variant.slots().collect();
         if let Some(clash) = slots.iter().find(|slot| own.contains(slot)) {
@@ -220,7 +223,8 @@ fn check_action(place: &Place, action: &Action, variants: &[(String, String, Var
                 format!("`{text}`: the action `{}` fills in {{{clash}}} itself; rename the slot", action.name());
             return Err(place.error(from, problem));
         }
-        if let Some(missing) = template.names().find(|name| !slots.contains(name) && !own.contains(name)) {
+        let names = used.iter().flat_map(|(key, names)| names.iter().map(move |name| (key, *name)));
+        if let Some((key, missing)) = names.into_iter().find(|(_, name)| !slots.contains(name) && !own.contains(name)) {
             let known: Vec<String> = own.iter().chain(&slots).map(|name| format!("{{{name}}}")).collect();
             let instead = if known.is_empty() { String::new() } else { format!("use {}, or ", known.join(", ")) };
             let problem = format!(

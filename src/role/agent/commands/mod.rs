@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-pub use action::{Action, Facts, RenderError, Rendered, Template};
+pub use action::{Action, Facts, RenderError, Rendered};
 pub use error::CommandError;
 pub use file::{Command, CommandSource, Intent};
 

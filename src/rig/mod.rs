@@ -1,0 +1,185 @@
+//! What performers' gear sets off, and what goes out to it: shared by the roles that hear gear (`osc`, `midi`) and those
+//! that play it.
+//!
+//! ```text
+//! osc, midi ─▶ Action + slots ─▶ Deed ─▶ Rig ─┬─ osc, midi plugged in on this host: at once, no bus in between
+//! agent: a command's action ─────────────────▶ └─ else whoever has the target or port, by the fabric
+//! ```
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`stop`] | the one stop |
+
+pub mod stop;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::action::{Deed, ListenerName};
+use crate::bus::message::agent::{Run, RunEvent};
+use crate::bus::message::fault::Fault;
+use crate::bus::message::voice::Control;
+use crate::bus::message::{midi, osc};
+use crate::bus::subject::Capability;
+use crate::bus::{Bus, Call};
+use crate::fabric::{self, Fabric};
+use crate::router::Need;
+use stop::Stops;
+
+/// How long a listener, a tool or another host may take to answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a command may take, the chat model's answer included.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Sends at once and without waiting, or says why it can't.
+pub type Sender<M> = Arc<dyn Fn(M) -> Result<(), Fault> + Send + Sync>;
+
+/// What can be set off from this host. Cloning shares it.
+#[derive(Clone)]
+pub struct Rig(Arc<Inner>);
+
+struct Inner {
+    fabric: Fabric,
+    /// The listeners of this host.
+    listeners: Vec<String>,
+    osc: Socket<osc::Out>,
+    midi: Socket<midi::Out>,
+    stops: Stops,
+}
+
+/// Where a role of this host plugs in what sends.
+type Socket<M> = Arc<RwLock<Option<Sender<M>>>>;
+
+/// A role is plugged in for as long as this lives.
+#[must_use = "dropping it unplugs"]
+pub struct Plugged<M>(Socket<M>);
+
+impl<M> Drop for Plugged<M> {
+    fn drop(&mut self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Rig {
+    /// That of this host, with its `listeners`.
+    #[must_use]
+    pub fn new(fabric: &Fabric, listeners: Vec<String>, stops: Stops) -> Self {
+        let (osc, midi) = (Socket::default(), Socket::default());
+        Self(Arc::new(Inner { fabric: fabric.clone(), listeners, osc, midi, stops }))
+    }
+
+    /// What stops everything.
+    #[must_use]
+    pub fn stops(&self) -> &Stops {
+        &self.0.stops
+    }
+
+    /// Sends OSC by `sender` from now on.
+    pub fn plug_osc(&self, sender: Sender<osc::Out>) -> Plugged<osc::Out> {
+        plug(&self.0.osc, sender)
+    }
+
+    /// Sends MIDI by `sender` from now on.
+    pub fn plug_midi(&self, sender: Sender<midi::Out>) -> Plugged<midi::Out> {
+        plug(&self.0.midi, sender)
+    }
+
+    /// Does what needs no bus, at once; `None` for all else.
+    pub fn quick(&self, deed: &Deed, by: &str) -> Option<Result<(), Fault>> {
+        match deed {
+            Deed::Osc(out) => plugged(&self.0.osc).map(|send| send(out.clone())),
+            Deed::Midi(out) => plugged(&self.0.midi).map(|send| send(out.clone())),
+            Deed::Stop => {
+                self.0.stops.fire(by);
+                Some(Ok(()))
+            }
+            Deed::Command { .. } | Deed::Listener { .. } | Deed::Tool { .. } => None,
+        }
+    }
+
+    /// Does a deed; gives the text of an answer if there is one. `by` says who wants it, for logs.
+    ///
+    /// # Errors
+    /// What was asked says why not, or nobody can.
+    pub async fn act(&self, deed: Deed, by: &str) -> Result<Option<String>, Fault> {
+        if let Some(done) = self.quick(&deed, by) {
+            return done.map(|()| None);
+        }
+        match deed {
+            Deed::Osc(out) => {
+                let need = Need { model: out.target.clone(), ..fabric::need(Capability::Osc) };
+                self.ask(&need, &out).await.map(|_| None)
+            }
+            Deed::Midi(out) => {
+                let need = Need { model: out.port.clone(), ..fabric::need(Capability::Midi) };
+                self.ask(&need, &out).await.map(|_| None)
+            }
+            Deed::Command { text } => self.command(text).await.map(Some),
+            Deed::Listener { listener, control } => self.control(&listener, &control).await.map(|()| None),
+            Deed::Tool { name, input } => {
+                let call = Call::within(CALL_TIMEOUT);
+                self.bus().ask_tool(&name, &input, &call).await.map(Some).map_err(|e| e.to_fault())
+            }
+            Deed::Stop => Ok(None),
+        }
+    }
+
+    /// Sends OSC, by this host if it can, else by whoever has the target.
+    ///
+    /// # Errors
+    /// As [`Rig::act`].
+    pub async fn osc(&self, out: osc::Out) -> Result<(), Fault> {
+        self.act(Deed::Osc(out), "").await.map(drop)
+    }
+
+    /// Sends MIDI, by this host if it can, else by whoever has the port.
+    ///
+    /// # Errors
+    /// As [`Rig::act`].
+    pub async fn midi(&self, out: midi::Out) -> Result<(), Fault> {
+        self.act(Deed::Midi(out), "").await.map(drop)
+    }
+
+    fn bus(&self) -> &Bus {
+        self.0.fabric.bus()
+    }
+
+    async fn ask<A: crate::bus::message::Ask>(&self, need: &Need, request: &A) -> Result<A::Reply, Fault> {
+        self.0.fabric.ask(need, request, &Call::within(CALL_TIMEOUT)).await.map_err(|e| e.to_fault())
+    }
+
+    /// Has a text run as if it were typed, and gives the answer.
+    async fn command(&self, text: String) -> Result<String, Fault> {
+        let run = Run { text, session: None, turn: None, stream: true, heard: None, said: String::new() };
+        let call = Call::within(COMMAND_TIMEOUT);
+        let mut stream =
+            self.0.fabric.open(&fabric::need(Capability::Agent), run, &call).await.map_err(|e| e.to_fault())?;
+        while let Some(event) = stream.next().await {
+            if let RunEvent::Done(done) = event.map_err(|e| e.to_fault())? {
+                return Ok(done.text);
+            }
+        }
+        Err(Fault::failed("the answer had no end"))
+    }
+
+    /// Tells a listener to do something; without a name the first of this host, and all of them what silences.
+    async fn control(&self, name: &ListenerName, control: &Control) -> Result<(), Fault> {
+        let here = self.bus().node().to_owned();
+        let targets = name.resolve(&here, &self.0.listeners, control)?;
+        let mut result = Ok(());
+        for (node, listener) in targets {
+            let told = self.bus().control(&node, &listener, control, &Call::within(CALL_TIMEOUT)).await;
+            result = result.and(told.map(drop).map_err(|e| e.to_fault()));
+        }
+        result
+    }
+}
+
+fn plug<M>(socket: &Socket<M>, sender: Sender<M>) -> Plugged<M> {
+    *socket.write().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+    Plugged(Arc::clone(socket))
+}
+
+fn plugged<M>(socket: &Socket<M>) -> Option<Sender<M>> {
+    socket.read().unwrap_or_else(PoisonError::into_inner).clone()
+}

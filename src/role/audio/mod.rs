@@ -1,0 +1,31 @@
+//! Role `audio`: keeps the JACK graph, and links it to other hosts.
+
+use async_trait::async_trait;
+
+use super::{Role, RoleContext, RoleError};
+use crate::bus::service::ServiceSpec;
+use crate::bus::subject::Capability;
+
+/// Requests at once. They are answered in no time.
+const SLOTS: usize = 64;
+
+/// The role.
+pub struct Audio;
+
+#[async_trait]
+impl Role for Audio {
+    async fn run(self: Box<Self>, context: RoleContext) -> Result<(), RoleError> {
+        let spec = ServiceSpec {
+            capability: Capability::Audio,
+            about: "keeps the JACK graph, and links it to other hosts",
+            engine: String::new(),
+            models: Vec::new(),
+            slots: SLOTS,
+        };
+        let offer = spec.offer();
+        let server = context.bus.service(spec).await?;
+        server.ready().await?;
+        context.up(offer, Some(server.load()));
+        context.serve_until_stopped(server).await
+    }
+}

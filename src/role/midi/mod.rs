@@ -1,0 +1,31 @@
+//! Role `midi`: sends and hears MIDI.
+
+use async_trait::async_trait;
+
+use super::{Role, RoleContext, RoleError};
+use crate::bus::service::ServiceSpec;
+use crate::bus::subject::Capability;
+
+/// Requests at once. They are answered in no time.
+const SLOTS: usize = 64;
+
+/// The role.
+pub struct Midi;
+
+#[async_trait]
+impl Role for Midi {
+    async fn run(self: Box<Self>, context: RoleContext) -> Result<(), RoleError> {
+        let spec = ServiceSpec {
+            capability: Capability::Midi,
+            about: "sends and hears MIDI",
+            engine: String::new(),
+            models: Vec::new(),
+            slots: SLOTS,
+        };
+        let offer = spec.offer();
+        let server = context.bus.service(spec).await?;
+        server.ready().await?;
+        context.up(offer, Some(server.load()));
+        context.serve_until_stopped(server).await
+    }
+}
