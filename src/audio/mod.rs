@@ -5,6 +5,7 @@
 //! | [`ring`] | the real-time side: what the JACK callback does, and the rings that join it to the rest |
 //! | [`rt_check`] | what watches over it in a build with feature `rt-check` |
 //! | [`jack`], [`supervise`], [`patch`] | a listener's JACK client; what keeps it alive; which ports it is connected to |
+//! | [`midi`] | the same for MIDI, with times |
 //! | [`clip`], [`pcm`], [`mod@resample`] | audio files; raw samples; from one sample rate to another |
 //! | [`vad`], [`segment`], [`wake`] | whether somebody speaks; where an utterance starts and ends; whether it was meant for us |
 //! | [`pieces`] | where long speech is cut for a recognizer |
@@ -13,6 +14,7 @@
 
 pub mod clip;
 pub mod jack;
+pub mod midi;
 pub mod patch;
 pub mod pcm;
 pub mod pieces;

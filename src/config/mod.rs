@@ -16,7 +16,7 @@ use crate::router::{Policy, Privacy};
 
 pub use audio::AudioConfig;
 pub use load::{ConfigError, files};
-pub use midi::MidiConfig;
+pub use midi::{Feedback, Follow, MidiConfig, MidiOn, MidiPortConfig, TransportWord};
 pub use osc::OscConfig;
 
 /// `config/default.toml`, for people to start from.

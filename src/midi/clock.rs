@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
@@ -19,7 +20,7 @@ const GAP_US: u64 = 500_000;
 pub const BPM: std::ops::RangeInclusive<f64> = 5.0..=400.0;
 
 /// When something is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Quantum {
     /// At the next beat.

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::controller::{Controllers, Wide};
-use super::message::Message;
+use super::message::{Kind, Message};
 use super::note::Note;
 
 /// A controller from here on is down, as the specification has it for switches.
@@ -124,6 +124,8 @@ pub enum Control {
     Transport,
     /// Songs, by number.
     Song,
+    /// Every message but real time; it only changes.
+    Any,
 }
 
 /// What has to be done with a control.
@@ -242,6 +244,9 @@ impl Triggers {
         let mut out = self.poll(at_us);
         let key = |channel, control, number: u16| Key { port, channel, control, number };
         let wide = self.wide.entry(port).or_default().feed(message);
+        if message.kind() != Kind::Realtime {
+            self.fire(key(message.channel().unwrap_or(0), Control::Any, 0), When::Change, 0, at_us, &mut out);
+        }
         match *message {
             Message::NoteOn { channel, note, velocity } => {
                 self.down(key(channel, Control::Note, u16::from(note)), i32::from(velocity), at_us, &mut out);

@@ -22,6 +22,7 @@ pub const VERBS: &[VerbRow] = &[
     VerbRow::of::<voice::Control>(Forms::Listener),
     VerbRow::of::<osc::Out>(Forms::Models),
     VerbRow::of::<midi::Out>(Forms::Models),
+    VerbRow::of::<midi::StateQuery>(Forms::Models),
     VerbRow::of::<node::AskInfo>(Forms::Hosts),
     VerbRow::of::<node::Drain>(Forms::Host),
 ];
@@ -33,6 +34,13 @@ pub const EVENTS: &[EventRow] = &[
         by: By::Role(Capability::Voice),
         message: MessageRow::of::<voice::State>(),
         about: "a listener's state has changed",
+        kept: None,
+    },
+    EventRow {
+        pattern: pattern::MIDI_IN,
+        by: By::Role(Capability::Midi),
+        message: MessageRow::of::<midi::In>(),
+        about: "a MIDI message came in; `midi.publish` says which kinds are told",
         kept: None,
     },
     EventRow {

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use super::{Ask, Message, Replies};
 use crate::bus::subject::{Capability, Verb};
 pub use crate::midi::clock::Quantum;
-pub use number::{Data, Keys, Number};
-pub use play::{Play, Step, Transport};
+pub use number::{Data, Keys, Number, hex};
+pub use play::{Length, Play, SYSEX_OUT_MAX, Step, Transport};
 
 /// What is to be sent. Exactly one of the keys up to `all` says what; the others say how.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -84,9 +84,9 @@ pub struct Out {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub all: Vec<Out>,
 
-    /// The port; absent: `midi_out`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<String>,
+    /// The port; absent: `midi_out`, the host's own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub port: String,
     /// The channel, 1 to 16; absent: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channel: Option<Number>,
@@ -157,7 +157,7 @@ impl Message for Out {
         Self {
             chord: Some("G7".to_owned()),
             beats: Some(Number::new(8.0)),
-            port: Some("pad".to_owned()),
+            port: "pad".to_owned(),
             channel: Some(Number::new(2.0)),
             velocity: Some(Number::new(90.0)),
             on: Some(Quantum::Bar),
@@ -304,6 +304,8 @@ pub struct State {
     pub skipped: u64,
     /// Messages that were lost for want of room.
     pub lost: u64,
+    /// Messages that came in and could not be told on the bus, which was too slow.
+    pub untold: u64,
     /// Messages that wait for their time.
     pub waiting: u64,
 }
@@ -418,6 +420,7 @@ impl Message for State {
             sent: 97,
             skipped: 0,
             lost: 0,
+            untold: 0,
             waiting: 1,
         }
     }

@@ -122,7 +122,7 @@ impl Out {
                     return Err(invalid("`all` within `all`: one list is enough"));
                 }
                 let inner = Self {
-                    port: inner.port.clone().or_else(|| self.port.clone()),
+                    port: if inner.port.is_empty() { self.port.clone() } else { inner.port.clone() },
                     channel: inner.channel.or(self.channel),
                     on: inner.on.or(self.on),
                     by: inner.by.clone().or_else(|| self.by.clone()),
@@ -133,7 +133,7 @@ impl Out {
             return Ok(plays);
         }
         let play = |step| Play {
-            port: self.port.clone().filter(|port| !port.is_empty()),
+            port: Some(self.port.clone()).filter(|port| !port.is_empty()),
             channel: 0,
             on: self.on,
             by: self.by.clone(),

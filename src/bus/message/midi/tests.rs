@@ -1,6 +1,5 @@
 use proptest::prelude::*;
 
-use super::play::Length;
 use super::*;
 use crate::midi::{Message as M, Note};
 
