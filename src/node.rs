@@ -171,7 +171,12 @@ async fn serve(
     let fabric = Fabric::start(bus, bus.node(), &config);
     let listeners = config.voice.listeners.iter().map(|listener| listener.name.clone());
     let has_voice = rows.iter().any(|row| row.serves == Capability::Voice);
-    let rig = Rig::new(&fabric, listeners.filter(|_| has_voice).collect(), Stops::listen(bus).await?, Clock::new(config.midi.bpm, config.midi.beats_per_bar));
+    let rig = Rig::new(
+        &fabric,
+        listeners.filter(|_| has_voice).collect(),
+        Stops::listen(bus).await?,
+        Clock::new(config.midi.bpm, config.midi.beats_per_bar),
+    );
     let context = RoleContext {
         bus: bus.clone(),
         fabric,

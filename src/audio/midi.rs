@@ -279,7 +279,10 @@ mod tests {
         assert_eq!(sent(&mut rt, CYCLE), [(0, vec![4]), (0, vec![1]), (240, vec![2])]);
         let next = Cycle { start_us: 20_000, next_us: 30_000, frames: 480 };
         assert_eq!(sent(&mut rt, next), [(0, vec![3])]);
-        assert_eq!((CYCLE.at_us(240), CYCLE.offset(CYCLE.at_us(479)), CYCLE.offset(u64::MAX / 1_000)), (15_000, 479, 479));
+        assert_eq!(
+            (CYCLE.at_us(240), CYCLE.offset(CYCLE.at_us(479)), CYCLE.offset(u64::MAX / 1_000)),
+            (15_000, 479, 479)
+        );
     }
 
     #[test]

@@ -10,8 +10,10 @@
 //! | --- | --- |
 //! | [`clock`] | beats and bars, for what waits for one |
 //! | [`stop`] | the one stop |
+//! | [`loops`] | what triggers itself is broken |
 
 pub mod clock;
+pub mod loops;
 pub mod stop;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,7 +21,7 @@ use std::time::Duration;
 
 use crate::action::{Deed, ListenerName};
 use crate::bus::message::agent::{Run, RunEvent};
-use crate::bus::message::fault::Fault;
+use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::voice::Control;
 use crate::bus::message::{midi, osc};
 use crate::bus::subject::Capability;
@@ -112,8 +114,11 @@ impl Rig {
     /// # Errors
     /// What was asked says why not, or nobody can.
     pub async fn act(&self, deed: Deed, by: &str) -> Result<Option<String>, Fault> {
-        if let Some(done) = self.quick(&deed, by) {
-            return done.map(|()| None);
+        match self.quick(&deed, by) {
+            // What this host does not have another may.
+            Some(Err(fault)) if fault.code == FaultCode::NotFound => {}
+            Some(done) => return done.map(|()| None),
+            None => {}
         }
         match deed {
             Deed::Osc(out) => {

@@ -37,6 +37,20 @@ pub const EVENTS: &[EventRow] = &[
         kept: None,
     },
     EventRow {
+        pattern: pattern::VOICE_LEVEL,
+        by: By::Role(Capability::Voice),
+        message: MessageRow::of::<voice::Level>(),
+        about: "how loud a listener's microphone is; only while somebody has asked for it by `meter`",
+        kept: None,
+    },
+    EventRow {
+        pattern: pattern::OSC_IN,
+        by: By::Role(Capability::Osc),
+        message: MessageRow::of::<osc::In>(),
+        about: "an OSC message has come that no handler takes; the parts of its address are the tokens",
+        kept: None,
+    },
+    EventRow {
         pattern: pattern::MIDI_IN,
         by: By::Role(Capability::Midi),
         message: MessageRow::of::<midi::In>(),

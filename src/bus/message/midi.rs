@@ -386,14 +386,8 @@ impl Message for State {
     const SCHEMA: &'static str = "midi.state/1";
 
     fn example() -> Self {
-        let key = Key {
-            channel: 1,
-            note: 60,
-            name: "C4".to_owned(),
-            velocity: 100,
-            by: "studio".to_owned(),
-            for_ms: 120,
-        };
+        let key =
+            Key { channel: 1, note: 60, name: "C4".to_owned(), velocity: 100, by: "studio".to_owned(), for_ms: 120 };
         Self {
             node: "stage".to_owned(),
             driver: "jack".to_owned(),

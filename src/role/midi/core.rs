@@ -1,8 +1,9 @@
 //! What the role decides: which messages go out when, what what comes in sets off. Knows no driver, no bus and no clock: it
 //! is given times, and leaves what is to be done in [`Effects`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::rows::Rows;
 use crate::action::Deed;
@@ -12,11 +13,21 @@ use crate::midi::clock::{ClockIn, ClockOut, Grid, Quantum};
 use crate::midi::sounding::{Sounding, silence};
 use crate::midi::trigger::{Fired, When};
 use crate::midi::{Kind, Message, Note, Parser};
+use crate::rig::loops::{self, Loops, Verdict};
 
 /// Messages that may wait for their time; one more is refused.
 pub const WAITING_MAX: usize = 10_000;
 /// After a start, the first tick comes this much later, so that a device is ready for it.
 const START_LEAD_US: u64 = 1_000;
+
+/// What comes again within this time may have come of what was sent: a loop through JACK takes two periods, and a person does
+/// not strike the same key equally hard so often.
+const ROUND_MAX_US: u64 = 50_000;
+/// Controls that are followed for loops at once.
+const FOLLOWED_MAX: usize = 1_024;
+
+/// What may trigger itself: a port, a status byte and a number.
+type LoopKey = (usize, u8, u8);
 
 /// What is to be done, in this order: `flush`, then `sends`, then the others.
 #[derive(Debug, Default)]
@@ -109,6 +120,8 @@ pub struct Core {
     started: BTreeSet<usize>,
     waiting: BTreeMap<(u64, u64), Waiting>,
     next_seq: u64,
+    loops: Loops<LoopKey>,
+    came: HashMap<LoopKey, u64>,
     /// Messages that came in, and that went out.
     pub received: u64,
     /// Those that went out.
@@ -155,16 +168,19 @@ impl Core {
     /// A setting that can't be.
     pub fn new(setup: Setup, now_us: u64) -> Result<Self, String> {
         let port = |name: &String| {
-            setup.ports.iter().position(|port| port == name).ok_or_else(|| {
-                format!("midi has no port {name:?}; there are {}", setup.ports.join(", "))
-            })
+            setup
+                .ports
+                .iter()
+                .position(|port| port == name)
+                .ok_or_else(|| format!("midi has no port {name:?}; there are {}", setup.ports.join(", ")))
         };
         let clock_from = match setup.clock_from.as_str() {
             "" => ClockFrom::None,
             "any" => ClockFrom::Any,
             _ => ClockFrom::Port(port(&setup.clock_from).map_err(|e| format!("midi.clock_from: {e}"))?),
         };
-        let clock_to = setup.clock_to.iter().map(port).collect::<Result<_, _>>().map_err(|e| format!("midi.clock_to: {e}"))?;
+        let clock_to =
+            setup.clock_to.iter().map(port).collect::<Result<_, _>>().map_err(|e| format!("midi.clock_to: {e}"))?;
         let own = ClockOut::new(now_us, setup.bpm, setup.beats_per_bar).map_err(|e| format!("midi.bpm: {e}"))?;
         let clocks = setup.ports.iter().map(|_| ClockIn::new(setup.beats_per_bar)).collect();
         let ports = setup.ports.iter().map(|name| PortCore { name: name.clone(), ..PortCore::default() }).collect();
@@ -180,6 +196,8 @@ impl Core {
             started: BTreeSet::new(),
             waiting: BTreeMap::new(),
             next_seq: 0,
+            loops: Loops::default(),
+            came: HashMap::new(),
             received: 0,
             sent: 0,
             is_up: false,
@@ -243,8 +261,10 @@ impl Core {
 
     fn play_at(&mut self, out: &Out, now_us: u64, at_us: Option<u64>) -> Result<Sent, Fault> {
         let plays = out.plays()?;
-        let ports =
-            plays.iter().map(|play| self.port(play.port.as_deref().unwrap_or_default())).collect::<Result<Vec<_>, _>>()?;
+        let ports = plays
+            .iter()
+            .map(|play| self.port(play.port.as_deref().unwrap_or_default()))
+            .collect::<Result<Vec<_>, _>>()?;
         if !self.is_up && plays.iter().any(|play| !matches!(play.step, Step::Tempo(_) | Step::Panic { .. })) {
             let text = "MIDI is not there at the moment: JACK does not answer; `sidetone doctor` says more";
             return Err(Fault::new(FaultCode::Unavailable, text));
@@ -255,7 +275,9 @@ impl Core {
             _ => 1,
         });
         if self.waiting.len() + room.sum::<usize>() > WAITING_MAX {
-            let text = format!("{WAITING_MAX} MIDI messages wait for their time already; ask again later, or stop them by {{\"panic\": true}}");
+            let text = format!(
+                "{WAITING_MAX} MIDI messages wait for their time already; ask again later, or stop them by {{\"panic\": true}}"
+            );
             return Err(Fault::new(FaultCode::Busy, text));
         }
         let mut sent = Sent::default();
@@ -386,7 +408,15 @@ impl Core {
     }
 
     /// A note begins, at once or at `at_us`, and ends after `length_us`.
-    fn begin(&mut self, port: usize, key: (u8, u8, u8), begin_us: u64, at_us: Option<u64>, length_us: Option<u64>, by: &Arc<str>) {
+    fn begin(
+        &mut self,
+        port: usize,
+        key: (u8, u8, u8),
+        begin_us: u64,
+        at_us: Option<u64>,
+        length_us: Option<u64>,
+        by: &Arc<str>,
+    ) {
         let (channel, note, velocity) = key;
         let Some(state) = self.ports.get_mut(port) else { return };
         // Struck anew: a device counts two beginnings as two notes, and would need two ends.
@@ -412,12 +442,17 @@ impl Core {
                 return self.begin(port, (channel, note, velocity), now_us, at_us, None, by);
             }
             Message::NoteOff { channel, note, .. } => {
-                let begins = state.sounding.notes().find(|(c, n, _)| (*c, *n) == (channel, note)).map(|(_, _, held)| held.since_us);
+                let begins = state
+                    .sounding
+                    .notes()
+                    .find(|(c, n, _)| (*c, *n) == (channel, note))
+                    .map(|(_, _, held)| held.since_us);
                 at_us = at_us.or_else(|| begins.filter(|begins| *begins > now_us));
                 self.effects.kept.push((port, channel, note, false));
             }
             Message::Control { channel, controller: 120 | 123..=127, .. } => {
-                let ended: Vec<u8> = state.sounding.notes().filter(|(c, ..)| *c == channel).map(|(_, note, _)| note).collect();
+                let ended: Vec<u8> =
+                    state.sounding.notes().filter(|(c, ..)| *c == channel).map(|(_, note, _)| note).collect();
                 self.effects.kept.extend(ended.into_iter().map(|note| (port, channel, note, false)));
             }
             _ => {}
@@ -490,12 +525,33 @@ impl Core {
                 }
             }
         }
-        for fired in self.rows.triggers.feed(port, &message, at_us) {
-            self.fired(fired, &message);
+        let fired = self.rows.triggers.feed(port, &message, at_us);
+        if !fired.is_empty() && self.is_let_through(port, &message, at_us) {
+            for fired in fired {
+                self.fired(fired, &message);
+            }
         }
         if self.publish.contains(&message.kind()) {
             self.effects.told.push((port, message, at_us));
         }
+    }
+
+    /// Whether a message that sets something off does not come of what it set off before.
+    fn is_let_through(&mut self, port: usize, message: &Message, at_us: u64) -> bool {
+        let bytes = message.bytes();
+        let bytes = bytes.as_slice();
+        let key = (port, bytes.first().copied().unwrap_or_default(), bytes.get(1).copied().unwrap_or_default());
+        let now = Duration::from_micros(at_us);
+        let verdict = self.loops.came(&key, loops::value(&bytes), now);
+        if self.came.len() >= FOLLOWED_MAX {
+            self.came.clear();
+        }
+        let before = self.came.insert(key, at_us);
+        if verdict == Verdict::Act && before.is_some_and(|before| at_us.saturating_sub(before) < ROUND_MAX_US) {
+            self.loops.sent(&key, now);
+        }
+        // The end of a note never begins a loop, and leaving it would let the note sound on.
+        verdict == Verdict::Act || matches!(message, Message::NoteOff { .. })
     }
 
     fn clocked(&self) -> Vec<usize> {
@@ -531,6 +587,15 @@ impl Core {
         for fired in self.rows.triggers.poll(now_us) {
             self.fired(fired, &Message::ActiveSensing);
         }
+        for broken in self.loops.settle(Duration::from_micros(now_us)) {
+            let (port, status, number) = broken.key;
+            let name = self.ports.get(port).map_or("", |port| port.name.as_str());
+            let text = format!(
+                "MIDI port {name}: {status:02X} {number:02X} has triggered itself {} times, and is not acted on for a while; see what {name} is connected to",
+                broken.rounds
+            );
+            self.effects.notices.push(text);
+        }
         let until_us = now_us + self.lead_us;
         while let Some(entry) = self.waiting.first_entry().filter(|entry| entry.key().0 <= until_us) {
             let ((at, _), waiting) = entry.remove_entry();
@@ -565,18 +630,28 @@ impl Core {
         let waiting = self.waiting.first_key_value().map(|((at, _), _)| at.saturating_sub(self.lead_us));
         let ticks = !self.clocked().is_empty() && self.source(now_us).is_none();
         let tick = ticks.then(|| self.own.next_us().saturating_sub(self.lead_us));
-        [waiting, tick, self.rows.triggers.next_us()].into_iter().flatten().min()
+        let held = self.loops.next().and_then(|next| u64::try_from(next.as_micros()).ok());
+        [waiting, tick, held, self.rows.triggers.next_us()].into_iter().flatten().min()
     }
 
     /// The device connections of a port are these now.
-    pub fn connected(&mut self, port: usize, inputs: BTreeSet<String>, outputs: BTreeSet<String>, shared: BTreeSet<String>, now_us: u64) {
+    pub fn connected(
+        &mut self,
+        port: usize,
+        inputs: BTreeSet<String>,
+        outputs: BTreeSet<String>,
+        shared: BTreeSet<String>,
+        now_us: u64,
+    ) {
         let Some(state) = self.ports.get_mut(port) else { return };
         let name = state.name.clone();
         let gone_in: Vec<String> = state.inputs.difference(&inputs).cloned().collect();
         let gone_out: Vec<String> = state.outputs.difference(&outputs).cloned().collect();
         let came_out = outputs.difference(&state.outputs).next().is_some();
         for other in shared.difference(&state.shared_with) {
-            let text = format!("MIDI port {name}: {other} plays the same device; notes and lights of the two get in each other's way");
+            let text = format!(
+                "MIDI port {name}: {other} plays the same device; notes and lights of the two get in each other's way"
+            );
             self.effects.notices.push(text);
         }
         (state.inputs, state.outputs, state.shared_with) = (inputs, outputs, shared);
@@ -586,7 +661,9 @@ impl Core {
             state.parser.reset();
             if down > 0 {
                 let gone = gone_in.join(", ");
-                self.effects.notices.push(format!("MIDI port {name}: {gone} has gone with {down} keys down; they are taken as released"));
+                self.effects.notices.push(format!(
+                    "MIDI port {name}: {gone} has gone with {down} keys down; they are taken as released"
+                ));
             }
             for fired in self.rows.triggers.release(port, now_us) {
                 self.fired(fired, &Message::ActiveSensing);
@@ -597,7 +674,9 @@ impl Core {
             let sounding: Vec<(u8, u8)> = state.sounding.notes().map(|(channel, note, _)| (channel, note)).collect();
             if !sounding.is_empty() {
                 let (gone, notes) = (gone_out.join(", "), sounding.len());
-                self.effects.notices.push(format!("MIDI port {name}: {gone} has gone while {notes} notes sounded; they are ended when it is back"));
+                self.effects.notices.push(format!(
+                    "MIDI port {name}: {gone} has gone while {notes} notes sounded; they are ended when it is back"
+                ));
                 if state.outputs.is_empty() {
                     state.sounding.forget();
                 }
@@ -616,7 +695,8 @@ impl Core {
         let Some(state) = self.ports.get_mut(port) else { return };
         let owed = std::mem::take(&mut state.owed);
         let name = state.name.clone();
-        let due: Vec<(u8, u8)> = owed.into_iter().filter(|(channel, note)| !state.sounding.is_on(*channel, *note)).collect();
+        let due: Vec<(u8, u8)> =
+            owed.into_iter().filter(|(channel, note)| !state.sounding.is_on(*channel, *note)).collect();
         self.effects.notices.push(format!("MIDI port {name}: {} notes from before were ended", due.len()));
         for (channel, note) in due {
             self.effects.kept.push((port, channel, note, false));

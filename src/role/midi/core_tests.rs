@@ -52,7 +52,10 @@ fn notes_end_after_their_time() {
     assert_eq!(begun.iter().map(|(port, at, bytes)| (*port, *at, bytes[0])).collect::<Vec<_>>(), [(1, None, 0x91); 3]);
     let ended = run(&mut core, 0, 2_000 * MS);
     // Two beats at 120 are a second; sent ahead, with its time.
-    assert_eq!(ended.iter().map(|(_, at, bytes)| (*at, bytes[1])).collect::<Vec<_>>(), [(Some(1_000 * MS), 60), (Some(1_000 * MS), 64), (Some(1_000 * MS), 67)]);
+    assert_eq!(
+        ended.iter().map(|(_, at, bytes)| (*at, bytes[1])).collect::<Vec<_>>(),
+        [(Some(1_000 * MS), 60), (Some(1_000 * MS), 64), (Some(1_000 * MS), 67)]
+    );
     assert_eq!(core.ports[1].sounding.notes().count(), 0);
 }
 
@@ -187,6 +190,32 @@ fn what_can_not_be_played_is_told() {
     assert!(core.play(&out(r#"{"panic":true}"#), 0).is_ok());
 }
 
+#[test]
+fn a_loop_is_broken_and_told_and_a_fast_player_is_not() {
+    let table = "[[on]]\nany = true\nport = 'pad'\ndo = { midi = { raw = '{bytes}' } }";
+    let mut core = core(table);
+    // What is sent comes back two periods later.
+    let mut now = 1_000 * MS;
+    let mut rounds = 0;
+    core.input(1, now, &[0xb0, 7, 100]);
+    while !sent(&mut core).is_empty() {
+        rounds += 1;
+        now += 10 * MS;
+        core.input(1, now, &[0xb0, 7, 100]);
+        assert!(rounds < 100, "it goes on for ever");
+    }
+    let due = core.next_us(now).unwrap();
+    core.poll(due);
+    assert!(core.effects.notices[0].contains("B0 07 has triggered itself"), "{:?}", core.effects.notices);
+    sent(&mut core);
+
+    // Sixteenths at 180, always the same: each is played.
+    for n in 0..200 {
+        core.input(1, now + 5_000 * MS + n * 83 * MS, &[0x99, 42, 100]);
+        assert!(!sent(&mut core).is_empty(), "stroke {n}");
+    }
+}
+
 /// A step of a run.
 #[derive(Debug, Clone)]
 enum Act {
@@ -200,7 +229,14 @@ enum Act {
 fn act() -> impl Strategy<Value = Act> {
     let play = (0..128u8, 0..6usize, 0..2usize, 1..=3u8).prop_map(|(note, how, port, channel)| {
         let port = ["midi_out", "pad"][port];
-        let how = ["\"ms\":40", "\"hold\":true", "\"on\":\"beat\"", "\"velocity\":0", "\"bars\":1,\"on\":\"bar\"", "\"beats\":0.1"][how];
+        let how = [
+            "\"ms\":40",
+            "\"hold\":true",
+            "\"on\":\"beat\"",
+            "\"velocity\":0",
+            "\"bars\":1,\"on\":\"bar\"",
+            "\"beats\":0.1",
+        ][how];
         Act::Play(format!("{{\"note\":{note},\"port\":\"{port}\",\"channel\":{channel},{how}}}"))
     });
     prop_oneof![

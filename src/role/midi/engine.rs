@@ -86,7 +86,9 @@ impl State {
             let theirs = wires.now_us();
             offset = theirs.cast_signed() - now_us.cast_signed();
             (core.lead_us, core.period_us) = (wires.lead_us(), wires.period_us());
-            wires.receive(&mut |port, at_us, bytes| core.input(port, (at_us.cast_signed() - offset).max(0).cast_unsigned(), bytes));
+            wires.receive(&mut |port, at_us, bytes| {
+                core.input(port, (at_us.cast_signed() - offset).max(0).cast_unsigned(), bytes)
+            });
         }
         let result = work(core, now_us);
         core.poll(now_us);
@@ -297,7 +299,13 @@ impl Engine {
     }
 
     /// The connections of a port are these now; a device that has come is shown what it has to show.
-    pub fn connected(&self, port: usize, inputs: BTreeSet<String>, outputs: BTreeSet<String>, shared: BTreeSet<String>) {
+    pub fn connected(
+        &self,
+        port: usize,
+        inputs: BTreeSet<String>,
+        outputs: BTreeSet<String>,
+        shared: BTreeSet<String>,
+    ) {
         let came = self.with(|core, now_us| {
             let before = core.ports.get(port).map(|port| port.outputs.clone()).unwrap_or_default();
             let came = outputs.difference(&before).next().is_some();
@@ -319,7 +327,8 @@ impl Engine {
     pub fn silence(&self) {
         self.with(|core, now_us| core.panic(None, false, now_us));
         let until = Instant::now() + Duration::from_millis(200);
-        while Instant::now() < until && !self.look(|state, _| state.wires.as_ref().is_none_or(|wires| wires.is_idle())) {
+        while Instant::now() < until && !self.look(|state, _| state.wires.as_ref().is_none_or(|wires| wires.is_idle()))
+        {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -126,7 +126,11 @@ fn place(feedback: &Feedback, on: &MidiOn) -> Option<(bool, u8)> {
     note.or(cc).or(own_note).or(own_cc)
 }
 
-fn light(on: &MidiOn, ports: &[String], listeners: &[String]) -> Result<Option<(Feedback, Option<usize>, MidiOn)>, String> {
+fn light(
+    on: &MidiOn,
+    ports: &[String],
+    listeners: &[String],
+) -> Result<Option<(Feedback, Option<usize>, MidiOn)>, String> {
     let Some(feedback) = on.feedback.clone() else { return Ok(None) };
     let name = if feedback.port.is_empty() { &on.port } else { &feedback.port };
     let port = if name.is_empty() {
@@ -156,7 +160,11 @@ fn light(on: &MidiOn, ports: &[String], listeners: &[String]) -> Result<Option<(
             let all = if listeners.is_empty() { "none".to_owned() } else { listeners.join(", ") };
             return Err(format!("it follows a listener, and this host has {all}; set voice.listeners"));
         }
-    } else if on.when.is_some_and(|when| !matches!(when, crate::midi::trigger::When::Held | crate::midi::trigger::When::Toggle)) || on.when.is_none() {
+    } else if on
+        .when
+        .is_some_and(|when| !matches!(when, crate::midi::trigger::When::Held | crate::midi::trigger::When::Toggle))
+        || on.when.is_none()
+    {
         return Err("a control is shown when it is held or toggled; add when = \"held\" or \"toggle\", or follow = \"listening\"".to_owned());
     }
     Ok(Some((feedback, port, on.clone())))

@@ -106,7 +106,9 @@ impl Keeper {
                     let reason = error.to_string();
                     if told.as_ref() != Some(&reason) {
                         let hint = match &error {
-                            JackError::NameTaken { .. } => "; set midi.client, if two hosts are to have MIDI on one JACK server",
+                            JackError::NameTaken { .. } => {
+                                "; set midi.client, if two hosts are to have MIDI on one JACK server"
+                            }
                             _ => "",
                         };
                         tracing::warn!(reason = format!("{reason}{hint}"), "no MIDI");
@@ -127,8 +129,7 @@ impl Keeper {
 
     fn open(&self) -> Result<(JackWires, GraphClient), JackError> {
         let (inputs, outputs) = self.plans.iter().map(PortPlan::ends).unzip();
-        let settings =
-            MidiSettings { client_name: self.client.clone(), server: self.server.clone(), inputs, outputs };
+        let settings = MidiSettings { client_name: self.client.clone(), server: self.server.clone(), inputs, outputs };
         let (client, rings) = MidiClient::open(&settings, self.engine.thread())?;
         let watch = Arc::clone(client.watch());
         let graph = GraphClient::open(&format!("{}-graph", self.client), self.server.as_deref())?;

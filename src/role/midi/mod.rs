@@ -106,7 +106,8 @@ impl Role for Midi {
         let (news_in, news) = mpsc::channel(engine::TOLD);
         let (todos_in, todos) = mpsc::channel(engine::TODOS);
         let thread = |error: std::io::Error| RoleError::Setting(format!("the system has no thread to give: {error}"));
-        let engine = Engine::start(core, keep, lights, context.rig.clone(), begun, (news_in, todos_in)).map_err(thread)?;
+        let engine =
+            Engine::start(core, keep, lights, context.rig.clone(), begun, (news_in, todos_in)).map_err(thread)?;
         let driver = Driver::start(&context, plans, &engine).map_err(thread)?;
 
         let player = engine.clone();

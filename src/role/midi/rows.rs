@@ -74,7 +74,9 @@ impl Rows {
         slots.extend(SLOTS.iter().map(|name| (*name).to_owned()).zip(values));
         let mut deed = on.r#do.fill(&slots).map_err(|e| e.to_string())?;
         match &mut deed {
-            Deed::Listener { control: Told::PushToTalk { held: held @ None }, .. } if has_state => *held = Some(fired.on),
+            Deed::Listener { control: Told::PushToTalk { held: held @ None }, .. } if has_state => {
+                *held = Some(fired.on)
+            }
             Deed::Listener { control: Told::Mute { on: on @ None }, .. } if has_state => *on = Some(fired.on),
             // Notes sound for as long as the control is down.
             Deed::Midi(out) if has_state && (out.note.is_some() || out.chord.is_some()) => {
@@ -123,9 +125,11 @@ fn row(on: &MidiOn, ports: &[String]) -> Result<Row, String> {
     ];
     let mut given = all.into_iter().filter_map(|(key, control, span, most)| Some((key, control, span?, most)));
     let (Some((key, control, number, most)), more) = (given.next(), given.next()) else {
-        return Err("nothing says what it is about; give one of note, cc, cc14, program, bend, pressure, key_pressure, \
+        return Err(
+            "nothing says what it is about; give one of note, cc, cc14, program, bend, pressure, key_pressure, \
                     nrpn, rpn, transport, song or any = true"
-            .to_owned());
+                .to_owned(),
+        );
     };
     if let Some((other, ..)) = more {
         return Err(format!("{key} and {other} in one row; write a row for each"));
@@ -141,7 +145,13 @@ fn row(on: &MidiOn, ports: &[String]) -> Result<Row, String> {
     } else {
         let name = if on.port == "midi_in" { "midi_out" } else { &on.port };
         let found = ports.iter().position(|port| port == name);
-        Some(found.ok_or_else(|| format!("there is no port {:?}; there are midi_in, {}", on.port, ports.get(1..).unwrap_or_default().join(", ")))?)
+        Some(found.ok_or_else(|| {
+            format!(
+                "there is no port {:?}; there are midi_in, {}",
+                on.port,
+                ports.get(1..).unwrap_or_default().join(", ")
+            )
+        })?)
     };
     if let Some(channel) = on.channel.filter(|channel| !(1..=16).contains(channel)) {
         return Err(format!("channel {channel} can't be: it goes from 1 to 16"));
@@ -151,7 +161,9 @@ fn row(on: &MidiOn, ports: &[String]) -> Result<Row, String> {
     if control == Control::Any && when != When::Change {
         return Err("any = true has no presses; leave `when` out".to_owned());
     }
-    if matches!(control, Control::Program | Control::Transport | Control::Song) && matches!(when, When::Held | When::Release | When::Long) {
+    if matches!(control, Control::Program | Control::Transport | Control::Song)
+        && matches!(when, When::Held | When::Release | When::Long)
+    {
         return Err(format!("{key} is never let go, so it can't be held; use press, toggle or double"));
     }
     for (key, ms) in [("long_ms", on.long_ms), ("double_ms", on.double_ms)] {
@@ -161,7 +173,10 @@ fn row(on: &MidiOn, ports: &[String]) -> Result<Row, String> {
     }
     let unknown = on.r#do.slots().into_iter().find(|slot| !SLOTS.contains(slot));
     if let Some(slot) = unknown {
-        return Err(format!("there is no slot {{{slot}}}; there are {}", SLOTS.map(|name| format!("{{{name}}}")).join(", ")));
+        return Err(format!(
+            "there is no slot {{{slot}}}; there are {}",
+            SLOTS.map(|name| format!("{{{name}}}")).join(", ")
+        ));
     }
     check(&on.r#do)?;
     Ok(Row {

@@ -9,7 +9,13 @@ use crate::midi::{Message, Note};
 
 /// What sounds, where controllers stand, and which devices are there.
 #[must_use]
-pub fn state(state: &State, (node, driver): (&str, &str), untold: u64, only: Option<usize>, now_us: u64) -> midi::State {
+pub fn state(
+    state: &State,
+    (node, driver): (&str, &str),
+    untold: u64,
+    only: Option<usize>,
+    now_us: u64,
+) -> midi::State {
     let core = &state.core;
     let keys = |sounding: &Sounding| -> Vec<Key> {
         let key = |(channel, note, held): (u8, u8, &crate::midi::sounding::Held)| Key {

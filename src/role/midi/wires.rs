@@ -77,7 +77,9 @@ impl PortPlan {
                 && name.len() <= 40
                 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
             if !fits || name == "midi_in" || name == "midi" {
-                return Err(format!("midi.ports.{name}: a port's name is up to 40 of a-z, 0-9, _ and -, and not midi or midi_in"));
+                return Err(format!(
+                    "midi.ports.{name}: a port's name is up to 40 of a-z, 0-9, _ and -, and not midi or midi_in"
+                ));
             }
             let matcher = |own: &str| {
                 let text = if own.is_empty() { &config.device } else { own };

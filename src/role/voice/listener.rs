@@ -226,6 +226,7 @@ impl Listener {
                 self.step(Input::Asked, "ask").await;
             }
             Control::Stop => self.step(Input::Stop, "stop").await,
+            Control::Meter { .. } => {}
             Control::Mode { mode } => {
                 if mode != Mode::PushToTalk && self.wake.is_none() {
                     return Err(Fault::invalid(

@@ -216,7 +216,8 @@ fn unhex(text: &str) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     for word in text.split([' ', ',', '\t', '\n']).filter(|word| !word.is_empty()) {
         let digits = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")).unwrap_or(word);
-        let wrong = || format!("`{}` is no hexadecimal; write bytes as F0 7E 7F", word.chars().take(12).collect::<String>());
+        let wrong =
+            || format!("`{}` is no hexadecimal; write bytes as F0 7E 7F", word.chars().take(12).collect::<String>());
         if !digits.is_ascii() || digits.len() % 2 == 1 && digits.len() > 1 {
             return Err(wrong());
         }

@@ -231,9 +231,8 @@ impl Out {
         } else if let Some(song) = self.song {
             vec![Message::SongSelect(seven("song", song)?)]
         } else if let Some(Data(bytes)) = &self.raw {
-            let all = parse::all(bytes).map_err(|left| {
-                invalid(format!("raw: {left} of {} bytes are no whole MIDI message", bytes.len()))
-            })?;
+            let all = parse::all(bytes)
+                .map_err(|left| invalid(format!("raw: {left} of {} bytes are no whole MIDI message", bytes.len())))?;
             for message in &all {
                 if let Message::SysEx(body) = message {
                     sysex(body)?;
@@ -282,7 +281,9 @@ impl Out {
             return Err(invalid(format!("{a} and {b} both say how long; leave one out")));
         }
         match first {
-            Some((key, _)) if self.hold => Err(invalid(format!("{key} says when the notes end, and hold that they do not; leave one out"))),
+            Some((key, _)) if self.hold => {
+                Err(invalid(format!("{key} says when the notes end, and hold that they do not; leave one out")))
+            }
             Some((key, value)) if value <= 0.0 || value > LENGTH_MAX_MS => {
                 Err(invalid(format!("{key} {value} can't be: notes sound for more than 0 and at most an hour")))
             }

@@ -88,7 +88,8 @@ fn what_can_not_be_is_told_with_what_would_do() {
 
 #[test]
 fn it_crosses_the_bus_in_both_formats() {
-    let out = Out { on: Some(Quantum::Beat), note: Some(Keys(vec!["C4".to_owned(), "64".to_owned()])), ..Out::example() };
+    let out =
+        Out { on: Some(Quantum::Beat), note: Some(Keys(vec!["C4".to_owned(), "64".to_owned()])), ..Out::example() };
     let json = serde_json::to_vec(&out).unwrap();
     assert_eq!(serde_json::from_slice::<Out>(&json).unwrap(), out);
     let packed = rmp_serde::to_vec_named(&out).unwrap();
