@@ -29,6 +29,8 @@ mod fabric;
 mod job_faults;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod listen;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa", feature = "midi-jack"))]
+mod midi;
 mod osc;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod stop;
