@@ -11,6 +11,7 @@ pub mod drain;
 pub mod jobs;
 pub mod models;
 pub mod nodes;
+pub mod osc;
 pub mod play;
 pub mod print;
 pub mod route;
@@ -57,6 +58,7 @@ enum Command {
     Transcribe(transcribe::TranscribeArgs),
     Jobs(jobs::JobsArgs),
     Nodes(nodes::NodesArgs),
+    Osc(osc::OscArgs),
     Route(route::RouteArgs),
     Watch(watch::WatchArgs),
     Drain(drain::DrainArgs),
@@ -100,6 +102,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Transcribe(args) => transcribe::run(args, globals).await,
         Command::Jobs(args) => jobs::run(args, globals).await,
         Command::Nodes(args) => nodes::run(args, globals).await,
+        Command::Osc(args) => osc::run(args, globals).await,
         Command::Route(args) => route::run(args, globals).await,
         Command::Watch(args) => watch::run(args, globals).await,
         Command::Drain(args) => drain::run(args, globals).await,

@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use sidetone::bus::message::Message as _;
 use sidetone::bus::message::session::{SessionEvent, What};
-use sidetone::bus::message::voice::{Level, State, TurnState};
+use sidetone::bus::message::voice::{Control, Level, State, TurnState};
 use sidetone::bus::subject;
 use sidetone::osc::OscType;
 
+use crate::support::host::HostSpec;
+use crate::support::jack::{self, JackServer};
 use crate::support::nats::free_port;
 use crate::support::osc::{OscHost, Surface, first_text, text};
 
@@ -27,7 +29,7 @@ async fn a_surface_sees_a_listener_and_changes_it() {
     wall.until_that("/assistant/main/mute", |args| args == [OscType::Int(1)]);
     surface.send("/assistant/main/mute", &[]);
     surface.until_that("/assistant/muted", |args| args == [OscType::Int(0)]);
-    assert_eq!(host.host.control(sidetone::bus::message::voice::Control::Stop).await.unwrap().muted, false);
+    assert!(!host.host.control(Control::Stop).await.unwrap().muted);
     // What will not do is told to whoever asked, by the listener itself.
     surface.send("/assistant/mode", &[text("open")]);
     assert!(first_text(&surface.until("/assistant/error")).contains("no wake model"));
@@ -126,4 +128,43 @@ async fn levels_come_at_thirty_a_second_and_the_last_one_always() {
     let most = begun.elapsed().as_secs_f64() * 30.0 + 2.0;
     assert!(seen.len() as f64 <= most && seen.len() > 3, "{} levels, {most} at most", seen.len());
     assert!(seen.is_sorted(), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_is_begun_followed_and_stopped_by_osc() {
+    if !jack::available() {
+        return;
+    }
+    let server = JackServer::start(48_000, 256);
+    let spec = HostSpec::new("stage", "voice,stt,tts,llm,agent,osc").listener(&server, "mode = \"push_to_talk\"");
+    let host = OscHost::with(spec, "", &[]).await;
+    let surface = host.surface();
+    surface.send("/assistant/subscribe", &[]);
+    surface.until("/assistant/state");
+    // JACK is found beside.
+    let state = |wanted: &'static str| move |args: &[OscType]| args == [text(wanted)];
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        surface.send("/assistant/ask", &[text("what time is it")]);
+        if !surface.settle().iter().any(|message| message.addr == "/assistant/error") {
+            break;
+        }
+        assert!(Instant::now() < until, "JACK is not found");
+    }
+    surface.until_that("/assistant/state", state("speaking"));
+    surface.send("/assistant/sync", &[]);
+    let seen = surface.settle();
+    let value = |addr: &str| seen.iter().rfind(|message| message.addr == addr).map(|message| first_text(&message.args));
+    assert_eq!(value("/assistant/transcript").as_deref(), Some("what time is it"));
+    surface.until_that("/assistant/state", state("idle"));
+    surface.until_that("/assistant/reply", |args| first_text(args).starts_with("It is "));
+    // One stop ends what is spoken.
+    surface.send("/assistant/say", &[text(&"a long story ".repeat(200))]);
+    surface.until_that("/assistant/state", state("speaking"));
+    surface.send("/assistant/stop", &[]);
+    surface.until_that("/assistant/state", state("idle"));
+    // Typed, it is answered to whoever asked.
+    let typist = host.surface();
+    typist.send("/assistant/command", &[text("what"), text("time"), text("is"), text("it")]);
+    assert!(first_text(&typist.until("/assistant/reply")).starts_with("It is "));
 }
