@@ -50,6 +50,7 @@ pub mod hardware;
 pub mod home;
 pub mod http;
 mod memory;
+pub mod midi;
 pub mod models;
 pub mod node;
 pub mod osc;

@@ -134,6 +134,8 @@ pub mod pattern {
     pub const VOICE_CONTROL: &str = "voice.{node}.{listener}.control";
     /// Every change of a listener's state.
     pub const VOICE_STATE: &str = "voice.{node}.{listener}.state";
+    /// What came in by MIDI.
+    pub const MIDI_IN: &str = "midi.in.{node}.{port}.{kind}";
     /// How loud a listener's microphone is.
     pub const VOICE_LEVEL: &str = "voice.{node}.{listener}.level";
     /// What has come by OSC, by the parts of its address.
@@ -154,6 +156,8 @@ pub mod pattern {
     pub const ROUTED: &str = "event.{node}.routed";
     /// Something went wrong that no caller hears of.
     pub const FAULT: &str = "event.{node}.fault";
+    /// A link to another host has changed its state.
+    pub const LINK: &str = "event.{node}.link";
     /// A host's entry in the bucket NODES, as the bucket's stream has it.
     pub const NODE_ENTRY: &str = "$KV.NODES.{node}";
     /// Work that may wait.
@@ -287,6 +291,12 @@ pub fn voice_control(node: &str, listener: &str) -> String {
 #[must_use]
 pub fn voice_state(node: &str, listener: &str) -> String {
     format!("voice.{}.{}.state", token(node), token(listener))
+}
+
+/// What came in by MIDI.
+#[must_use]
+pub fn midi_in(node: &str, port: &str, kind: &str) -> String {
+    format!("midi.in.{}.{}.{kind}", token(node), token(port))
 }
 
 /// How loud a listener's microphone is.
@@ -479,6 +489,7 @@ mod tests {
             "model" => Some("llama3:8b"),
             "node" => Some("stage.left"),
             "listener" => Some("main"),
+            "port" => Some("pad"),
             "session" => Some("main-1"),
             "kind" => Some("reply"),
             "request" => Some("R1"),
@@ -494,6 +505,7 @@ mod tests {
             (pattern::node(&verb), verb.subject(Target::Node("stage.left"))),
             (pattern::VOICE_CONTROL.to_owned(), voice_control("stage.left", "main")),
             (pattern::VOICE_STATE.to_owned(), voice_state("stage.left", "main")),
+            (pattern::MIDI_IN.to_owned(), midi_in("stage.left", "pad", "reply")),
             (pattern::SESSION.to_owned(), session("main-1", "reply")),
             (pattern::UP.to_owned(), event("stage.left", "up")),
             (pattern::DOWN.to_owned(), event("stage.left", "down")),

@@ -29,8 +29,11 @@ mod fabric;
 mod job_faults;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod listen;
-#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa", feature = "midi-jack"))]
+mod midi;
 mod osc;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod stop;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod telemetry;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]

@@ -196,7 +196,7 @@ impl Peer {
     }
 }
 
-fn open_on(server: &str, name: &str) -> Client {
+pub(super) fn open_on(server: &str, name: &str) -> Client {
     use std::ffi::{CString, c_char, c_uint};
     type Open = unsafe extern "C" fn(*const c_char, c_uint, *mut c_uint, ...) -> *mut jack::jack_sys::jack_client_t;
     let options = ClientOptions::NO_START_SERVER | ClientOptions::USE_EXACT_NAME | ClientOptions::SERVER_NAME;

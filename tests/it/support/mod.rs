@@ -3,6 +3,8 @@
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 pub mod host;
 pub mod jack;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+pub mod midi;
 pub mod nats;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 pub mod osc;
