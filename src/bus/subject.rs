@@ -20,8 +20,6 @@ pub const SESSIONS: &str = "session.>";
 pub const VOICE_STATES: &str = "voice.*.*.state";
 /// All levels of all listeners.
 pub const VOICE_LEVELS: &str = "voice.*.*.level";
-/// All that has come by OSC to any host, and that no handler took.
-pub const OSC_INS: &str = "osc.in.>";
 /// All events of all hosts.
 pub const EVENTS: &str = "event.>";
 

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 
 use super::{Globals, client, print};
 use crate::bus::message::osc::{Arg, In, Out};
-use crate::bus::subject::{self, Capability};
+use crate::bus::subject::{Capability, pattern};
 use crate::bus::{BusError, Call};
 use crate::fabric;
 use crate::osc::{OscMessage, encode};
@@ -110,7 +110,8 @@ fn argument(text: &str) -> Arg {
 
 async fn monitor(args: MonitorArgs, globals: &Globals) -> anyhow::Result<()> {
     let (bus, _) = client::connect(globals).await?;
-    let mut told = bus.subscribe::<In>(subject::OSC_INS).await?;
+    let all = pattern::filter(pattern::OSC_IN, None);
+    let mut told = bus.subscribe::<In>(&all).await?;
     let lost = bus.lost();
     tokio::pin!(lost);
     loop {
@@ -119,7 +120,7 @@ async fn monitor(args: MonitorArgs, globals: &Globals) -> anyhow::Result<()> {
             () = &mut lost => None,
         };
         let Some((subject, message)) = next else {
-            return Err(BusError::Disconnected { what: subject::OSC_INS.to_owned() }.into());
+            return Err(BusError::Disconnected { what: all }.into());
         };
         let line = match message {
             Ok(message) if args.node.as_ref().is_some_and(|node| *node != message.node) => continue,

@@ -13,8 +13,8 @@ use super::table::{By, CANCELLED, EVENTS, VERBS, VerbRow, WAITING};
 use crate::bus::message::node::AskInfo;
 use crate::bus::message::{Ask as _, Replies};
 use crate::bus::subject::{
-    CREDITS, Capability, EVENTS as ALL_EVENTS, OSC_INS, SESSIONS, STOP, VOICE_LEVELS, VOICE_STATES, Verb, inbox,
-    jobs_of, lies_within, pattern, reserved, token,
+    CREDITS, Capability, EVENTS as ALL_EVENTS, SESSIONS, STOP, VOICE_LEVELS, VOICE_STATES, Verb, inbox, jobs_of,
+    lies_within, pattern, reserved, token,
 };
 use crate::bus::{clips, jobs, registry, session};
 
@@ -144,7 +144,8 @@ impl Rights {
     pub fn of_observer(name: &str) -> Self {
         let mut rights = Self::of_user(name);
         let node_entries = pattern::filter(pattern::NODE_ENTRY, None);
-        for subject in [SESSIONS, VOICE_STATES, VOICE_LEVELS, OSC_INS, ALL_EVENTS, STOP, &node_entries] {
+        let osc_in = pattern::filter(pattern::OSC_IN, None);
+        for subject in [SESSIONS, VOICE_STATES, VOICE_LEVELS, &osc_in, ALL_EVENTS, STOP, &node_entries] {
             rights.hear(subject, None);
         }
         let (nodes, states) = (reserved::of_bucket(registry::BUCKET), reserved::of_bucket(jobs::STATES));
