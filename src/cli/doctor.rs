@@ -5,6 +5,7 @@
 mod bus;
 mod chat;
 mod host;
+mod osc;
 mod ports;
 mod program;
 
@@ -52,6 +53,7 @@ const CHECKS: &[Check] = &[
     Check { what: "espeak-ng", role: "tts", run: |case| program::espeak(case).boxed() },
     Check { what: "chat model", role: "llm", run: |case| chat::chat(case).boxed() },
     Check { what: "commands", role: "agent", run: |case| host::commands(case).boxed() },
+    Check { what: "OSC", role: "osc", run: |case| osc::osc(case).boxed() },
 ];
 
 /// What is looked at.

@@ -13,6 +13,7 @@ pub mod link;
 pub mod links;
 pub mod models;
 pub mod nodes;
+pub mod osc;
 pub mod patch;
 pub mod play;
 pub mod print;
@@ -61,6 +62,7 @@ enum Command {
     Transcribe(transcribe::TranscribeArgs),
     Jobs(jobs::JobsArgs),
     Nodes(nodes::NodesArgs),
+    Osc(osc::OscArgs),
     Route(route::RouteArgs),
     Watch(watch::WatchArgs),
     Stop(stop::StopArgs),
@@ -108,6 +110,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Transcribe(args) => transcribe::run(args, globals).await,
         Command::Jobs(args) => jobs::run(args, globals).await,
         Command::Nodes(args) => nodes::run(args, globals).await,
+        Command::Osc(args) => osc::run(args, globals).await,
         Command::Route(args) => route::run(args, globals).await,
         Command::Watch(args) => watch::run(args, globals).await,
         Command::Stop(args) => stop::run(args, globals).await,

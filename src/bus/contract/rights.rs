@@ -144,7 +144,8 @@ impl Rights {
     pub fn of_observer(name: &str) -> Self {
         let mut rights = Self::of_user(name);
         let node_entries = pattern::filter(pattern::NODE_ENTRY, None);
-        for subject in [SESSIONS, VOICE_STATES, ALL_EVENTS, STOP, &node_entries] {
+        let osc_in = pattern::filter(pattern::OSC_IN, None);
+        for subject in [SESSIONS, VOICE_STATES, VOICE_LEVELS, &osc_in, ALL_EVENTS, STOP, &node_entries] {
             rights.hear(subject, None);
         }
         let (nodes, states) = (reserved::of_bucket(registry::BUCKET), reserved::of_bucket(jobs::STATES));

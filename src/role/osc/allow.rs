@@ -46,7 +46,7 @@ impl Allow {
             "private" => is_private(from),
             _ => true,
         };
-        self.words.iter().any(|of| word(of)) || self.networks.iter().any(|network| network.contains(&from))
+        self.words.iter().any(word) || self.networks.iter().any(|network| network.contains(&from))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where everything that comes passes: what may come, when it is due, and what is done. Nothing here waits: what needs the bus
 //! goes into queues, what goes out by OSC or MIDI on this host goes out at once.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,12 +24,14 @@ use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::osc::{In, Out, Sent};
 use crate::bus::message::voice::Control;
 use crate::bus::session::now;
-use crate::osc::pattern::{Pattern, is_pattern};
+use crate::osc::pattern::{Pattern, PatternError, is_pattern};
 use crate::osc::time::{Due, IMMEDIATELY, due};
 use crate::osc::{Limits, OscMessage, OscType, decode, encode};
 use crate::rig::Rig;
 use crate::rig::loops::{Loops, Verdict, value};
 
+/// Patterns that are kept as they were read: surfaces send the same ones again and again.
+const PATTERNS: usize = 64;
 /// Errors that are answered in a second; in a flood of nonsense the rest is only counted.
 const ERRORS_A_SECOND: u32 = 20;
 
@@ -89,6 +92,8 @@ pub struct Desk {
     pub own_stop: AtomicBool,
     /// From when times count.
     pub begun: Instant,
+    /// Patterns that came lately.
+    pub patterns: Mutex<HashMap<String, Pattern>>,
     /// Errors answered in this second.
     pub answered: Mutex<(u64, u32)>,
 }
@@ -196,7 +201,7 @@ impl Desk {
 
     /// A pattern stands for every address that it fits.
     fn pattern(&self, message: OscMessage, peer: &Peer, trigger: &Trigger) {
-        let pattern = match Pattern::new(&message.addr) {
+        let pattern = match self.read(&message.addr) {
             Ok(pattern) => pattern,
             Err(error) => return self.unreadable(peer, &error.to_string()),
         };
@@ -207,6 +212,19 @@ impl Desk {
         if !taken {
             self.stray(message, peer);
         }
+    }
+
+    fn read(&self, pattern: &str) -> Result<Pattern, PatternError> {
+        let mut patterns = self.patterns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = patterns.get(pattern) {
+            return Ok(known.clone());
+        }
+        let new = Pattern::new(pattern)?;
+        if patterns.len() == PATTERNS {
+            patterns.clear();
+        }
+        patterns.insert(pattern.to_owned(), new.clone());
+        Ok(new)
     }
 
     /// Every address at which something is done, but for those that handlers have patterns for.

@@ -102,6 +102,7 @@ impl Role for Osc {
             epoch: AtomicU64::new(0),
             own_stop: AtomicBool::new(false),
             begun: Instant::now(),
+            patterns: Mutex::default(),
             answered: Mutex::default(),
         });
         for name in &config.subscribers {

@@ -12,31 +12,38 @@ const WAITING: usize = 4_096;
 /// Things with their times. Those of one time keep their order.
 #[derive(Debug)]
 pub struct Schedule<T> {
-    waiting: Mutex<(u64, BTreeMap<(Instant, u64), T>)>,
+    waiting: Mutex<Waiting<T>>,
     changed: Notify,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    /// How many there ever were.
+    count: u64,
+    things: BTreeMap<(Instant, u64), T>,
 }
 
 impl<T> Default for Schedule<T> {
     fn default() -> Self {
-        Self { waiting: Mutex::new((0, BTreeMap::new())), changed: Notify::new() }
+        Self { waiting: Mutex::new(Waiting { count: 0, things: BTreeMap::new() }), changed: Notify::new() }
     }
 }
 
 impl<T> Schedule<T> {
-    fn lock(&self) -> MutexGuard<'_, (u64, BTreeMap<(Instant, u64), T>)> {
+    fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has it wait until `at`; `false` if too much waits already.
     pub fn put(&self, at: Instant, what: T) -> bool {
         let mut waiting = self.lock();
-        if waiting.1.len() == WAITING {
+        if waiting.things.len() == WAITING {
             return false;
         }
-        waiting.0 += 1;
-        let key = (at, waiting.0);
-        let is_first = waiting.1.first_key_value().is_none_or(|(first, _)| key < *first);
-        waiting.1.insert(key, what);
+        waiting.count += 1;
+        let key = (at, waiting.count);
+        let is_first = waiting.things.first_key_value().is_none_or(|(first, _)| key < *first);
+        waiting.things.insert(key, what);
         drop(waiting);
         if is_first {
             self.changed.notify_one();
@@ -46,7 +53,7 @@ impl<T> Schedule<T> {
 
     /// Drops all; gives how much it was.
     pub fn clear(&self) -> usize {
-        std::mem::take(&mut self.lock().1).len()
+        std::mem::take(&mut self.lock().things).len()
     }
 
     /// The next whose time has come. It can be dropped while it waits.
@@ -55,7 +62,7 @@ impl<T> Schedule<T> {
             let changed = self.changed.notified();
             let first = {
                 let mut waiting = self.lock();
-                match waiting.1.first_entry() {
+                match waiting.things.first_entry() {
                     Some(first) if first.key().0 <= Instant::now() => return first.remove(),
                     first => first.map(|first| first.key().0),
                 }
@@ -93,7 +100,7 @@ mod tests {
         assert_eq!(schedule.clear(), 1);
         // One that comes while another is waited for, and is due before.
         schedule.put(at(60_000), "later");
-        let (next, ()) = tokio::join!(schedule.next(), async { drop(schedule.put(at(1), "sooner")) });
+        let (next, ()) = tokio::join!(schedule.next(), async { assert!(schedule.put(at(1), "sooner")) });
         assert_eq!(next, "sooner");
         assert!(Instant::now() >= at(20), "it waits for the time");
         for _ in 0..WAITING - 1 {

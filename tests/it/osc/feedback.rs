@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use sidetone::bus::message::Message as _;
 use sidetone::bus::message::session::{SessionEvent, What};
-use sidetone::bus::message::voice::{Level, State, TurnState};
+use sidetone::bus::message::voice::{Control, Level, State, TurnState};
 use sidetone::bus::subject;
 use sidetone::osc::OscType;
 
+use crate::support::host::HostSpec;
+use crate::support::jack::{self, JackServer};
 use crate::support::nats::free_port;
 use crate::support::osc::{OscHost, Surface, first_text, text};
 
@@ -27,7 +29,7 @@ async fn a_surface_sees_a_listener_and_changes_it() {
     wall.until_that("/assistant/main/mute", |args| args == [OscType::Int(1)]);
     surface.send("/assistant/main/mute", &[]);
     surface.until_that("/assistant/muted", |args| args == [OscType::Int(0)]);
-    assert_eq!(host.host.control(sidetone::bus::message::voice::Control::Stop).await.unwrap().muted, false);
+    assert!(!host.host.control(Control::Stop).await.unwrap().muted);
     // What will not do is told to whoever asked, by the listener itself.
     surface.send("/assistant/mode", &[text("open")]);
     assert!(first_text(&surface.until("/assistant/error")).contains("no wake model"));
@@ -101,16 +103,23 @@ async fn transcripts_and_replies_are_shown_by_whose_turn_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn levels_come_at_thirty_a_second_and_the_last_one_always() {
-    let host = OscHost::start("voice,osc", "").await;
+    let host = OscHost::start("osc", "[osc]\nlisteners = [\"booth/main\"]\n").await;
     let surface = host.surface();
-    surface.send("/assistant/main/subscribe", &[]);
-    surface.until("/assistant/main/state");
-    surface.settle();
+    surface.send("/assistant/booth/main/subscribe", &[]);
+    let tell = async |level: f32| {
+        let level = Level { node: "booth".to_owned(), level, ..Level::example() };
+        host.host.bus().publish(subject::voice_level("booth", "main"), &level).await.unwrap();
+    };
+    // The listener begins to be followed when the host is up.
+    let mut wave = [0.0, 0.5].into_iter().cycle();
+    while surface.next_within(Duration::from_millis(100)).is_none() {
+        tell(wave.next().unwrap()).await;
+    }
+    // None of these is on its way any more.
+    while surface.next_within(Duration::from_millis(100)).is_some() {}
     let begun = Instant::now();
     for step in 1..=2_000_u16 {
-        let level = Level { level: f32::from(step) / 2_000.0, ..Level::example() };
-        let level = Level { node: "stage".to_owned(), ..level };
-        host.host.bus().publish(subject::voice_level("stage", "main"), &level).await.unwrap();
+        tell(f32::from(step) / 2_000.0).await;
         if step % 2 == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -118,7 +127,7 @@ async fn levels_come_at_thirty_a_second_and_the_last_one_always() {
     let mut seen = Vec::new();
     while seen.last() != Some(&1.0) {
         let message = surface.next_within(Duration::from_secs(20)).expect("the last one comes");
-        if message.addr == "/assistant/main/level" {
+        if message.addr == "/assistant/booth/main/level" {
             let OscType::Float(level) = message.args[0] else { panic!("{message:?}") };
             seen.push(level);
         }
@@ -126,4 +135,60 @@ async fn levels_come_at_thirty_a_second_and_the_last_one_always() {
     let most = begun.elapsed().as_secs_f64() * 30.0 + 2.0;
     assert!(seen.len() as f64 <= most && seen.len() > 3, "{} levels, {most} at most", seen.len());
     assert!(seen.is_sorted(), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_is_begun_followed_and_stopped_by_osc() {
+    if !jack::available() {
+        return;
+    }
+    let server = JackServer::start(48_000, 256);
+    let spec = HostSpec::new("stage", "voice,stt,tts,llm,agent,osc").listener(&server, "mode = \"push_to_talk\"");
+    let host = OscHost::with(spec, "", &[]).await;
+    let surface = host.surface();
+    surface.send("/assistant/subscribe", &[]);
+    surface.until("/assistant/state");
+    let state = |wanted: &'static str| move |args: &[OscType]| args == [text(wanted)];
+    // JACK is found beside.
+    surface.send("/assistant/ask", &[text("what time is it")]);
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let message = surface.next_within(Duration::from_secs(20)).expect("the listener is followed");
+        match message.addr.as_str() {
+            "/assistant/state" if state("speaking")(&message.args) => break,
+            "/assistant/error" => {
+                assert!(
+                    Instant::now() < until && first_text(&message.args).contains("JACK is not there"),
+                    "{message:?}"
+                );
+                // Errors are answered some times a second only.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                surface.send("/assistant/ask", &[text("what time is it")]);
+            }
+            _ => {}
+        }
+    }
+    surface.until_that("/assistant/state", state("idle"));
+    // What was said meanwhile is still shown; it comes by another way than states.
+    let value = |addr: &str| loop {
+        surface.send("/assistant/sync", &[]);
+        let seen = surface.settle();
+        if let Some(message) = seen.iter().rfind(|message| message.addr == addr) {
+            return first_text(&message.args);
+        }
+        assert!(Instant::now() < until + Duration::from_secs(20), "{seen:?}");
+    };
+    assert_eq!(value("/assistant/transcript"), "what time is it");
+    assert!(value("/assistant/main/reply").starts_with("It is "));
+    // The microphone is silent, and its level is shown.
+    assert_eq!(surface.until("/assistant/level"), [OscType::Float(0.0)]);
+    // One stop ends what is spoken.
+    surface.send("/assistant/say", &[text(&"a long story ".repeat(200))]);
+    surface.until_that("/assistant/state", state("speaking"));
+    surface.send("/assistant/stop", &[]);
+    surface.until_that("/assistant/state", state("idle"));
+    // Typed, it is answered to whoever asked.
+    let typist = host.surface();
+    typist.send("/assistant/command", &[text("what"), text("time"), text("is"), text("it")]);
+    assert!(first_text(&typist.until("/assistant/reply")).starts_with("It is "));
 }

@@ -7,10 +7,11 @@ use sidetone::bus::message::fault::FaultCode;
 use sidetone::bus::message::osc::{Arg, Out};
 use sidetone::bus::subject::Target;
 use sidetone::bus::{BusError, Call};
+use sidetone::osc::OscType;
 
 use crate::support::host::HostSpec;
 use crate::support::nats::{Nats, eventually, free_port, program, within};
-use crate::support::osc::{OscDump, OscHost};
+use crate::support::osc::{OscDump, OscHost, Surface, text};
 
 fn out(target: &str, address: &str, args: Vec<Arg>) -> Out {
     Out { target: target.to_owned(), address: address.to_owned(), args, at: None }
@@ -118,4 +119,55 @@ async fn the_host_with_the_target_is_asked_and_the_stock_cli_just_works() {
         assert_eq!(within(line).await, "/scene ifsT 3 0.500000 \"red\" #T");
     }
     drop(one);
+}
+
+/// A run of the program that must work; gives what it prints.
+fn run(host: &OscHost, arguments: &[&str]) -> String {
+    let output = host.host.cli(arguments).output().unwrap();
+    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{arguments:?}: {out}{errors}");
+    out.into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_sends_and_shows() {
+    let lights = free_port();
+    let host = OscHost::start("osc", &format!("[osc.targets]\nlights = \"127.0.0.1:{lights}\"\n")).await;
+    let surface = Surface::bound(lights, host.at);
+    let said = run(&host, &["osc", "send", "lights", "/scene", "3", "0.5", "red", "true", "-1", "{\"int64\":5}"]);
+    assert_eq!(said.trim(), format!("sent to 127.0.0.1:{lights} by stage"));
+    let args =
+        [OscType::Int(3), OscType::Float(0.5), text("red"), OscType::Bool(true), OscType::Int(-1), OscType::Long(5)];
+    assert_eq!(surface.until("/scene"), args);
+    run(&host, &["osc", "send", &format!("127.0.0.1:{lights}"), "/straight"]);
+    assert_eq!(surface.until("/straight"), []);
+    for (arguments, code, words) in [
+        (["osc", "send", "lamps", "/x"], 3, "lights"),
+        (["osc", "send", "lights", "x"], 1, "does not begin with /"),
+        (["osc", "send", "127.0.0.1:none", "/x"], 1, "HOST:PORT"),
+    ] {
+        let output = host.host.cli(&arguments).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(code) && errors.contains(words), "{:?} {errors}", output.status);
+    }
+    // Shown as it comes; the subscription stands once the first is shown.
+    let mut monitor = host.host.cli(&["osc", "monitor"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let (lines, shown) = std::sync::mpsc::channel();
+    let stdout = std::io::BufReader::new(monitor.stdout.take().unwrap());
+    std::thread::spawn(move || {
+        for line in std::io::BufRead::lines(stdout).map_while(Result::ok) {
+            if lines.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let line = loop {
+        surface.send("/desk/fader", &[OscType::Float(0.75), text("a b")]);
+        if let Ok(line) = shown.recv_timeout(Duration::from_millis(200)) {
+            break line;
+        }
+    };
+    monitor.kill().unwrap();
+    monitor.wait().unwrap();
+    assert!(line.ends_with(&format!("  stage  127.0.0.1:{lights}  /desk/fader 0.75 \"a b\"")), "{line}");
 }

@@ -25,7 +25,8 @@ pub struct OscHost {
 impl OscHost {
     /// Starts one with the roles and the lines of its settings.
     pub async fn start(roles: &str, settings: &str) -> Self {
-        Self::with(HostSpec::new("stage", roles), settings, &[]).await
+        Self::with(HostSpec::new("stage", roles).set(&["voice.listeners=[{mode=\"push_to_talk\"}]"]), settings, &[])
+            .await
     }
 
     /// The same, of a host that is set up already.
@@ -34,7 +35,7 @@ impl OscHost {
         let file = spec.home().join("osc.toml");
         std::fs::write(&file, settings).unwrap();
         let listen = [format!("osc.listen=127.0.0.1:{osc}"), format!("osc.query=127.0.0.1:{query}")];
-        let spec = spec.set(FAKES).set(&["osc.announce=false", "voice.listeners=[{mode=\"push_to_talk\"}]"]);
+        let spec = spec.set(FAKES).set(&["osc.announce=false"]);
         let spec = spec.set(&[&listen[0], &listen[1]]).set(sets).argument(&["--config", file.to_str().unwrap()]);
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         Self { host: spec.start().await, at: at(osc), query: at(query) }
