@@ -4,6 +4,7 @@
 pub mod host;
 pub mod jack;
 pub mod nats;
+pub mod network;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 pub mod studio;
 
