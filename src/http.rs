@@ -50,6 +50,10 @@ struct Inner {
     server: Option<(SocketAddr, AbortOnDropHandle<()>)>,
 }
 
+/// Who asks: every request carries it as an extension.
+#[derive(Debug, Clone, Copy)]
+pub struct Remote(pub SocketAddr);
+
 /// Routes by the path at which they begin, the longest first.
 #[derive(Debug, Clone, Default)]
 struct Mounts(Arc<Mutex<Vec<(String, Router)>>>);
@@ -126,7 +130,7 @@ async fn serve(listener: TcpListener, mounts: Mounts) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((stream, _)) => drop(connections.spawn(connection(stream, mounts.clone(), place))),
+            Ok((stream, from)) => drop(connections.spawn(connection(stream, Remote(from), mounts.clone(), place))),
             Err(error) => {
                 tracing::warn!(%error, "an HTTP connection can't be taken");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -135,8 +139,11 @@ async fn serve(listener: TcpListener, mounts: Mounts) {
     }
 }
 
-async fn connection(stream: TcpStream, mounts: Mounts, _place: OwnedSemaphorePermit) {
-    let service = hyper::service::service_fn(move |request| route(mounts.clone(), request));
+async fn connection(stream: TcpStream, from: Remote, mounts: Mounts, _place: OwnedSemaphorePermit) {
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(from);
+        route(mounts.clone(), request)
+    });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

@@ -32,6 +32,7 @@ use crate::memory;
 use crate::models::ModelError;
 use crate::process::Supervised;
 use crate::rig::Rig;
+use crate::rig::clock::Clock;
 use crate::rig::stop::Stops;
 use crate::role::pool::Pool;
 use crate::role::{self, Offers, RoleContext, RoleError, RoleRow};
@@ -170,7 +171,12 @@ async fn serve(
     let fabric = Fabric::start(bus, bus.node(), &config);
     let listeners = config.voice.listeners.iter().map(|listener| listener.name.clone());
     let has_voice = rows.iter().any(|row| row.serves == Capability::Voice);
-    let rig = Rig::new(&fabric, listeners.filter(|_| has_voice).collect(), Stops::listen(bus).await?);
+    let rig = Rig::new(
+        &fabric,
+        listeners.filter(|_| has_voice).collect(),
+        Stops::listen(bus).await?,
+        Clock::new(config.midi.bpm, config.midi.beats_per_bar),
+    );
     let context = RoleContext {
         bus: bus.clone(),
         fabric,

@@ -7,6 +7,7 @@
 //! | [`jack`], [`supervise`], [`patch`] | a listener's JACK client; what keeps it alive; which ports it is connected to |
 //! | [`graph`], [`keeper`] | what is to be connected on a server; the thread that keeps it so |
 //! | [`jacktrip`] | what is asked of the program `jacktrip`, and what it says |
+//! | [`midi`] | the same for MIDI, with times |
 //! | [`clip`], [`pcm`], [`mod@resample`] | audio files; raw samples; from one sample rate to another |
 //! | [`vad`], [`segment`], [`wake`] | whether somebody speaks; where an utterance starts and ends; whether it was meant for us |
 //! | [`pieces`] | where long speech is cut for a recognizer |
@@ -18,6 +19,7 @@ pub mod graph;
 pub mod jack;
 pub mod jacktrip;
 pub mod keeper;
+pub mod midi;
 pub mod patch;
 pub mod pcm;
 pub mod pieces;

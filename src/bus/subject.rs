@@ -18,6 +18,8 @@ pub const STOP: &str = "control.stop";
 pub const SESSIONS: &str = "session.>";
 /// All states of all listeners.
 pub const VOICE_STATES: &str = "voice.*.*.state";
+/// All levels of all listeners.
+pub const VOICE_LEVELS: &str = "voice.*.*.level";
 /// All events of all hosts.
 pub const EVENTS: &str = "event.>";
 
@@ -130,6 +132,12 @@ pub mod pattern {
     pub const VOICE_CONTROL: &str = "voice.{node}.{listener}.control";
     /// Every change of a listener's state.
     pub const VOICE_STATE: &str = "voice.{node}.{listener}.state";
+    /// What came in by MIDI.
+    pub const MIDI_IN: &str = "midi.in.{node}.{port}.{kind}";
+    /// How loud a listener's microphone is.
+    pub const VOICE_LEVEL: &str = "voice.{node}.{listener}.level";
+    /// What has come by OSC, by the parts of its address.
+    pub const OSC_IN: &str = "osc.in.{node}.>";
     /// What was said and done.
     pub const SESSION: &str = "session.{session}.{kind}";
     /// A host is up and serves.
@@ -281,6 +289,25 @@ pub fn voice_control(node: &str, listener: &str) -> String {
 #[must_use]
 pub fn voice_state(node: &str, listener: &str) -> String {
     format!("voice.{}.{}.state", token(node), token(listener))
+}
+
+/// What came in by MIDI.
+#[must_use]
+pub fn midi_in(node: &str, port: &str, kind: &str) -> String {
+    format!("midi.in.{}.{}.{kind}", token(node), token(port))
+}
+
+/// How loud a listener's microphone is.
+#[must_use]
+pub fn voice_level(node: &str, listener: &str) -> String {
+    format!("voice.{}.{}.level", token(node), token(listener))
+}
+
+/// What has come by OSC at an address: each part of it is a token.
+#[must_use]
+pub fn osc_in(node: &str, address: &str) -> String {
+    let parts: Vec<String> = address.trim_start_matches('/').split('/').map(token).collect();
+    format!("osc.in.{}.{}", token(node), parts.join("."))
 }
 
 /// One kind of event of a session, kept in the stream SESSIONS.
@@ -447,11 +474,20 @@ mod tests {
     }
 
     #[test]
+    fn an_osc_address_becomes_tokens() {
+        assert_eq!(osc_in("stage.left", "/mixer/1/fader"), "osc.in.stage=2Eleft.mixer.1.fader");
+        assert_eq!(osc_in("stage", "/a b/*//x.y"), "osc.in.stage.a=20b.=2A.=.x=2Ey");
+        assert_eq!(osc_in("stage", "/"), "osc.in.stage.=");
+        assert!(lies_within(&osc_in("stage", "/a/>"), &pattern::filter(pattern::OSC_IN, Some("stage"))));
+    }
+
+    #[test]
     fn patterns_and_builders_agree() {
         let value = |name: &str| match name {
             "model" => Some("llama3:8b"),
             "node" => Some("stage.left"),
             "listener" => Some("main"),
+            "port" => Some("pad"),
             "session" => Some("main-1"),
             "kind" => Some("reply"),
             "request" => Some("R1"),
@@ -467,6 +503,7 @@ mod tests {
             (pattern::node(&verb), verb.subject(Target::Node("stage.left"))),
             (pattern::VOICE_CONTROL.to_owned(), voice_control("stage.left", "main")),
             (pattern::VOICE_STATE.to_owned(), voice_state("stage.left", "main")),
+            (pattern::MIDI_IN.to_owned(), midi_in("stage.left", "pad", "reply")),
             (pattern::SESSION.to_owned(), session("main-1", "reply")),
             (pattern::UP.to_owned(), event("stage.left", "up")),
             (pattern::DOWN.to_owned(), event("stage.left", "down")),

@@ -20,6 +20,7 @@ pub mod route;
 pub mod run;
 pub mod say;
 pub mod session;
+pub mod stop;
 pub mod transcribe;
 pub mod watch;
 
@@ -62,6 +63,7 @@ enum Command {
     Nodes(nodes::NodesArgs),
     Route(route::RouteArgs),
     Watch(watch::WatchArgs),
+    Stop(stop::StopArgs),
     Drain(drain::DrainArgs),
     Patch(patch::PatchArgs),
     Link(link::LinkArgs),
@@ -108,6 +110,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Nodes(args) => nodes::run(args, globals).await,
         Command::Route(args) => route::run(args, globals).await,
         Command::Watch(args) => watch::run(args, globals).await,
+        Command::Stop(args) => stop::run(args, globals).await,
         Command::Drain(args) => drain::run(args, globals).await,
         Command::Patch(args) => patch::run(args, globals).await,
         Command::Link(args) => link::run(args, globals).await,

@@ -16,8 +16,8 @@ use crate::router::{Policy, Privacy};
 
 pub use audio::{AudioConfig, ConnectConfig, DisconnectConfig, LINKS_MAX, LinkConfig, LinkMode, PortType};
 pub use load::{ConfigError, files};
-pub use midi::MidiConfig;
-pub use osc::OscConfig;
+pub use midi::{Feedback, Follow, MidiConfig, MidiOn, MidiPortConfig, TransportWord};
+pub use osc::{OscConfig, OscOn, OscTarget, OscTransport, OscWhen};
 
 /// `config/default.toml`, for people to start from.
 pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");

@@ -8,8 +8,12 @@
 //!
 //! | module | what |
 //! | --- | --- |
+//! | [`clock`] | beats and bars, for what waits for one |
 //! | [`stop`] | the one stop |
+//! | [`loops`] | what triggers itself is broken |
 
+pub mod clock;
+pub mod loops;
 pub mod stop;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,13 +21,14 @@ use std::time::Duration;
 
 use crate::action::{Deed, ListenerName};
 use crate::bus::message::agent::{Run, RunEvent};
-use crate::bus::message::fault::Fault;
+use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::voice::Control;
 use crate::bus::message::{midi, osc};
 use crate::bus::subject::Capability;
 use crate::bus::{Bus, Call};
 use crate::fabric::{self, Fabric};
 use crate::router::Need;
+use clock::{Clock, Quantum};
 use stop::Stops;
 
 /// How long a listener, a tool or another host may take to answer.
@@ -45,6 +50,7 @@ struct Inner {
     osc: Socket<osc::Out>,
     midi: Socket<midi::Out>,
     stops: Stops,
+    clock: Clock,
 }
 
 /// Where a role of this host plugs in what sends.
@@ -63,15 +69,21 @@ impl<M> Drop for Plugged<M> {
 impl Rig {
     /// That of this host, with its `listeners`.
     #[must_use]
-    pub fn new(fabric: &Fabric, listeners: Vec<String>, stops: Stops) -> Self {
+    pub fn new(fabric: &Fabric, listeners: Vec<String>, stops: Stops, clock: Clock) -> Self {
         let (osc, midi) = (Socket::default(), Socket::default());
-        Self(Arc::new(Inner { fabric: fabric.clone(), listeners, osc, midi, stops }))
+        Self(Arc::new(Inner { fabric: fabric.clone(), listeners, osc, midi, stops, clock }))
     }
 
     /// What stops everything.
     #[must_use]
     pub fn stops(&self) -> &Stops {
         &self.0.stops
+    }
+
+    /// Beats and bars.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
     }
 
     /// Sends OSC by `sender` from now on.
@@ -102,8 +114,11 @@ impl Rig {
     /// # Errors
     /// What was asked says why not, or nobody can.
     pub async fn act(&self, deed: Deed, by: &str) -> Result<Option<String>, Fault> {
-        if let Some(done) = self.quick(&deed, by) {
-            return done.map(|()| None);
+        match self.quick(&deed, by) {
+            // What this host does not have another may.
+            Some(Err(fault)) if fault.code == FaultCode::NotFound => {}
+            Some(done) => return done.map(|()| None),
+            None => {}
         }
         match deed {
             Deed::Osc(out) => {
@@ -121,6 +136,24 @@ impl Rig {
                 self.bus().ask_tool(&name, &input, &call).await.map(Some).map_err(|e| e.to_fault())
             }
             Deed::Stop => Ok(None),
+        }
+    }
+
+    /// As [`Rig::act`], on the next beat or bar. A stop meanwhile takes it back.
+    ///
+    /// # Errors
+    /// As [`Rig::act`]; cancelled by a stop.
+    pub async fn act_on(&self, deed: Deed, quantum: Option<Quantum>, by: &str) -> Result<Option<String>, Fault> {
+        let Some(quantum) = quantum else { return self.act(deed, by).await };
+        if let Deed::Midi(out) = deed {
+            // Whoever plays it waits, to the frame.
+            let on = out.on.or(Some(quantum));
+            return self.act(Deed::Midi(midi::Out { on, ..out }), by).await;
+        }
+        let mut stop = self.stops().subscribe();
+        tokio::select! {
+            () = self.clock().wait(quantum) => self.act(deed, by).await,
+            () = stop.next() => Err(Fault::cancelled()),
         }
     }
 

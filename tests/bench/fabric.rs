@@ -265,11 +265,11 @@ async fn requests(scope: Scope, remote: &Fabric, local: &Fabric, raw: &Client) -
 }
 
 async fn streams(scope: Scope, remote: &Fabric, raw_host: &Client, raw: &Client) -> anyhow::Result<Row> {
-    let (rounds, streams) = (scope.of(15, 4), scope.of(200, 50));
+    let (rounds, streams) = (scope.of(15, 4), scope.of(50, 12));
     let (mut ours, mut published) = (Vec::new(), Vec::new());
     let bar = progress("streams through the fabric", rounds);
     for round in 0..=rounds {
-        let of_ours = rate(streams, || stream(remote)).await?;
+        let of_ours = rate(STREAMS, streams, || stream(remote)).await?;
         let of_publishing = publish_rate(raw_host, raw, streams * STREAMS * CHUNKS).await?;
         // The first round warms up.
         if round > 0 {

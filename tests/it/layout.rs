@@ -22,7 +22,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "engine",
             "fabric",
             "router",
+            "midi",
             "models",
+            "osc",
             "config",
             "home",
             "process",
@@ -62,7 +64,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "audio",
             "engine",
             "store",
+            "midi",
             "models",
+            "osc",
             "config",
             "home",
             "http",
@@ -74,22 +78,24 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "text",
         ],
     ),
-    ("rig", &["action", "fabric", "router", "bus"]),
+    ("rig", &["action", "fabric", "midi", "router", "bus"]),
     ("sound", &["bus", "audio"]),
     ("fabric", &["router", "bus", "config"]),
     ("memory", &[]),
     ("hardware", &[]),
-    ("bus", &["home", "process", "secret", "telemetry"]),
+    ("bus", &["home", "midi", "process", "secret", "telemetry"]),
     ("audio", &["home", "telemetry"]),
     ("engine", &["models", "home", "process", "secret", "text"]),
     ("store", &["home", "process", "secret"]),
     ("router", &[]),
+    ("midi", &[]),
     ("models", &["home"]),
     ("process", &["home"]),
     ("telemetry", &[]),
     ("http", &[]),
+    ("osc", &[]),
     ("action", &["bus", "text"]),
-    ("config", &["action", "router", "secret"]),
+    ("config", &["action", "midi", "router", "secret"]),
     ("home", &[]),
     ("secret", &[]),
     ("text", &[]),
@@ -294,7 +300,12 @@ fn foreign_systems_have_one_user_each() {
     let mut seen = BTreeSet::new();
     for source in sources("src") {
         let tokens = tokens(&source);
-        for (name, home) in [("async_nats", "src/bus/"), ("jack", "src/audio/jack"), ("sqlx", "src/store/")] {
+        for (name, home) in [
+            ("async_nats", "src/bus/"),
+            ("jack", "src/audio/jack"),
+            ("midir", "src/role/midi/"),
+            ("sqlx", "src/store/"),
+        ] {
             // `jack` is also the name of a module: `audio::jack` is spelled `jack` beside it.
             let is_module = name == "jack" && source.path.starts_with("src/audio/mod.rs");
             if uses_crate(&tokens, name) && !is_module {

@@ -290,10 +290,10 @@ async fn without_jacktrip_a_link_says_what_to_install() {
         .await;
     let refused = eventually(|| async {
         let links = order(&bus, "bare", LinkOrder::List).await.ok()?;
-        links.into_iter().find(|link| link.state == LinkState::Refused)
+        links.into_iter().find(|link| link.why.contains("package 'jacktrip'"))
     })
     .await;
-    assert!(refused.why.contains("package 'jacktrip'"), "{}", refused.why);
+    assert_eq!(refused.state, LinkState::Refused);
     let server = format!("jack.server={}", jack.name());
     let doctor = ["doctor", "--set", "node.roles=[\"audio\"]", "--set", &server];
     let mut command = host.cli(&doctor);
@@ -331,6 +331,11 @@ async fn a_voice_hub_hears_three_hosts_and_answers_each() {
     if !ready() {
         return;
     }
+    // A host tells its addresses when it starts.
+    let networks: Vec<Network> = (20..23).map_while(Network::make).collect();
+    if networks.len() < 3 {
+        return;
+    }
     let Some((nats, bus)) = bus().await else { return };
     let hub_jack = JackServer::start(48_000, 256);
     let mut settings = "[[audio.link]]\nname = \"hub\"\nmode = \"hub-server\"\nchannels = 1\n".to_owned();
@@ -345,8 +350,7 @@ async fn a_voice_hub_hears_three_hosts_and_answers_each() {
     let mut follow = Follow::new(&bus).await;
     let mut links = Links::new(&bus).await;
     let mut far = Vec::new();
-    for (at, name) in names.iter().enumerate() {
-        let Some(network) = Network::make(20 + at as u8) else { return };
+    for (name, network) in names.iter().zip(networks) {
         let jack = JackServer::beside(&hub_jack, 48_000, 256);
         let link = "[[audio.link]]\nname = \"hub\"\nmode = \"hub-client\"\npeer = \"h-hub\"\nchannels = 1\n";
         let host = spec(&nats, &jack, name, "audio", Some(&network), link).start().await;

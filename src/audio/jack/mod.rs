@@ -17,12 +17,14 @@
 
 mod graph;
 mod listener;
+mod midi;
 mod open;
 mod table;
 mod watch;
 
 pub use graph::{ConnectError, GraphClient, GraphPort, GraphState, Latency, PortKind};
 pub use listener::{JackClient, JackSettings, PORT_IN, PORT_OUT, Patched};
+pub use midi::{MidiClient, MidiSettings};
 pub use table::Guest;
 pub use watch::Watch;
 

@@ -13,8 +13,8 @@ use super::table::{By, CANCELLED, EVENTS, VERBS, VerbRow, WAITING};
 use crate::bus::message::node::AskInfo;
 use crate::bus::message::{Ask as _, Replies};
 use crate::bus::subject::{
-    CREDITS, Capability, EVENTS as ALL_EVENTS, SESSIONS, STOP, VOICE_STATES, Verb, inbox, jobs_of, lies_within,
-    pattern, reserved, token,
+    CREDITS, Capability, EVENTS as ALL_EVENTS, SESSIONS, STOP, VOICE_LEVELS, VOICE_STATES, Verb, inbox, jobs_of,
+    lies_within, pattern, reserved, token,
 };
 use crate::bus::{clips, jobs, registry, session};
 
@@ -27,6 +27,9 @@ const HEARS_PEOPLE: &[Capability] =
 
 /// What can be configured to ask tools.
 const ASKS_TOOLS: &[Capability] = &[Capability::Agent, Capability::Osc, Capability::Midi];
+
+/// What shows on surfaces how listeners are and what is said.
+const SHOWS_PEOPLE: &[Capability] = &[Capability::Osc];
 
 /// What a role does with sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -95,6 +98,11 @@ impl Rights {
                 By::Log => rights.publish(SESSIONS),
                 By::Peer => rights.publish(pattern::filter(row.pattern, None)),
                 By::Host | By::Role(_) => rights.publish(pattern::filter(row.pattern, Some(name))),
+            }
+        }
+        if duties.serves.iter().any(|capability| SHOWS_PEOPLE.contains(capability)) {
+            for subject in [VOICE_STATES, VOICE_LEVELS, SESSIONS] {
+                rights.hear(subject, None);
             }
         }
         // Gear and commands may be set to ask tools.

@@ -27,6 +27,7 @@ pub const VERBS: &[VerbRow] = &[
     VerbRow::of::<audio::AskGraph>(Forms::Host),
     VerbRow::of::<audio::Apply>(Forms::Host),
     VerbRow::of::<audio::LinkOrder>(Forms::Host),
+    VerbRow::of::<midi::StateQuery>(Forms::Models),
     VerbRow::of::<node::AskInfo>(Forms::Hosts),
     VerbRow::of::<node::Drain>(Forms::Host),
 ];
@@ -38,6 +39,27 @@ pub const EVENTS: &[EventRow] = &[
         by: By::Role(Capability::Voice),
         message: MessageRow::of::<voice::State>(),
         about: "a listener's state has changed",
+        kept: None,
+    },
+    EventRow {
+        pattern: pattern::VOICE_LEVEL,
+        by: By::Role(Capability::Voice),
+        message: MessageRow::of::<voice::Level>(),
+        about: "how loud a listener's microphone is; only while somebody has asked for it by `meter`",
+        kept: None,
+    },
+    EventRow {
+        pattern: pattern::OSC_IN,
+        by: By::Role(Capability::Osc),
+        message: MessageRow::of::<osc::In>(),
+        about: "an OSC message has come that no handler takes; the parts of its address are the tokens",
+        kept: None,
+    },
+    EventRow {
+        pattern: pattern::MIDI_IN,
+        by: By::Role(Capability::Midi),
+        message: MessageRow::of::<midi::In>(),
+        about: "a MIDI message came in; `midi.publish` says which kinds are told",
         kept: None,
     },
     EventRow {

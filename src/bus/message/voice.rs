@@ -34,6 +34,11 @@ pub enum Control {
     },
     /// Stop speaking and drop the turn.
     Stop,
+    /// Publish how loud the microphone is, on `voice.<node>.<listener>.level`. Who shows it asks again before the time is over.
+    Meter {
+        /// For so long; 0: no more, unless others asked. Ten seconds at most.
+        ms: u64,
+    },
     /// What opens a turn from now on.
     Mode {
         /// The mode.
@@ -147,5 +152,24 @@ impl Message for State {
             muted: false,
             audio: true,
         }
+    }
+}
+
+/// How loud a listener's microphone is; published some 30 times a second while somebody has asked for it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Level {
+    /// The host.
+    pub node: String,
+    /// The listener on it.
+    pub listener: String,
+    /// The loudest sample since the last one, 0 to 1.
+    pub level: f32,
+}
+
+impl Message for Level {
+    const SCHEMA: &'static str = "voice.level/1";
+
+    fn example() -> Self {
+        Self { node: "studio".to_owned(), listener: "main".to_owned(), level: 0.25 }
     }
 }

@@ -1,31 +1,296 @@
 //! Role `midi`: sends and hears MIDI.
+//!
+//! ```text
+//! JACK callback ─ring─▶ thread "midi" ─▶ Core ─┬─▶ MIDI of this host, to the frame   ─ring─▶ JACK callback
+//! rig (osc, agent), midi.out ─▶ Engine::play ──┘ ├─▶ OSC of this host, stop: at once, by the rig
+//!                                                └─▶ listeners, commands, other hosts: by the bus
+//! ```
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`core`] | decides: what is sent when, what an event sets off |
+//! | [`engine`] | the core under a lock, and the thread that does what is due |
+//! | `rows`, `feedback` | `[[midi.on]]`; lights |
+//! | `wires`, `jack`, `alsa` | the way to devices, and who is connected to what |
+//! | `keep` | what sounds, for the run after one that was killed |
+//! | `view` | what is told on the bus |
+
+#[cfg(feature = "midi-alsa")]
+mod alsa;
+mod core;
+mod engine;
+mod feedback;
+#[cfg(feature = "midi-jack")]
+mod jack;
+mod keep;
+mod rows;
+mod view;
+mod wires;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::AbortOnDropHandle;
 
+use self::core::{Core, Setup, Todo};
 use super::{Role, RoleContext, RoleError};
-use crate::bus::service::ServiceSpec;
-use crate::bus::subject::Capability;
+use crate::action::Deed;
+use crate::bus::message::fault::{Fault, FaultCode};
+use crate::bus::message::midi::{Out, Sent, State, StateQuery};
+use crate::bus::message::node::NodeInfo;
+use crate::bus::message::voice;
+use crate::bus::service::{Incoming, ServiceSpec};
+use crate::bus::subject::{self, Capability};
+use engine::{Engine, News};
+use feedback::{Lights, ListenerShown};
+use keep::Keep;
+use rows::Rows;
+use wires::PortPlan;
 
 /// Requests at once. They are answered in no time.
 const SLOTS: usize = 64;
+/// Commands and tools of the table that run at once.
+const DEEDS: usize = 16;
+/// How long the thread of the driver may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The role.
 pub struct Midi;
 
+/// The driver of this build.
+const DRIVER: &str = if cfg!(feature = "midi-jack") {
+    "jack"
+} else if cfg!(feature = "midi-alsa") {
+    "alsa"
+} else {
+    ""
+};
+
 #[async_trait]
 impl Role for Midi {
     async fn run(self: Box<Self>, context: RoleContext) -> Result<(), RoleError> {
+        if DRIVER.is_empty() {
+            let text = "this program was built without MIDI; build it with the feature midi-jack or midi-alsa, or leave midi out of node.roles";
+            return Err(RoleError::Setting(text.to_owned()));
+        }
+        let config = &context.config.midi;
+        let setting = RoleError::Setting;
+        let plans = PortPlan::all(&config.ports).map_err(setting)?;
+        let names: Vec<String> = plans.iter().map(|plan| plan.name.clone()).collect();
+        let rows = Rows::new(&config.on, &names).map_err(setting)?;
+        let listeners: Vec<String> =
+            context.config.voice.listeners.iter().map(|listener| listener.name.clone()).collect();
+        let lights = Lights::new(&config.on, &names, &listeners).map_err(setting)?;
+        let follows = config.on.iter().any(|on| on.feedback.is_some());
+        let setup = Setup {
+            ports: names.clone(),
+            rows,
+            publish: config.publish.iter().copied().collect::<BTreeSet<_>>(),
+            bpm: config.bpm,
+            beats_per_bar: config.beats_per_bar,
+            clock_from: config.clock_from.clone(),
+            clock_to: config.clock_to.clone(),
+        };
+        let begun = Instant::now();
+        let mut core = Core::new(setup, 0).map_err(setting)?;
+        let folder = context.home.state().join("midi").join(subject::token(&config.client));
+        let (keep, owed) = Keep::open(&folder, &names);
+        for (port, notes) in owed.into_iter().enumerate() {
+            core.owe(port, notes);
+        }
+        let (news_in, news) = mpsc::channel(engine::TOLD);
+        let (todos_in, todos) = mpsc::channel(engine::TODOS);
+        let thread = |error: std::io::Error| RoleError::Setting(format!("the system has no thread to give: {error}"));
+        let engine =
+            Engine::start(core, keep, lights, context.rig.clone(), begun, (news_in, todos_in)).map_err(thread)?;
+        let driver = Driver::start(&context, plans, &engine).map_err(thread)?;
+
+        let player = engine.clone();
+        let _midi = context.rig.plug_midi(Arc::new(move |out| player.play(&out).map(drop)));
+        let ticker = engine.clone();
+        let _clock = context.rig.clock().plug(Arc::new(move |quantum| ticker.until(quantum)));
+        let mut tasks = vec![
+            AbortOnDropHandle::new(tokio::spawn(tell(context.clone(), names.clone(), news))),
+            AbortOnDropHandle::new(tokio::spawn(act(context.clone(), engine.clone(), todos))),
+            AbortOnDropHandle::new(tokio::spawn(stop_with_others(context.clone(), engine.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(release_lost(context.clone(), engine.clone()))),
+        ];
+        if follows {
+            tasks.push(AbortOnDropHandle::new(tokio::spawn(follow(context.clone(), engine.clone()))));
+        }
+
         let spec = ServiceSpec {
             capability: Capability::Midi,
             about: "sends and hears MIDI",
-            engine: String::new(),
-            models: Vec::new(),
+            engine: DRIVER.to_owned(),
+            models: names,
             slots: SLOTS,
         };
         let offer = spec.offer();
         let server = context.bus.service(spec).await?;
+        let (player, viewer, node) = (engine.clone(), engine.clone(), context.bus.node().to_owned());
+        server.serve(move |incoming: Incoming<Out>| std::future::ready(play(&player, &incoming.request))).await?;
+        server
+            .serve(move |incoming: Incoming<StateQuery>| std::future::ready(query(&viewer, &node, &incoming.request)))
+            .await?;
         server.ready().await?;
         context.up(offer, Some(server.load()));
-        context.serve_until_stopped(server).await
+        let ended = context.serve_until_stopped(server).await;
+        drop(tasks);
+        let silenced = engine.clone();
+        // In vain only if the runtime ends, and all with it.
+        let _ = tokio::task::spawn_blocking(move || {
+            silenced.silence();
+            driver.end();
+            silenced.stop();
+        })
+        .await;
+        ended
+    }
+}
+
+fn play(engine: &Engine, out: &Out) -> Result<Sent, Fault> {
+    engine.play(out)
+}
+
+fn query(engine: &Engine, node: &str, query: &StateQuery) -> Result<State, Fault> {
+    engine.look(|state, now_us| {
+        let only = query.port.as_ref().map(|port| state.core.port(port)).transpose()?;
+        Ok(view::state(state, (node, DRIVER), engine.untold(), only, now_us))
+    })
+}
+
+/// Publishes what came in, and what people should know.
+async fn tell(context: RoleContext, ports: Vec<String>, mut news: mpsc::Receiver<News>) {
+    let node = context.bus.node().to_owned();
+    while let Some(news) = news.recv().await {
+        match news {
+            News::Came(came) => {
+                let port = if came.port == 0 { "midi_in" } else { ports.get(came.port).map_or("", String::as_str) };
+                let told = view::told(&came, &node, port);
+                let subject = subject::midi_in(&node, port, &told.kind);
+                if let Err(error) = context.bus.publish(subject, &told).await {
+                    tracing::debug!(%error, "what came in by MIDI is not told");
+                }
+            }
+            News::Notice(text) => context.bus.report(&Fault::new(FaultCode::Failed, text)).await,
+        }
+    }
+}
+
+/// Does what the table says, but for what was done at once. Listeners are told in order; commands and tools take their time.
+async fn act(context: RoleContext, engine: Engine, mut todos: mpsc::Receiver<Todo>) {
+    let slots = Arc::new(Semaphore::new(DEEDS));
+    while let Some(Todo { deed, on, by }) = todos.recv().await {
+        let is_quick = matches!(deed, Deed::Listener { .. }) && on.is_none();
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            engine.report(format!("{by}: {DEEDS} commands run already; this one is not done"));
+            continue;
+        };
+        let (rig, engine) = (context.rig.clone(), engine.clone());
+        let done = async move {
+            let _slot = slot;
+            match rig.act_on(deed, on, &by).await {
+                Ok(_) => {}
+                Err(fault) if fault.code == FaultCode::Cancelled => {}
+                Err(fault) => engine.report(format!("{by}: {}", fault.message)),
+            }
+        };
+        if is_quick {
+            done.await;
+        } else {
+            tokio::spawn(done);
+        }
+    }
+}
+
+/// Everything that sounds ends with the one stop.
+async fn stop_with_others(context: RoleContext, engine: Engine) {
+    let mut stop = context.rig.stops().subscribe();
+    loop {
+        stop.next().await;
+        let released = engine.with(|core, now_us| core.panic(None, false, now_us));
+        tracing::info!(released, "notes ended by a stop");
+    }
+}
+
+/// Notes of a host that is gone end.
+async fn release_lost(context: RoleContext, engine: Engine) {
+    let lost = context.bus.subscribe::<NodeInfo>(&subject::event_of_all("lost")).await;
+    let down = context.bus.subscribe::<NodeInfo>(&subject::event_of_all("down")).await;
+    let (lost, down) = match (lost, down) {
+        (Ok(lost), Ok(down)) => (lost, down),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!(%error, "notes of hosts that die go on until somebody stops them");
+            return;
+        }
+    };
+    let mut gone = futures::stream::select(lost, down);
+    while let Some((_, info)) = gone.next().await {
+        if let Ok(info) = info {
+            engine.with(|core, now_us| core.release_of(&info.node, now_us));
+        }
+    }
+}
+
+/// Shows devices what the listeners of this host do.
+async fn follow(context: RoleContext, engine: Engine) {
+    let own = subject::pattern::filter(subject::pattern::VOICE_STATE, Some(context.bus.node()));
+    let mut states = match context.bus.subscribe::<voice::State>(&own).await {
+        Ok(states) => states,
+        Err(error) => {
+            tracing::warn!(%error, "lights do not follow listeners");
+            return;
+        }
+    };
+    while let Some((_, state)) = states.next().await {
+        if let Ok(state) = state {
+            engine.listener(&state.listener, ListenerShown { state: state.state, muted: state.muted });
+        }
+    }
+}
+
+/// The thread that keeps the driver.
+struct Driver {
+    stop: Arc<AtomicBool>,
+    handle: std::thread::JoinHandle<()>,
+}
+
+impl Driver {
+    fn start(context: &RoleContext, plans: Vec<PortPlan>, engine: &Engine) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let client = context.config.midi.client.clone();
+        #[cfg(feature = "midi-jack")]
+        let keeper = {
+            let server = Some(context.config.jack.server.clone()).filter(|server| !server.is_empty());
+            jack::Keeper { client, server, plans, engine: engine.clone(), stop: Arc::clone(&stop) }
+        };
+        #[cfg(all(feature = "midi-alsa", not(feature = "midi-jack")))]
+        let keeper = alsa::Keeper { client, plans, engine: engine.clone(), stop: Arc::clone(&stop) };
+        #[cfg(any(feature = "midi-jack", feature = "midi-alsa"))]
+        let work = move || keeper.run();
+        #[cfg(not(any(feature = "midi-jack", feature = "midi-alsa")))]
+        let work = move || drop((client, plans, engine.clone()));
+        let handle = std::thread::Builder::new().name("midi-devices".to_owned()).spawn(work)?;
+        Ok(Self { stop, handle })
+    }
+
+    /// Closes the client.
+    fn end(self) {
+        self.stop.store(true, Ordering::Release);
+        self.handle.thread().unpark();
+        let until = Instant::now() + END_TIMEOUT;
+        while !self.handle.is_finished() {
+            if Instant::now() > until {
+                tracing::error!("the MIDI driver does not stop: libjack hangs");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }

@@ -1,13 +1,77 @@
-//! Role `osc`: sends and hears OSC.
+//! Role `osc`: hears and sends OSC by UDP and TCP.
+//!
+//! ```text
+//! UDP, TCP, WebSocket ─▶ desk ─┬─ due later: schedule ─▶ desk
+//!                              ├─ OSC, MIDI, stop: at once, in the task that has received it
+//!                              ├─ listeners, commands, tools: a queue, then the bus
+//!                              └─ what nobody takes: osc.in
+//! osc.out, the rig ─▶ targets          states, levels, sessions ─▶ surfaces
+//! ```
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`net`] | sockets: datagrams and streams in, packets out without waiting |
+//! | [`desk`] | what may come, when it is due, what is done |
+//! | [`addresses`] | `/assistant/…`: what each takes and means |
+//! | [`handlers`] | `[[osc.on]]` |
+//! | [`listeners`] | which listeners are meant |
+//! | [`targets`] | `[osc.targets]` |
+//! | [`schedule`] | what waits for its time |
+//! | [`query`] | OSCQuery and mDNS |
+//! | [`surfaces`], [`follow`] | feedback: to whom, and from what |
+//! | [`allow`], [`tally`], [`wire`] | who may send; what goes wrong too often to tell each time; arguments of OSC and the bus |
+
+pub mod addresses;
+pub mod allow;
+mod desk;
+mod follow;
+pub mod handlers;
+mod listeners;
+mod net;
+mod query;
+mod schedule;
+mod surfaces;
+mod tally;
+mod targets;
+pub mod wire;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::{Role, RoleContext, RoleError};
-use crate::bus::service::ServiceSpec;
-use crate::bus::subject::Capability;
+use crate::action::Deed;
+use crate::bus::message::fault::{Fault, FaultCode};
+use crate::bus::message::osc::{In, Out};
+use crate::bus::service::{Incoming, ServiceSpec};
+use crate::bus::subject::{self, Capability};
+use crate::bus::{Bus, message};
+use crate::osc::{OscMessage, OscType};
+use addresses::ROOT;
+use allow::Allow;
+use desk::{Desk, Work, by};
+use handlers::Handlers;
+use listeners::Listeners;
+use net::Ears;
+use query::{Announced, Query};
+use surfaces::{Scope, Surfaces, Viewer};
+use tally::{Kind, Tally};
+use targets::Targets;
 
 /// Requests at once. They are answered in no time.
 const SLOTS: usize = 64;
+/// Deeds that wait for the bus.
+const WORK: usize = 256;
+/// Messages that wait to be published: more than a second of the fastest gear.
+const STRAYS: usize = 8_192;
+/// Commands and tools at once; they may take long.
+const LONG: usize = 64;
+/// How often it is looked whether what was held is a loop.
+const SETTLE_EVERY: Duration = Duration::from_millis(100);
 
 /// The role.
 pub struct Osc;
@@ -15,17 +79,202 @@ pub struct Osc;
 #[async_trait]
 impl Role for Osc {
     async fn run(self: Box<Self>, context: RoleContext) -> Result<(), RoleError> {
+        let config = &context.config.osc;
+        let setting = RoleError::Setting;
+        let ears = Ears::open(&config.listen, &config.groups).await.map_err(setting)?;
+        let tally = Arc::new(Tally::default());
+        let (work_in, work) = mpsc::channel(WORK);
+        let (strays_in, strays) = mpsc::channel(STRAYS);
+        let desk = Arc::new(Desk {
+            node: context.bus.node().to_owned(),
+            allow: Allow::new(&config.allow).map_err(setting)?,
+            ahead: Duration::from_millis(config.ahead_ms),
+            surfaces: Arc::new(Surfaces::new(config.feedback_hz, Arc::clone(&tally))),
+            tally,
+            handlers: Handlers::new(&config.on).map_err(setting)?,
+            listeners: Arc::new(Listeners::new(context.bus.node(), &context.config)),
+            targets: Targets::new(&config.targets, &ears.mouth).map_err(setting)?,
+            schedule: schedule::Schedule::default(),
+            rig: context.rig.clone(),
+            work: work_in,
+            strays: strays_in,
+            loops: Mutex::default(),
+            epoch: AtomicU64::new(0),
+            own_stop: AtomicBool::new(false),
+            begun: Instant::now(),
+            answered: Mutex::default(),
+        });
+        for name in &config.subscribers {
+            let target = desk.targets.get(name).map_err(|fault| setting(format!("osc.subscribers: {fault}")))?;
+            desk.surfaces.subscribe(Viewer::Target(Arc::clone(target)), Scope::All);
+        }
         let spec = ServiceSpec {
             capability: Capability::Osc,
             about: "sends and hears OSC",
-            engine: String::new(),
-            models: Vec::new(),
+            engine: ears.address().map(|at| format!("udp and tcp {at}")).unwrap_or_default(),
+            models: desk.targets.names(),
             slots: SLOTS,
         };
         let offer = spec.offer();
         let server = context.bus.service(spec).await?;
+        let out = Arc::clone(&desk);
+        server
+            .serve(move |incoming: Incoming<Out>| {
+                let sent = out.out(incoming.request);
+                async move { sent }
+            })
+            .await?;
+        let out = Arc::clone(&desk);
+        let _plugged = context.rig.plug_osc(Arc::new(move |message| out.out(message).map(drop)));
+        let osc_port = ears.address().map(|at| at.port()).unwrap_or_default();
+        let query = if config.query.is_empty() {
+            None
+        } else {
+            Some(Query::start(&config.query, &desk, osc_port).await.map_err(setting)?)
+        };
+        let query_port = query.as_ref().and_then(Query::address).map(|at| at.port());
+        tracing::info!(osc_port, query_port, targets = desk.targets.names().join(","), "OSC");
+        let announced = config.announce.then(|| Announced::start(&desk.node, osc_port, query_port)).transpose();
+        let _announced = announced.unwrap_or_else(|error| {
+            tracing::warn!(%error, "surfaces will not find this host by themselves: mDNS does not work here");
+            None
+        });
+        let mut tasks = self::tasks(&context, &desk, ears, work, strays);
         server.ready().await?;
         context.up(offer, Some(server.load()));
-        context.serve_until_stopped(server).await
+        let ended = tokio::select! {
+            ended = context.serve_until_stopped(server) => ended,
+            Some(ended) = tasks.join_next() => Err(RoleError::Setting(format!("a part of the role osc has ended: {ended:?}"))),
+        };
+        tasks.shutdown().await;
+        ended
+    }
+}
+
+/// All that goes on beside the service. None of it ends by itself.
+fn tasks(
+    context: &RoleContext,
+    desk: &Arc<Desk>,
+    ears: Ears,
+    work: mpsc::Receiver<Work>,
+    strays: mpsc::Receiver<In>,
+) -> JoinSet<()> {
+    let (bus, fabric) = (context.bus.clone(), context.fabric.clone());
+    let mut tasks = JoinSet::new();
+    let of = |desk: &Arc<Desk>| (Arc::clone(desk), bus.clone());
+    let (own, _) = of(desk);
+    tasks.spawn(async move { ears.hear(&own).await });
+    let (own, _) = of(desk);
+    tasks.spawn(async move { own.targets.keep(&own).await });
+    let (own, _) = of(desk);
+    tasks.spawn(async move {
+        loop {
+            let waiting = own.schedule.next().await;
+            own.due(waiting);
+        }
+    });
+    let (own, _) = of(desk);
+    tasks.spawn(async move {
+        let mut stops = own.rig.stops().subscribe();
+        loop {
+            stops.next().await;
+            // One that came by this role has dropped what waited before it, and is not to drop what came after it.
+            if !own.own_stop.swap(false, Ordering::Relaxed) {
+                own.stop();
+            }
+        }
+    });
+    let (own, _) = of(desk);
+    tasks.spawn(async move { own.surfaces.keep_pace().await });
+    let (own, told) = of(desk);
+    tasks.spawn(async move { own.tally.tell(&told).await });
+    let (own, told) = of(desk);
+    tasks.spawn(async move { settle(&own, &told).await });
+    let (own, _) = of(desk);
+    tasks.spawn(async move { do_work(&own, work).await });
+    let (own, told) = of(desk);
+    tasks.spawn(async move { publish(&own, &told, strays).await });
+    let (own, told) = of(desk);
+    tasks.spawn(async move {
+        if let Err(error) = follow::follow(&told, &fabric, &own).await {
+            told.report(&Fault::unavailable(format!("surfaces get no feedback: {error}"))).await;
+        }
+        std::future::pending::<()>().await;
+    });
+    tasks
+}
+
+/// Tells of loops that were broken.
+async fn settle(desk: &Desk, bus: &Bus) {
+    let mut ticks = tokio::time::interval(SETTLE_EVERY);
+    loop {
+        ticks.tick().await;
+        let broken = desk.loops().settle(desk.begun.elapsed());
+        for broken in broken {
+            let (host, address) = broken.key;
+            let text = format!(
+                "OSC feedback loop: {address} from {host} triggered itself {} times and was cut off; \
+                 have {host} not send back what it is sent, or send it to another address",
+                broken.rounds
+            );
+            bus.report(&Fault::new(FaultCode::Invalid, text.clone())).await;
+            desk.surfaces.happen(&format!("{ROOT}error"), vec![OscType::String(text)]);
+        }
+    }
+}
+
+/// Does what needs the bus: what is for listeners in its order, what may take long side by side.
+async fn do_work(desk: &Arc<Desk>, mut queue: mpsc::Receiver<Work>) {
+    let mut long = JoinSet::new();
+    let mut stops = desk.rig.stops().subscribe();
+    loop {
+        tokio::select! {
+            biased;
+            () = stops.next() => long.abort_all(),
+            Some(_) = long.join_next(), if !long.is_empty() => {}
+            work = queue.recv() => {
+                let Some(work) = work else { return };
+                if work.epoch < desk.epoch.load(Ordering::Relaxed) {
+                    continue;
+                }
+                if !matches!(work.deed, Deed::Listener { .. }) {
+                    if long.len() >= LONG {
+                        desk.tally.count(Kind::Flood, || format!("from {}", work.peer.at));
+                        desk.error(&work.peer, "too much is under way: this was left out");
+                        continue;
+                    }
+                    let desk = Arc::clone(desk);
+                    long.spawn(async move { act(&desk, work).await });
+                    continue;
+                }
+                tokio::select! {
+                    biased;
+                    () = stops.next() => long.abort_all(),
+                    () = act(desk, work) => {}
+                }
+            }
+        }
+    }
+}
+
+async fn act(desk: &Desk, work: Work) {
+    let is_command = matches!(work.deed, Deed::Command { .. });
+    match desk.rig.act(work.deed, &by(&work.peer)).await {
+        Ok(Some(text)) if is_command => {
+            let text = OscType::String(text.replace('\0', " "));
+            desk.tell(&work.peer, &OscMessage { addr: format!("{ROOT}reply"), args: vec![text] });
+        }
+        Ok(_) => {}
+        Err(fault) => desk.error(&work.peer, &fault.message),
+    }
+}
+
+/// Publishes what nobody has taken.
+async fn publish(desk: &Desk, bus: &Bus, mut strays: mpsc::Receiver<message::osc::In>) {
+    while let Some(stray) = strays.recv().await {
+        let subject = subject::osc_in(bus.node(), &stray.address);
+        if let Err(error) = bus.publish(subject, &stray).await {
+            desk.tally.count(Kind::Unpublished, || format!("{}: {error}", stray.address));
+        }
     }
 }

@@ -1,0 +1,367 @@
+//! MIDI between the JACK callback and the rest: what comes in with its time, what goes out at its time.
+//!
+//! Rings join the two, one for what came in and two a port for what goes out: messages that go at once, and messages
+//! with a time, in its order. When a ring is full a message is lost and counted; nothing waits. [`MidiRt`] neither
+//! allocates nor calls the system.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use rtrb::{Consumer, Producer, RingBuffer};
+
+/// Messages that a ring holds: four seconds of a full cable.
+const MESSAGES: usize = 4_096;
+/// Bytes that a ring holds; a system exclusive must fit.
+const BYTES: usize = 128 * 1024;
+
+/// A message in a ring, without its bytes.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    port: u16,
+    len: u32,
+    /// The flush that it has not seen; 0: it is not flushed.
+    epoch: u32,
+    at_us: u64,
+}
+
+/// A ring of messages: the end that writes.
+struct PipeIn {
+    heads: Producer<Head>,
+    bytes: Producer<u8>,
+}
+
+/// The end that reads.
+struct PipeOut {
+    heads: Consumer<Head>,
+    bytes: Consumer<u8>,
+}
+
+fn pipe() -> (PipeIn, PipeOut) {
+    let ((heads_in, heads_out), (bytes_in, bytes_out)) = (RingBuffer::new(MESSAGES), RingBuffer::new(BYTES));
+    (PipeIn { heads: heads_in, bytes: bytes_in }, PipeOut { heads: heads_out, bytes: bytes_out })
+}
+
+impl PipeIn {
+    /// Whether there was room.
+    fn push(&mut self, head: Head, bytes: &[u8]) -> bool {
+        if self.heads.is_full() || self.bytes.push_entire_slice(bytes).is_err() {
+            return false;
+        }
+        self.heads.push(head).is_ok()
+    }
+}
+
+impl PipeOut {
+    /// Reads the next message into `scratch` and leaves it where it is.
+    fn peek(&mut self, scratch: &mut [u8]) -> Option<(Head, usize)> {
+        let head = *self.heads.peek().ok()?;
+        let len = head.len as usize;
+        let chunk = self.bytes.read_chunk(len).ok()?;
+        let (first, second) = chunk.as_slices();
+        if let Some(to) = scratch.get_mut(..first.len()) {
+            to.copy_from_slice(first);
+        }
+        if let Some(to) = scratch.get_mut(first.len()..len) {
+            to.copy_from_slice(second);
+        }
+        Some((head, len))
+    }
+
+    /// Takes the next message out.
+    fn skip(&mut self) {
+        if let Ok(head) = self.heads.pop()
+            && let Ok(chunk) = self.bytes.read_chunk(head.len as usize)
+        {
+            chunk.commit_all();
+        }
+    }
+}
+
+/// What both sides count.
+#[derive(Debug, Default)]
+pub struct Counts {
+    lost: AtomicU64,
+    epoch: AtomicU32,
+}
+
+impl Counts {
+    /// Messages that were lost since there was no room for them.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+/// A period: when it begins and ends, in JACK's µs, and how many frames it has.
+#[derive(Debug, Clone, Copy)]
+pub struct Cycle {
+    /// When it begins.
+    pub start_us: u64,
+    /// When the next one begins.
+    pub next_us: u64,
+    /// Its frames.
+    pub frames: u32,
+}
+
+impl Cycle {
+    fn us(&self) -> u64 {
+        self.next_us.saturating_sub(self.start_us).max(1)
+    }
+
+    /// When frame `offset` of it is.
+    #[must_use]
+    pub fn at_us(&self, offset: u32) -> u64 {
+        self.start_us + (u64::from(offset) * self.us()).div_ceil(u64::from(self.frames.max(1)))
+    }
+
+    /// The frame of it that a time falls on; what is late goes first.
+    #[must_use]
+    pub fn offset(&self, at_us: u64) -> u32 {
+        let frame = at_us.saturating_sub(self.start_us) * u64::from(self.frames) / self.us();
+        u32::try_from(frame).unwrap_or(u32::MAX).min(self.frames.saturating_sub(1))
+    }
+}
+
+/// The real-time side: all that a callback does.
+pub struct MidiRt {
+    input: PipeIn,
+    lanes: Vec<(PipeOut, PipeOut)>,
+    scratch: Vec<u8>,
+    counts: Arc<Counts>,
+}
+
+impl MidiRt {
+    /// A message came in.
+    pub fn receive(&mut self, port: u16, at_us: u64, bytes: &[u8]) {
+        let Ok(len) = u32::try_from(bytes.len()) else { return };
+        if !self.input.push(Head { port, len, epoch: 0, at_us }, bytes) {
+            self.counts.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes what is due in `cycle` on port `port` by `write`, which takes a frame and bytes and says whether there was room.
+    /// What finds no room waits for the next period; what finds none in an empty one is lost.
+    pub fn send(&mut self, port: usize, cycle: Cycle, mut write: impl FnMut(u32, &[u8]) -> bool) {
+        let epoch = self.counts.epoch.load(Ordering::Acquire);
+        let Some((now, timed)) = self.lanes.get_mut(port) else { return };
+        let mut written = 0_u32;
+        let mut full = false;
+        let mut put = |pipe: &mut PipeOut, offset: u32, bytes: &[u8]| {
+            if write(offset, bytes) {
+                written += 1;
+            } else if written > 0 {
+                full = true;
+                return false;
+            } else {
+                self.counts.lost.fetch_add(1, Ordering::Relaxed);
+            }
+            pipe.skip();
+            true
+        };
+        while let Some((_, len)) = now.peek(&mut self.scratch) {
+            if !put(now, 0, self.scratch.get(..len).unwrap_or_default()) {
+                return;
+            }
+        }
+        let mut last = 0;
+        while let Some((head, len)) = timed.peek(&mut self.scratch) {
+            if head.epoch != 0 && head.epoch != epoch {
+                timed.skip();
+                continue;
+            }
+            if head.at_us >= cycle.next_us {
+                return;
+            }
+            last = cycle.offset(head.at_us).max(last);
+            if !put(timed, last, self.scratch.get(..len).unwrap_or_default()) {
+                return;
+            }
+        }
+    }
+}
+
+/// The other side.
+pub struct MidiRings {
+    input: PipeOut,
+    lanes: Vec<(PipeIn, PipeIn)>,
+    scratch: Vec<u8>,
+    counts: Arc<Counts>,
+}
+
+/// A pair of sides for `outputs` ports.
+#[must_use]
+pub fn midi_rings(outputs: usize) -> (MidiRt, MidiRings) {
+    let counts = Arc::new(Counts { lost: AtomicU64::new(0), epoch: AtomicU32::new(1) });
+    let (input_in, input_out) = pipe();
+    let (mut ins, mut outs) = (Vec::new(), Vec::new());
+    for _ in 0..outputs {
+        let ((now_in, now_out), (timed_in, timed_out)) = (pipe(), pipe());
+        ins.push((now_in, timed_in));
+        outs.push((now_out, timed_out));
+    }
+    let rt = MidiRt { input: input_in, lanes: outs, scratch: vec![0; BYTES], counts: Arc::clone(&counts) };
+    (rt, MidiRings { input: input_out, lanes: ins, scratch: vec![0; BYTES], counts })
+}
+
+impl MidiRings {
+    /// Hands everything that came in to `take`: port, time in JACK's µs, bytes.
+    pub fn receive(&mut self, mut take: impl FnMut(usize, u64, &[u8])) {
+        while let Some((head, len)) = self.input.peek(&mut self.scratch) {
+            take(usize::from(head.port), head.at_us, self.scratch.get(..len).unwrap_or_default());
+            self.input.skip();
+        }
+    }
+
+    /// Sends at the beginning of the next period. `false`: there is no room, or no such port.
+    pub fn send(&mut self, port: usize, bytes: &[u8]) -> bool {
+        self.push(port, None, 0, bytes)
+    }
+
+    /// Sends at a time in JACK's µs; times of a port must not go back. [`MidiRings::flush`] takes it back unless `keep`.
+    pub fn send_at(&mut self, port: usize, at_us: u64, keep: bool, bytes: &[u8]) -> bool {
+        let epoch = if keep { 0 } else { self.counts.epoch.load(Ordering::Relaxed) };
+        self.push(port, Some(at_us), epoch, bytes)
+    }
+
+    fn push(&mut self, port: usize, at_us: Option<u64>, epoch: u32, bytes: &[u8]) -> bool {
+        let Ok(len) = u32::try_from(bytes.len()) else { return false };
+        let Some((now, timed)) = self.lanes.get_mut(port) else { return false };
+        let pipe = if at_us.is_some() { timed } else { now };
+        let pushed = pipe.push(Head { port: 0, len, epoch, at_us: at_us.unwrap_or(0) }, bytes);
+        if !pushed {
+            self.counts.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        pushed
+    }
+
+    /// Takes back what has a time and is not sent yet.
+    pub fn flush(&mut self) {
+        // 0 is for what is kept.
+        let next = self.counts.epoch.load(Ordering::Relaxed).wrapping_add(1).max(1);
+        self.counts.epoch.store(next, Ordering::Release);
+    }
+
+    /// Whether all that was to go at once has gone.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.lanes.iter().all(|(now, _)| now.heads.slots() == now.heads.buffer().capacity())
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CYCLE: Cycle = Cycle { start_us: 10_000, next_us: 20_000, frames: 480 };
+
+    fn sent(rt: &mut MidiRt, cycle: Cycle) -> Vec<(u32, Vec<u8>)> {
+        let mut out = Vec::new();
+        rt.send(0, cycle, |offset, bytes| {
+            out.push((offset, bytes.to_vec()));
+            true
+        });
+        out
+    }
+
+    #[test]
+    fn each_goes_out_at_its_frame() {
+        let (mut rt, mut rings) = midi_rings(1);
+        assert!(rings.send_at(0, 9_000, false, &[1]) && rings.send_at(0, 15_000, false, &[2]));
+        assert!(rings.send_at(0, 20_000, false, &[3]) && rings.send(0, &[4]));
+        assert_eq!(sent(&mut rt, CYCLE), [(0, vec![4]), (0, vec![1]), (240, vec![2])]);
+        let next = Cycle { start_us: 20_000, next_us: 30_000, frames: 480 };
+        assert_eq!(sent(&mut rt, next), [(0, vec![3])]);
+        assert_eq!(
+            (CYCLE.at_us(240), CYCLE.offset(CYCLE.at_us(479)), CYCLE.offset(u64::MAX / 1_000)),
+            (15_000, 479, 479)
+        );
+    }
+
+    #[test]
+    fn what_is_flushed_is_not_sent_but_what_is_kept() {
+        let (mut rt, mut rings) = midi_rings(1);
+        rings.send_at(0, 11_000, false, &[1]);
+        rings.send_at(0, 12_000, true, &[2]);
+        rings.flush();
+        rings.send_at(0, 13_000, false, &[3]);
+        assert_eq!(sent(&mut rt, CYCLE), [(96, vec![2]), (144, vec![3])]);
+    }
+
+    #[test]
+    fn what_finds_no_room_waits_and_what_never_will_is_lost() {
+        let (mut rt, mut rings) = midi_rings(1);
+        rings.send(0, &[1; 40]);
+        rings.send(0, &[2; 4]);
+        rings.send(0, &[3; 4]);
+        // Room for one message of up to 8 bytes a period.
+        let period = |rt: &mut MidiRt| {
+            let mut out = Vec::new();
+            rt.send(0, CYCLE, |_, bytes| {
+                let fits = bytes.len() <= 8 && out.is_empty();
+                if fits {
+                    out.extend_from_slice(bytes);
+                }
+                fits
+            });
+            out
+        };
+        assert_eq!(period(&mut rt), [2; 4]);
+        assert_eq!(rings.counts().lost(), 1);
+        assert_eq!(period(&mut rt), [3; 4]);
+        assert!(period(&mut rt).is_empty());
+    }
+
+    #[test]
+    fn a_full_ring_loses_and_counts() {
+        let (mut rt, mut rings) = midi_rings(1);
+        for _ in 0..MESSAGES + 10 {
+            rt.receive(0, 0, &[0x90, 60, 64]);
+        }
+        assert_eq!(rings.counts().lost(), 10);
+        let mut got = 0;
+        rings.receive(|_, _, _| got += 1);
+        assert_eq!(got, MESSAGES);
+        assert!(!rings.send(0, &vec![0; BYTES + 1]) && !rings.send(7, &[1]));
+    }
+
+    proptest! {
+        /// Nothing is lost, doubled or changed, whatever the lengths and however often it is read.
+        #[test]
+        fn what_goes_in_comes_out(messages in prop::collection::vec((0..3u16, prop::collection::vec(any::<u8>(), 0..600)), 0..300), every in 1..20usize) {
+            let (mut rt, mut rings) = midi_rings(1);
+            let mut got = Vec::new();
+            for (n, (port, bytes)) in messages.iter().enumerate() {
+                rt.receive(*port, n as u64, bytes);
+                if n % every == 0 {
+                    rings.receive(|port, at, bytes| got.push((port as u16, at, bytes.to_vec())));
+                }
+            }
+            rings.receive(|port, at, bytes| got.push((port as u16, at, bytes.to_vec())));
+            let expected: Vec<_> = messages.into_iter().enumerate().map(|(n, (port, bytes))| (port, n as u64, bytes)).collect();
+            prop_assert_eq!(got, expected);
+        }
+
+        /// JACK wants frames of a port that never go back, within the period.
+        #[test]
+        fn frames_ascend(times in prop::collection::vec(0..40_000u64, 0..60)) {
+            let (mut rt, mut rings) = midi_rings(1);
+            let mut times = times;
+            times.sort_unstable();
+            for at in &times {
+                rings.send_at(0, *at, false, &[0xf8]);
+                rings.send(0, &[0xfa]);
+            }
+            let offsets: Vec<u32> = sent(&mut rt, CYCLE).into_iter().map(|(offset, _)| offset).collect();
+            prop_assert!(offsets.windows(2).all(|pair| pair[0] <= pair[1]) && offsets.iter().all(|offset| *offset < 480));
+            prop_assert_eq!(offsets.len(), times.len() + times.iter().filter(|at| **at < 20_000).count());
+        }
+    }
+}

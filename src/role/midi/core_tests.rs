@@ -1,0 +1,324 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::MidiOn;
+
+const MS: u64 = 1_000;
+
+fn core(on: &str) -> Core {
+    let table: std::collections::BTreeMap<String, Vec<MidiOn>> =
+        if on.is_empty() { Default::default() } else { toml::from_str(on).unwrap() };
+    let ports = vec!["midi_out".to_owned(), "pad".to_owned()];
+    let rows = Rows::new(table.get("on").map_or(&[][..], Vec::as_slice), &ports).unwrap();
+    let publish = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Realtime).collect();
+    let (clock_from, clock_to) = ("any".to_owned(), Vec::new());
+    let setup = Setup { ports, rows, publish, bpm: 120.0, beats_per_bar: 4, clock_from, clock_to };
+    let mut core = Core::new(setup, 0).unwrap();
+    core.is_up = true;
+    (core.lead_us, core.period_us) = (10 * MS, 5 * MS);
+    core
+}
+
+fn out(json: &str) -> Out {
+    serde_json::from_str(json).unwrap()
+}
+
+/// What went out: port, time in µs if any, bytes.
+fn sent(core: &mut Core) -> Vec<(usize, Option<u64>, Vec<u8>)> {
+    let sends = std::mem::take(&mut core.effects).sends;
+    sends.into_iter().map(|send| (send.port, send.at_us, send.message.bytes().as_slice().to_vec())).collect()
+}
+
+/// Lets time pass up to `until`, in the steps that the core asks for; gives what went out.
+fn run(core: &mut Core, from: u64, until: u64) -> Vec<(usize, Option<u64>, Vec<u8>)> {
+    let mut all = Vec::new();
+    let mut now = from;
+    loop {
+        core.poll(now);
+        all.extend(sent(core));
+        match core.next_us(now) {
+            Some(next) if next <= until => now = next.max(now),
+            _ => return all,
+        }
+    }
+}
+
+#[test]
+fn notes_end_after_their_time() {
+    let mut core = core("");
+    let told = core.play(&out(r#"{"chord":"C","beats":2,"port":"pad","channel":2}"#), 0).unwrap();
+    assert_eq!((told.messages, told.notes), (3, ["C4", "E4", "G4"].map(str::to_owned).to_vec()));
+    let begun = sent(&mut core);
+    assert_eq!(begun.iter().map(|(port, at, bytes)| (*port, *at, bytes[0])).collect::<Vec<_>>(), [(1, None, 0x91); 3]);
+    let ended = run(&mut core, 0, 2_000 * MS);
+    // Two beats at 120 are a second; sent ahead, with its time.
+    assert_eq!(
+        ended.iter().map(|(_, at, bytes)| (*at, bytes[1])).collect::<Vec<_>>(),
+        [(Some(1_000 * MS), 60), (Some(1_000 * MS), 64), (Some(1_000 * MS), 67)]
+    );
+    assert_eq!(core.ports[1].sounding.notes().count(), 0);
+}
+
+#[test]
+fn what_waits_for_a_bar_goes_out_on_it() {
+    let mut core = core("");
+    let told = core.play(&out(r#"{"note":60,"on":"bar","ms":100}"#), 300 * MS).unwrap();
+    assert_eq!((told.in_ms, told.messages), (Some(1_700), 0));
+    let all = run(&mut core, 300 * MS, 3_000 * MS);
+    assert_eq!(all, [(0, Some(2_000 * MS), vec![0x90, 60, 100]), (0, Some(2_100 * MS), vec![0x80, 60, 64])]);
+}
+
+#[test]
+fn panic_ends_what_sounds_and_takes_back_what_waits() {
+    let mut core = core("");
+    core.play(&out(r#"{"note":60,"hold":true}"#), 0).unwrap();
+    core.play(&out(r#"{"note":62,"on":"bar"}"#), 0).unwrap();
+    core.play(&out(r#"{"note":64,"on":"bar"}"#), 100 * MS).unwrap();
+    sent(&mut core);
+    assert_eq!(core.panic(None, false, 200 * MS), 1);
+    assert!(core.effects.flush);
+    assert_eq!(sent(&mut core), [(0, None, vec![0x80, 60, 64])]);
+    assert_eq!((run(&mut core, 200 * MS, 10_000 * MS), core.waiting()), (vec![], 0));
+    core.panic(Some(1), true, 0);
+    assert_eq!(sent(&mut core).len(), 48);
+}
+
+#[test]
+fn a_key_that_is_struck_anew_ends_first_and_lasts_as_long_as_the_last() {
+    let mut core = core("");
+    core.play(&out(r#"{"note":60,"ms":100}"#), 0).unwrap();
+    core.play(&out(r#"{"note":60,"ms":100}"#), 50 * MS).unwrap();
+    assert_eq!(sent(&mut core).iter().map(|(_, _, bytes)| bytes[0]).collect::<Vec<_>>(), [0x90, 0x80, 0x90]);
+    assert_eq!(run(&mut core, 50 * MS, 1_000 * MS), [(0, Some(150 * MS), vec![0x80, 60, 64])]);
+}
+
+#[test]
+fn a_pad_plays_another_port_for_as_long_as_it_is_down() {
+    let mut core = core(
+        "[[on]]\nport = 'pad'\nnote = 'any'\nwhen = 'held'\ndo = { midi = { note = '{note}', velocity = '{velocity}', channel = 3 } }",
+    );
+    core.input(1, 1_000 * MS, &[0x90, 60, 99]);
+    core.input(1, 1_007 * MS, &[0x80, 60, 0]);
+    core.input(0, 1_008 * MS, &[0x90, 60, 99]);
+    // A period later than they came.
+    assert_eq!(sent(&mut core), [(0, Some(1_005 * MS), vec![0x92, 60, 99]), (0, Some(1_012 * MS), vec![0x82, 60, 64])]);
+    core.input(1, 1_020 * MS, &[0x90, 62, 99]);
+    sent(&mut core);
+    let empty = BTreeSet::new;
+    core.connected(1, ["a2j:pad".to_owned()].into(), empty(), empty(), 1_030 * MS);
+    core.connected(1, empty(), empty(), empty(), 1_040 * MS);
+    assert_eq!(core.effects.notices, ["MIDI port pad: a2j:pad has gone with 1 keys down; they are taken as released"]);
+    assert_eq!(sent(&mut core), [(0, Some(1_045 * MS), vec![0x82, 62, 64])]);
+}
+
+#[test]
+fn a_device_that_goes_is_told_the_end_of_its_notes_when_it_is_back() {
+    let mut core = core("");
+    let device = || BTreeSet::from(["a2j:synth".to_owned()]);
+    core.connected(1, BTreeSet::new(), device(), BTreeSet::new(), 0);
+    core.play(&out(r#"{"note":60,"port":"pad","hold":true}"#), 0).unwrap();
+    sent(&mut core);
+    core.connected(1, BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), 10 * MS);
+    assert!(core.effects.notices[0].contains("has gone while 1 notes sounded"), "{:?}", core.effects.notices);
+    assert_eq!(sent(&mut core), []);
+    core.connected(1, BTreeSet::new(), device(), ["other:out".to_owned()].into(), 20 * MS);
+    assert!(core.effects.notices[0].contains("other:out plays the same device"), "{:?}", core.effects.notices);
+    assert_eq!(sent(&mut core), [(1, None, vec![0x80, 60, 64])]);
+}
+
+#[test]
+fn a_host_that_is_gone_leaves_no_notes() {
+    let mut core = core("");
+    core.play(&out(r#"{"note":60,"hold":true,"by":"stage"}"#), 0).unwrap();
+    core.play(&out(r#"{"note":62,"hold":true,"by":"studio"}"#), 0).unwrap();
+    core.play(&out(r#"{"note":64,"on":"bar","by":"stage"}"#), 100 * MS).unwrap();
+    sent(&mut core);
+    assert_eq!(core.release_of("stage", 200 * MS), 1);
+    assert_eq!(sent(&mut core), [(0, None, vec![0x80, 60, 64])]);
+    assert_eq!(core.waiting(), 0);
+}
+
+#[test]
+fn a_clock_that_comes_in_is_followed_and_passed_on() {
+    let mut core = core("");
+    core.play(&out(r#"{"transport":"start","port":"pad"}"#), 0).unwrap();
+    sent(&mut core);
+    for n in 0..60 {
+        core.input(0, 100_000 + n * 25_000, &[0xf8]);
+    }
+    let (grid, source, _) = core.clock(1_600_000);
+    assert_eq!((source, grid.bpm().round()), (Some(0), 100.0));
+    let passed = sent(&mut core);
+    assert!(passed.len() > 50 && passed.iter().all(|(port, at, bytes)| *port == 1 && at.is_some() && *bytes == [0xf8]));
+    // It falls silent: this host's own goes on.
+    assert_eq!(core.clock(5_000_000).1, None);
+}
+
+#[test]
+fn ticks_that_go_out_are_each_at_its_time() {
+    let mut core = core("");
+    core.play(&out(r#"{"all":[{"bpm":125},{"transport":"start"}]}"#), 0).unwrap();
+    let mut all = sent(&mut core);
+    all.extend(run(&mut core, 0, 1_000 * MS));
+    assert_eq!(all[0], (0, None, vec![0xfa]));
+    for (n, (_, at, bytes)) in all[1..].iter().enumerate() {
+        assert_eq!((at.unwrap(), bytes.as_slice()), (1_000 + n as u64 * 20_000, &[0xf8][..]), "tick {n}");
+    }
+    assert!(all.len() > 49);
+    core.play(&out(r#"{"transport":"stop"}"#), 1_010 * MS).unwrap();
+    sent(&mut core);
+    assert_eq!(run(&mut core, 1_010 * MS, 2_000 * MS), []);
+}
+
+#[test]
+fn what_can_not_be_played_is_told() {
+    let mut core = core("");
+    let error = core.play(&out(r#"{"note":60,"port":"synth"}"#), 0).unwrap_err();
+    assert_eq!(error.message, "this host has no MIDI port \"synth\"; it has midi_out, pad");
+    for _ in 0..WAITING_MAX / 2 {
+        core.play(&out(r#"{"note":60,"on":"bar"}"#), 1).unwrap();
+    }
+    core.play(&out(r#"{"note":[1,2,3],"on":"bar"}"#), 1).map(|_| ()).ok();
+    for _ in 0..WAITING_MAX {
+        let _ = core.play(&out(r#"{"note":60,"on":"bar"}"#), 1);
+    }
+    let error = core.play(&out(r#"{"note":60}"#), 1).unwrap_err();
+    assert_eq!(error.code, FaultCode::Busy, "{}", error.message);
+    assert!(core.waiting() <= WAITING_MAX);
+    core.is_up = false;
+    assert_eq!(core.play(&out(r#"{"cc":1,"value":1}"#), 0).unwrap_err().code, FaultCode::Unavailable);
+    assert!(core.play(&out(r#"{"panic":true}"#), 0).is_ok());
+}
+
+#[test]
+fn a_loop_is_broken_and_told_and_a_fast_player_is_not() {
+    let table = "[[on]]\nany = true\nport = 'pad'\ndo = { midi = { raw = '{bytes}' } }";
+    let mut core = core(table);
+    // What is sent comes back two periods later.
+    let mut now = 1_000 * MS;
+    let mut rounds = 0;
+    core.input(1, now, &[0xb0, 7, 100]);
+    while !sent(&mut core).is_empty() {
+        rounds += 1;
+        now += 10 * MS;
+        core.input(1, now, &[0xb0, 7, 100]);
+        assert!(rounds < 100, "it goes on for ever");
+    }
+    let due = core.next_us(now).unwrap();
+    core.poll(due);
+    assert!(core.effects.notices[0].contains("B0 07 has triggered itself"), "{:?}", core.effects.notices);
+    sent(&mut core);
+
+    // Sixteenths at 180, always the same: each is played.
+    for n in 0..200 {
+        core.input(1, now + 5_000 * MS + n * 83 * MS, &[0x99, 42, 100]);
+        assert!(!sent(&mut core).is_empty(), "stroke {n}");
+    }
+}
+
+/// A step of a run.
+#[derive(Debug, Clone)]
+enum Act {
+    Play(String),
+    Input(usize, Vec<u8>),
+    Wait(u64),
+    Panic,
+    Plug(usize, bool),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let play = (0..128u8, 0..6usize, 0..2usize, 1..=3u8).prop_map(|(note, how, port, channel)| {
+        let port = ["midi_out", "pad"][port];
+        let how = [
+            "\"ms\":40",
+            "\"hold\":true",
+            "\"on\":\"beat\"",
+            "\"velocity\":0",
+            "\"bars\":1,\"on\":\"bar\"",
+            "\"beats\":0.1",
+        ][how];
+        Act::Play(format!("{{\"note\":{note},\"port\":\"{port}\",\"channel\":{channel},{how}}}"))
+    });
+    prop_oneof![
+        play,
+        (0..2usize, prop::collection::vec(any::<u8>(), 0..12)).prop_map(|(port, bytes)| Act::Input(port, bytes)),
+        (0..900_000u64).prop_map(Act::Wait),
+        Just(Act::Panic),
+        (0..2usize, any::<bool>()).prop_map(|(port, there)| Act::Plug(port, there)),
+    ]
+}
+
+proptest! {
+    /// Whatever is played and comes in: when all is stopped at the end, each key that a device was told to begin was told to end
+    /// after that, nothing waits, and what was kept for the next run is nothing but what a device that has gone is owed.
+    #[test]
+    fn nothing_sounds_in_the_end(acts in prop::collection::vec(act(), 1..60)) {
+        let table = "[[on]]\nnote = 'any'\nwhen = 'held'\ndo = { midi = { note = '{number}', port = 'pad', channel = 9 } }";
+        let mut core = core(table);
+        let (mut now, mut on, mut kept) = (1_000_000, std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+        // Lanes as the driver has them: what has a time can be flushed until it is due.
+        let mut ahead: Vec<(u64, usize, Vec<u8>)> = Vec::new();
+        let mut hear = |core: &mut Core, now: u64, last: bool| {
+            let effects = std::mem::take(&mut core.effects);
+            for (port, channel, note, begins) in effects.kept {
+                if begins { kept.insert((port, channel, note)); } else { kept.remove(&(port, channel, note)); }
+            }
+            if effects.flush {
+                ahead.retain(|(at, ..)| *at <= now);
+            }
+            let mut due: Vec<(u64, usize, Vec<u8>)> = std::mem::take(&mut ahead);
+            due.sort_by_key(|(at, ..)| *at);
+            let (mut due, later): (Vec<_>, Vec<_>) = due.into_iter().partition(|(at, ..)| last || *at <= now);
+            ahead = later;
+            for send in effects.sends {
+                let bytes = send.message.bytes().as_slice().to_vec();
+                match send.at_us { Some(at) if !last => ahead.push((at, send.port, bytes)), _ => due.push((now, send.port, bytes)) }
+            }
+            for (_, port, bytes) in due {
+                match bytes[0] & 0xf0 {
+                    0x90 if bytes[2] > 0 => { on.insert((port, bytes[0] & 0x0f, bytes[1])); }
+                    0x80 | 0x90 => { on.remove(&(port, bytes[0] & 0x0f, bytes[1])); }
+                    _ => {}
+                }
+            }
+            (on.clone(), kept.clone())
+        };
+        let mut plugged = false;
+        for act in acts {
+            match act {
+                Act::Play(json) => { let _ = core.play(&out(&json), now); }
+                Act::Input(port, bytes) => core.input(port, now, &bytes),
+                Act::Wait(us) => {
+                    let until = now + us;
+                    while let Some(next) = core.next_us(now).filter(|next| *next < until) {
+                        now = next.max(now);
+                        core.poll(now);
+                        hear(&mut core, now, false);
+                    }
+                    now = until;
+                }
+                Act::Panic => { core.panic(None, false, now); }
+                Act::Plug(port, there) => {
+                    plugged = true;
+                    let device = if there { BTreeSet::from(["x:y".to_owned()]) } else { BTreeSet::new() };
+                    core.connected(port, device.clone(), device, BTreeSet::new(), now);
+                }
+            }
+            core.poll(now);
+            hear(&mut core, now, false);
+        }
+        core.panic(None, false, now);
+        let device = || BTreeSet::from(["z:z".to_owned()]);
+        hear(&mut core, now, true);
+        for port in 0..2 {
+            core.connected(port, device(), device(), BTreeSet::new(), now);
+        }
+        core.panic(None, false, now);
+        let (on, kept) = hear(&mut core, now, true);
+        prop_assert_eq!(core.waiting(), 0);
+        prop_assert!(kept.is_empty(), "{:?}", kept);
+        if !plugged {
+            prop_assert!(on.is_empty(), "{:?}", on);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the role says of itself, and of what came in.
+
+use std::time::Duration;
+
+use super::engine::{Came, State};
+use crate::bus::message::midi::{self, ClockState, Controller, In, Key, PortState, hex};
+use crate::midi::sounding::Sounding;
+use crate::midi::{Message, Note};
+
+/// What sounds, where controllers stand, and which devices are there.
+#[must_use]
+pub fn state(
+    state: &State,
+    (node, driver): (&str, &str),
+    untold: u64,
+    only: Option<usize>,
+    now_us: u64,
+) -> midi::State {
+    let core = &state.core;
+    let keys = |sounding: &Sounding| -> Vec<Key> {
+        let key = |(channel, note, held): (u8, u8, &crate::midi::sounding::Held)| Key {
+            channel,
+            note,
+            name: Note(note).name(),
+            velocity: held.velocity,
+            by: held.by.to_string(),
+            for_ms: now_us.saturating_sub(held.since_us) / 1_000,
+        };
+        sounding.notes().map(key).collect()
+    };
+    let controllers = |sounding: &Sounding| -> Vec<Controller> {
+        sounding.controllers().map(|(channel, cc, value)| Controller { channel, cc, value }).collect()
+    };
+    let ports = core.ports.iter().enumerate().filter(|(at, _)| only.is_none_or(|only| only == *at));
+    let ports = ports.map(|(_, port)| PortState {
+        name: port.name.clone(),
+        inputs: port.inputs.iter().cloned().collect(),
+        outputs: port.outputs.iter().cloned().collect(),
+        shared_with: port.shared_with.iter().cloned().collect(),
+        held: keys(&port.heard),
+        sounding: keys(&port.sounding),
+        controllers_in: controllers(&port.heard),
+        controllers_out: controllers(&port.sounding),
+    });
+    let (grid, source, running) = core.clock(now_us);
+    let (bar, beat) = grid.position(now_us);
+    let clock = ClockState {
+        source: source.and_then(|port| core.ports.get(port)).map(|port| port.name.clone()).unwrap_or_default(),
+        bpm: (grid.bpm() * 100.0).round() / 100.0,
+        running,
+        bar,
+        beat,
+        beats_per_bar: grid.beats_per_bar,
+    };
+    midi::State {
+        node: node.to_owned(),
+        driver: driver.to_owned(),
+        up: core.is_up,
+        ports: ports.collect(),
+        clock,
+        received: core.received,
+        sent: core.sent,
+        skipped: core.skipped(),
+        lost: state.lost(),
+        untold,
+        waiting: core.waiting() as u64,
+    }
+}
+
+/// A message as it is told on the bus.
+#[must_use]
+pub fn told(came: &Came, node: &str, port: &str) -> In {
+    let message = &came.message;
+    let mut told = In {
+        node: node.to_owned(),
+        port: port.to_owned(),
+        kind: message.kind().name().to_owned(),
+        channel: message.channel(),
+        bytes: hex(message.bytes().as_slice()),
+        at: at(came.age),
+        ..In::default()
+    };
+    match *message {
+        Message::NoteOn { note, velocity, .. } | Message::NoteOff { note, velocity, .. } => {
+            told.note = Some(note);
+            told.name = Some(Note(note).name());
+            told.on = Some(matches!(message, Message::NoteOn { .. }));
+            told.velocity = Some(velocity);
+        }
+        Message::KeyPressure { note, value, .. } => {
+            told.note = Some(note);
+            told.name = Some(Note(note).name());
+            told.value = Some(i32::from(value));
+        }
+        Message::Control { controller, value, .. } => {
+            told.controller = Some(controller);
+            told.value = Some(i32::from(value));
+        }
+        Message::Program { program, .. } => told.program = Some(program),
+        Message::Pressure { value, .. } | Message::SongSelect(value) | Message::TimeCode(value) => {
+            told.value = Some(i32::from(value));
+        }
+        Message::PitchBend { value, .. } => told.value = Some(i32::from(value)),
+        Message::SongPosition(value) => told.value = Some(i32::from(value)),
+        _ => {}
+    }
+    let word = match message {
+        Message::Start => Some("start"),
+        Message::Continue => Some("continue"),
+        Message::Stop => Some("stop"),
+        Message::SongPosition(_) => Some("position"),
+        Message::SongSelect(_) => Some("song"),
+        Message::Clock => Some("clock"),
+        Message::TimeCode(_) => Some("time_code"),
+        Message::TuneRequest => Some("tune_request"),
+        Message::ActiveSensing => Some("active_sensing"),
+        Message::Reset => Some("reset"),
+        _ => None,
+    };
+    told.name = told.name.or_else(|| word.map(str::to_owned));
+    told
+}
+
+fn at(age: Duration) -> String {
+    let now = jiff::Timestamp::now();
+    let then = now.checked_sub(jiff::SignedDuration::try_from(age).unwrap_or_default()).unwrap_or(now);
+    format!("{then:.3}")
+}

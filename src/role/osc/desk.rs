@@ -1,0 +1,413 @@
+//! Where everything that comes passes: what may come, when it is due, and what is done. Nothing here waits: what needs the bus
+//! goes into queues, what goes out by OSC or MIDI on this host goes out at once.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc;
+
+use super::addresses::{ROOT, VERBS, Wish, meant};
+use super::allow::Allow;
+use super::handlers::Handlers;
+use super::listeners::Listeners;
+use super::net::Peer;
+use super::schedule::Schedule;
+use super::surfaces::{Scope, Surfaces, Viewer};
+use super::tally::{Kind, Tally};
+use super::targets::Targets;
+use super::wire::{to_osc, to_wire};
+use crate::action::Deed;
+use crate::bus::message::fault::{Fault, FaultCode};
+use crate::bus::message::osc::{In, Out, Sent};
+use crate::bus::message::voice::Control;
+use crate::bus::session::now;
+use crate::osc::pattern::{Pattern, is_pattern};
+use crate::osc::time::{Due, IMMEDIATELY, due};
+use crate::osc::{Limits, OscMessage, OscType, decode, encode};
+use crate::rig::Rig;
+use crate::rig::loops::{Loops, Verdict, value};
+
+/// Errors that are answered in a second; in a flood of nonsense the rest is only counted.
+const ERRORS_A_SECOND: u32 = 20;
+
+/// What something came from and to, for loops.
+pub type Trigger = (IpAddr, String);
+
+/// What needs the bus.
+#[derive(Debug)]
+pub struct Work {
+    /// What is to be done.
+    pub deed: Deed,
+    /// Who wants it.
+    pub peer: Peer,
+    /// How many stops there had been.
+    pub epoch: u64,
+}
+
+/// What waits for its time.
+#[derive(Debug)]
+pub enum Waiting {
+    /// Something that has come.
+    Came(OscMessage, Peer),
+    /// Something that is to go out: to which target.
+    Out(String, String, Vec<u8>),
+}
+
+/// All that comes, and what is done.
+pub struct Desk {
+    /// The name of this host.
+    pub node: String,
+    /// Who may send.
+    pub allow: Allow,
+    /// How far ahead a time tag may lie.
+    pub ahead: Duration,
+    /// What goes wrong.
+    pub tally: Arc<Tally>,
+    /// Feedback.
+    pub surfaces: Arc<Surfaces>,
+    /// Own handlers.
+    pub handlers: Handlers,
+    /// Who is meant.
+    pub listeners: Arc<Listeners>,
+    /// Where to.
+    pub targets: Targets,
+    /// What waits.
+    pub schedule: Schedule<Waiting>,
+    /// What is set off.
+    pub rig: Rig,
+    /// What needs the bus. When it is full the message is dropped, counted and told.
+    pub work: mpsc::Sender<Work>,
+    /// What nobody takes. The same.
+    pub strays: mpsc::Sender<In>,
+    /// What may trigger itself.
+    pub loops: Mutex<Loops<Trigger>>,
+    /// How many stops there were.
+    pub epoch: AtomicU64,
+    /// Whether the last stop came by this role.
+    pub own_stop: AtomicBool,
+    /// From when times count.
+    pub begun: Instant,
+    /// Errors answered in this second.
+    pub answered: Mutex<(u64, u32)>,
+}
+
+impl Desk {
+    /// Whether packets from there are taken; if not, it is counted.
+    pub fn takes(&self, from: IpAddr) -> bool {
+        let takes = self.allow.takes(from);
+        if !takes {
+            self.tally.count(Kind::Stranger, || format!("{}; add it to osc.allow if it may send", from.to_canonical()));
+        }
+        takes
+    }
+
+    /// A packet has come.
+    pub fn packet(&self, packet: &[u8], peer: &Peer) {
+        let messages = match decode(packet, &Limits::default()) {
+            Ok(messages) => messages,
+            Err(error) => return self.unreadable(peer, &error.to_string()),
+        };
+        self.surfaces.heard(peer);
+        let (clock, now) = (SystemTime::now(), Instant::now());
+        for timed in messages {
+            let due = if timed.at == IMMEDIATELY { Due::Now } else { due(timed.at, clock, self.ahead) };
+            match due {
+                Due::Now | Due::Late(_) => self.message(timed.message, peer),
+                Due::In(wait) => {
+                    let address = timed.message.addr.clone();
+                    if !self.schedule.put(now + wait, Waiting::Came(timed.message, peer.clone())) {
+                        self.tally.count(Kind::Waiting, || format!("{address} from {}", peer.at));
+                        self.error(peer, "too many messages wait for their time");
+                    }
+                }
+                Due::TooFar(wait) => {
+                    let text = format!(
+                        "{} is for in {} s, and at most {} s are waited",
+                        timed.message.addr,
+                        wait.as_secs(),
+                        self.ahead.as_secs()
+                    );
+                    self.tally.count(Kind::TooFar, || format!("{text} (from {})", peer.at));
+                    self.error(peer, &text);
+                }
+            }
+        }
+    }
+
+    /// A packet has come that is none.
+    pub fn unreadable(&self, peer: &Peer, why: &str) {
+        self.tally.count(Kind::Unreadable, || format!("from {}: {why}", peer.at));
+        self.error(peer, why);
+    }
+
+    /// A message's time has come.
+    pub fn message(&self, message: OscMessage, peer: &Peer) {
+        let trigger = (peer.at.ip(), message.addr.clone());
+        self.note_feedback();
+        if self.loops().came(&trigger, worth(&message.args), self.begun.elapsed()) == Verdict::Leave {
+            return;
+        }
+        if is_pattern(&message.addr) {
+            return self.pattern(message, peer, &trigger);
+        }
+        if !self.take(&message, peer, &trigger) {
+            self.stray(message, peer);
+        }
+    }
+
+    /// Does what is to be done at an address; `false` if that is nothing.
+    fn take(&self, message: &OscMessage, peer: &Peer, trigger: &Trigger) -> bool {
+        if let Some(meant) = meant(&message.addr) {
+            match meant.verb.wish(&message.args) {
+                Ok(wish) => self.wish(wish, meant.listener, &message.args, peer, trigger),
+                Err(why) => self.error(peer, &format!("{}: {why}", message.addr)),
+            }
+            return true;
+        }
+        let mut taken = false;
+        for handler in self.handlers.iter() {
+            // One that waits for a press takes the release as well, and does nothing.
+            taken |= handler.address.matches(&message.addr);
+            match handler.take(message) {
+                None => {}
+                Some(Ok(deed)) => {
+                    if handler.sends() {
+                        self.loops().sent(trigger, self.begun.elapsed());
+                    }
+                    self.act(deed, peer);
+                }
+                Some(Err(why)) => self.error(peer, &why),
+            }
+        }
+        if !taken && message.addr.starts_with(ROOT) && !self.is_shown(&message.addr) {
+            let there = VERBS.iter().map(|verb| verb.name).collect::<Vec<_>>().join(", ");
+            self.error(peer, &format!("nothing is done at {}; under {ROOT} there are {there}", message.addr));
+        }
+        taken
+    }
+
+    /// Whether it is feedback, as another host sends it: to answer that by an error could go on for ever.
+    fn is_shown(&self, address: &str) -> bool {
+        let name = address.rsplit('/').next().unwrap_or_default();
+        name == "pong" || super::addresses::SHOWN.iter().any(|shown| shown.name == name)
+    }
+
+    /// A pattern stands for every address that it fits.
+    fn pattern(&self, message: OscMessage, peer: &Peer, trigger: &Trigger) {
+        let pattern = match Pattern::new(&message.addr) {
+            Ok(pattern) => pattern,
+            Err(error) => return self.unreadable(peer, &error.to_string()),
+        };
+        let mut taken = false;
+        for address in self.addresses().into_iter().filter(|address| pattern.matches(address)) {
+            taken |= self.take(&OscMessage { addr: address, args: message.args.clone() }, peer, trigger);
+        }
+        if !taken {
+            self.stray(message, peer);
+        }
+    }
+
+    /// Every address at which something is done, but for those that handlers have patterns for.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        let listeners = self.listeners.names();
+        let roots = std::iter::once(ROOT.to_owned()).chain(listeners.iter().map(|name| format!("{ROOT}{name}/")));
+        let built = roots.flat_map(|root| VERBS.iter().map(move |verb| format!("{root}{}", verb.name)));
+        let mut all: Vec<String> = built.collect();
+        for handler in self.handlers.iter().filter(|handler| !handler.address.is_wild()) {
+            let address = handler.address.as_str().to_owned();
+            // Two handlers of one address are both asked when it is looked up.
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        all
+    }
+
+    fn wish(&self, wish: Wish, listener: &str, args: &[OscType], peer: &Peer, trigger: &Trigger) {
+        match wish {
+            Wish::Nothing => {}
+            Wish::Command(text) => self.act(Deed::Command { text }, peer),
+            Wish::Control(control) => self.control(listener, control, peer),
+            Wish::Stop if listener.is_empty() => self.act(Deed::Stop, peer),
+            Wish::Stop => self.control(listener, Control::Stop, peer),
+            Wish::Ping => {
+                self.loops().sent(trigger, self.begun.elapsed());
+                let addr = if listener.is_empty() { format!("{ROOT}pong") } else { format!("{ROOT}{listener}/pong") };
+                self.tell(peer, &OscMessage { addr, args: args.to_vec() });
+            }
+            Wish::Subscribe(port) => {
+                let viewer = Viewer::Peer(port.map_or_else(|| peer.clone(), |port| peer.at_port(port)));
+                let scope = if listener.is_empty() { Scope::All } else { Scope::Below(format!("{ROOT}{listener}/")) };
+                self.surfaces.subscribe(viewer, scope);
+            }
+            Wish::Unsubscribe(port) => {
+                self.surfaces.unsubscribe(&port.map_or_else(|| peer.clone(), |port| peer.at_port(port)));
+            }
+            Wish::Sync => self.surfaces.sync(peer),
+        }
+    }
+
+    fn control(&self, listener: &str, control: Control, peer: &Peer) {
+        match self.listeners.meant(listener, &control) {
+            Ok(found) => {
+                for listener in found {
+                    self.act(Deed::Listener { listener, control: control.clone() }, peer);
+                }
+            }
+            Err(why) => self.error(peer, &why),
+        }
+    }
+
+    /// Does a deed: at once if it needs no bus.
+    fn act(&self, deed: Deed, peer: &Peer) {
+        if deed == Deed::Stop {
+            // At once, so that what comes after it in the same packet is done.
+            self.stop();
+            self.own_stop.store(true, Ordering::Relaxed);
+        }
+        let deed = match deed {
+            // On a host without listeners those of another are meant.
+            Deed::Listener { listener, control } if listener.is_any() => {
+                return self.control("", control, peer);
+            }
+            deed => deed,
+        };
+        match self.rig.quick(&deed, &by(peer)) {
+            Some(Ok(())) => return,
+            // Another host may have the target.
+            Some(Err(fault)) if fault.code == FaultCode::NotFound => {}
+            Some(Err(fault)) => return self.error(peer, &fault.message),
+            None => {}
+        }
+        let work = Work { deed, peer: peer.clone(), epoch: self.epoch.load(Ordering::Relaxed) };
+        if self.work.try_send(work).is_err() {
+            self.tally.count(Kind::Flood, || format!("from {}", peer.at));
+            self.error(peer, "too much is under way: this was left out");
+        }
+    }
+
+    /// What nobody takes goes on the bus.
+    fn stray(&self, message: OscMessage, peer: &Peer) {
+        let OscMessage { addr, args } = message;
+        let args = args.into_iter().map(to_wire).collect();
+        let stray = In { node: self.node.clone(), from: peer.at.to_string(), address: addr, args, at: now() };
+        if let Err(error) = self.strays.try_send(stray) {
+            let stray = error.into_inner();
+            self.tally.count(Kind::Flood, || format!("{} from {}", stray.address, stray.from));
+        }
+    }
+
+    /// Sends to a target, or has it wait.
+    ///
+    /// # Errors
+    /// Why it can't be sent.
+    pub fn out(&self, out: Out) -> Result<Sent, Fault> {
+        let target = self.targets.get(&out.target)?;
+        let args = out.args.into_iter().map(to_osc).collect();
+        let packet =
+            encode(&OscMessage { addr: out.address.clone(), args }).map_err(|e| Fault::invalid(e.to_string()))?;
+        let wait = out.at.as_deref().map(|at| self.wait(at)).transpose()?.unwrap_or_default();
+        if !wait.is_zero() {
+            let to = target.address().map(|at| at.to_string()).unwrap_or_default();
+            if !self.schedule.put(Instant::now() + wait, Waiting::Out(out.target, out.address, packet)) {
+                return Err(Fault::new(FaultCode::Busy, "too many OSC messages wait for their time: try again"));
+            }
+            return Ok(Sent {
+                node: self.node.clone(),
+                to,
+                in_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            });
+        }
+        let to = target.send(&packet)?;
+        self.loops().sent(&(to.ip().to_canonical(), out.address), self.begun.elapsed());
+        Ok(Sent { node: self.node.clone(), to: to.to_string(), in_ms: 0 })
+    }
+
+    fn wait(&self, at: &str) -> Result<Duration, Fault> {
+        let moment: jiff::Timestamp = at.parse().map_err(|_| {
+            Fault::invalid(format!("at is {at:?}: give a time in RFC 3339, such as \"2026-11-24T20:15:00Z\""))
+        })?;
+        let wait = Duration::try_from(moment.duration_since(jiff::Timestamp::now())).unwrap_or_default();
+        if wait > self.ahead {
+            let (wait, max) = (wait.as_secs(), self.ahead.as_secs());
+            return Err(Fault::invalid(format!("at is in {wait} s, and at most {max} s are waited (osc.ahead_ms)")));
+        }
+        Ok(wait)
+    }
+
+    /// The time of something has come that waited.
+    pub fn due(&self, waiting: Waiting) {
+        match waiting {
+            Waiting::Came(message, peer) => self.message(message, &peer),
+            Waiting::Out(target, address, packet) => {
+                let sent = self.targets.get(&target).and_then(|target| target.send(&packet));
+                match sent {
+                    Ok(to) => self.loops().sent(&(to.ip().to_canonical(), address), self.begun.elapsed()),
+                    Err(fault) => self.tally.count(Kind::Unsent, || fault.message),
+                }
+            }
+        }
+    }
+
+    /// Everything is to stop: what waits is dropped.
+    pub fn stop(&self) {
+        self.epoch.fetch_add(1, Ordering::Relaxed);
+        let dropped = self.schedule.clear();
+        tracing::debug!(dropped, "pending OSC was dropped");
+    }
+
+    /// Tells a peer what went wrong.
+    pub fn error(&self, peer: &Peer, why: &str) {
+        let second = self.begun.elapsed().as_secs();
+        {
+            let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+            if answered.0 != second {
+                *answered = (second, 0);
+            }
+            if answered.1 == ERRORS_A_SECOND {
+                return;
+            }
+            answered.1 += 1;
+        }
+        // OSC ends a text at NUL.
+        let text = OscType::String(why.replace('\0', " "));
+        self.tell(peer, &OscMessage { addr: format!("{ROOT}error"), args: vec![text] });
+    }
+
+    /// Sends a message to whoever asked.
+    pub fn tell(&self, peer: &Peer, message: &OscMessage) {
+        if let Err(fault) = peer.tell(message) {
+            self.tally.count(Kind::Unsent, || fault.message);
+        }
+    }
+
+    /// What feedback has sent may come back.
+    fn note_feedback(&self) {
+        let sent: Vec<(SocketAddr, String)> = self.surfaces.take_sent();
+        if !sent.is_empty() {
+            let (now, mut loops) = (self.begun.elapsed(), self.loops());
+            for (at, address) in sent {
+                loops.sent(&(at.ip().to_canonical(), address), now);
+            }
+        }
+    }
+
+    /// What may trigger itself.
+    pub fn loops(&self) -> MutexGuard<'_, Loops<Trigger>> {
+        self.loops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who wants something, for logs.
+#[must_use]
+pub fn by(peer: &Peer) -> String {
+    format!("OSC from {}", peer.at)
+}
+
+/// A value for arguments, to compare them with others.
+fn worth(args: &[OscType]) -> u64 {
+    value(&format!("{args:?}"))
+}

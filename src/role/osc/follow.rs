@@ -1,0 +1,156 @@
+//! What is told of listeners on the bus, as feedback.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::select_all;
+
+use super::addresses::mode_name;
+use super::desk::Desk;
+use super::listeners::Known;
+use super::surfaces::{Surfaces, addresses};
+use crate::bus::message::fault::Fault;
+use crate::bus::message::session::{SessionEvent, What};
+use crate::bus::message::voice::{Control, Level, State};
+use crate::bus::{Bus, BusError, Call, subject};
+use crate::fabric::Fabric;
+use crate::osc::OscType;
+
+/// Turns that are known, to tell whose transcript or reply it is. One that is older is over.
+const TURNS: usize = 256;
+/// How long a listener may take to say how it is.
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a listener is asked to go on publishing its level, while somebody wants to see it.
+const METER_EVERY: Duration = Duration::from_secs(2);
+/// For how long it then does.
+const METER_MS: u64 = 5_000;
+
+/// Something that was told.
+enum Told {
+    State(State),
+    Level(Level),
+    Session(Box<SessionEvent>),
+    Unheard(Fault),
+}
+
+/// Shows what is told, for ever.
+///
+/// # Errors
+/// The bus refuses to let it hear.
+pub async fn follow(bus: &Bus, fabric: &Fabric, desk: &Arc<Desk>) -> Result<(), BusError> {
+    let states = bus.subscribe::<State>(subject::VOICE_STATES).await?;
+    let levels = bus.subscribe::<Level>(subject::VOICE_LEVELS).await?;
+    let sessions = bus.subscribe::<SessionEvent>(subject::SESSIONS).await?;
+    let mut told = select_all([
+        states.map(|(_, state)| state.map_or_else(Told::Unheard, Told::State)).boxed(),
+        levels.map(|(_, level)| level.map_or_else(Told::Unheard, Told::Level)).boxed(),
+        sessions.map(|(_, event)| event.map_or_else(Told::Unheard, |event| Told::Session(Box::new(event)))).boxed(),
+    ]);
+    let mut view = View { desk: Arc::clone(desk), turns: VecDeque::new() };
+    let mut changes = fabric.changes();
+    let mut asked: Vec<Known> = Vec::new();
+    let mut meters = tokio::time::interval(METER_EVERY);
+    loop {
+        tokio::select! {
+            Some(told) = told.next() => view.take(told),
+            changed = changes.changed(), if desk.listeners.follows => {
+                if changed.is_ok() {
+                    desk.listeners.follow(bus.node(), &fabric.nodes().await);
+                }
+            }
+            _ = meters.tick() => {
+                let all = desk.listeners.all();
+                asked.retain(|known| all.contains(known));
+                for (at, known) in all.into_iter().enumerate() {
+                    let wanted = addresses(&known.shown, at == 0, "level");
+                    let wanted = wanted.iter().any(|address| desk.surfaces.wants(address));
+                    // A listener is asked how it is once; then it tells each change.
+                    if !wanted && asked.contains(&known) {
+                        continue;
+                    }
+                    let control = Control::Meter { ms: if wanted { METER_MS } else { 0 } };
+                    let (bus, desk, first) = (bus.clone(), Arc::clone(desk), !asked.contains(&known));
+                    if first {
+                        asked.push(known.clone());
+                    }
+                    tokio::spawn(async move {
+                        let state = bus.control(&known.node, &known.listener, &control, &Call::within(ASK_TIMEOUT)).await;
+                        match state {
+                            Ok(state) if first => show(&desk, &state),
+                            Ok(_) => {}
+                            Err(error) => tracing::debug!(listener = known.shown, %error, "a listener does not answer"),
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// What is known of turns.
+struct View {
+    desk: Arc<Desk>,
+    turns: VecDeque<(String, String, String)>,
+}
+
+impl View {
+    fn take(&mut self, told: Told) {
+        match told {
+            Told::State(state) => {
+                if let Some(turn) = &state.turn
+                    && !self.turns.iter().any(|(known, ..)| known == turn)
+                {
+                    self.turns.truncate(TURNS - 1);
+                    self.turns.push_front((turn.clone(), state.node.clone(), state.listener.clone()));
+                }
+                show(&self.desk, &state);
+            }
+            Told::Level(level) => {
+                let shown = self.desk.listeners.shown(&level.node, &level.listener);
+                put(&self.desk.surfaces, shown, "level", OscType::Float(level.level), false);
+            }
+            Told::Session(event) => self.session(*event),
+            Told::Unheard(fault) => tracing::debug!(%fault, "something that is told of listeners was not understood"),
+        }
+    }
+
+    fn session(&self, event: SessionEvent) {
+        let Some(turn) = event.turn else { return };
+        let Some((_, node, listener)) = self.turns.iter().find(|(known, ..)| *known == turn) else { return };
+        let (name, text) = match event.what {
+            What::Utterance { text, .. } => ("transcript", text),
+            What::Reply { text, .. } => ("reply", text),
+            What::Error { message, .. } => ("error", message),
+            What::Command { .. } | What::State { .. } | What::Times(_) => return,
+        };
+        let text = OscType::String(text.replace('\0', " "));
+        put(&self.desk.surfaces, self.desk.listeners.shown(node, listener), name, text, true);
+    }
+}
+
+/// Shows a listener's state.
+fn show(desk: &Desk, state: &State) {
+    let shown = desk.listeners.shown(&state.node, &state.listener);
+    let values = [
+        ("state", OscType::String(state.state.name().to_owned())),
+        ("mode", OscType::String(mode_name(state.mode).to_owned())),
+        ("muted", OscType::Int(i32::from(state.muted))),
+        ("mute", OscType::Int(i32::from(state.muted))),
+    ];
+    for (name, value) in values {
+        put(&desk.surfaces, shown.clone(), name, value, false);
+    }
+}
+
+fn put(surfaces: &Surfaces, shown: Option<(String, bool)>, name: &str, value: OscType, happens: bool) {
+    let Some((listener, is_first)) = shown else { return };
+    for address in addresses(&listener, is_first, name) {
+        if happens {
+            surfaces.happen(&address, vec![value.clone()]);
+        } else {
+            surfaces.show(&address, vec![value.clone()]);
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Sockets: datagrams and streams in, packets out without waiting.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket as PlainUdp};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_util::codec::FramedRead;
+
+use super::desk::Desk;
+use super::tally::Kind;
+use crate::bus::message::fault::{Fault, FaultCode};
+use crate::osc::frame::{Deframer, Framed, Framing};
+use crate::osc::{Limits, OscMessage, encode};
+
+/// What the system is asked to keep of datagrams until they are read; it may grant less.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Streams at once; further ones are closed.
+const STREAMS: usize = 64;
+/// Packets that wait for a stream. When it is full the next is refused.
+const STREAM_QUEUE: usize = 1_024;
+/// How long a stream may take a packet without reading it; then it is closed.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait when the system has no more connections to give.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who sends, and the way back.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address.
+    pub at: SocketAddr,
+    way: Way,
+}
+
+/// The way to a peer or target.
+#[derive(Debug, Clone)]
+pub enum Way {
+    /// A datagram by this socket.
+    Udp(Arc<PlainUdp>),
+    /// A packet into this queue, which a connection empties.
+    Stream(mpsc::Sender<Vec<u8>>),
+}
+
+impl Peer {
+    /// One that is reached by `way`.
+    #[must_use]
+    pub fn new(at: SocketAddr, way: Way) -> Self {
+        Self { at: SocketAddr::new(at.ip().to_canonical(), at.port()), way }
+    }
+
+    /// The same host at another port; a stream has but one way back.
+    #[must_use]
+    pub fn at_port(&self, port: u16) -> Self {
+        let at = SocketAddr::new(self.at.ip(), port);
+        match self.way {
+            Way::Udp(_) => Self { at, way: self.way.clone() },
+            Way::Stream(_) => self.clone(),
+        }
+    }
+
+    /// Whether the way there leads by the same socket or stream.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (&self.way, &other.way) {
+            (Way::Udp(_), Way::Udp(_)) => self.at == other.at,
+            (Way::Stream(one), Way::Stream(other)) => one.same_channel(other),
+            _ => false,
+        }
+    }
+
+    /// Whether nobody is there any more; of datagrams that is not known.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(&self.way, Way::Stream(queue) if queue.is_closed())
+    }
+
+    /// Sends a packet at once.
+    ///
+    /// # Errors
+    /// Why it can't be sent.
+    pub fn send(&self, packet: &[u8]) -> Result<(), Fault> {
+        self.way.send(packet, self.at)
+    }
+
+    /// Sends a message at once.
+    ///
+    /// # Errors
+    /// Why it can't be sent.
+    pub fn tell(&self, message: &OscMessage) -> Result<(), Fault> {
+        self.send(&encode(message).map_err(|e| Fault::invalid(e.to_string()))?)
+    }
+}
+
+impl Way {
+    /// Sends a packet to `to` at once.
+    ///
+    /// # Errors
+    /// Why it can't be sent.
+    pub fn send(&self, packet: &[u8], to: SocketAddr) -> Result<(), Fault> {
+        match self {
+            Self::Udp(socket) => {
+                let failed = |error: std::io::Error| {
+                    let code = if error.kind() == std::io::ErrorKind::WouldBlock {
+                        FaultCode::Busy
+                    } else {
+                        FaultCode::Unavailable
+                    };
+                    Fault::new(code, format!("OSC can't be sent to {to}: {error}"))
+                };
+                let to = if socket.local_addr().map_err(failed)?.is_ipv6() { mapped(to) } else { to };
+                socket.send_to(packet, to).map(drop).map_err(failed)
+            }
+            Self::Stream(queue) => queue.try_send(packet.to_vec()).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => {
+                    Fault::new(FaultCode::Busy, format!("OSC can't be sent to {to}: it does not read what it is sent"))
+                }
+                mpsc::error::TrySendError::Closed(_) => {
+                    Fault::unavailable(format!("OSC can't be sent to {to}: it has hung up"))
+                }
+            }),
+        }
+    }
+}
+
+/// As a socket for both kinds of addresses has it.
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into(),
+        v6 @ SocketAddr::V6(_) => v6,
+    }
+}
+
+/// A socket that sends datagrams, to everybody in a network if asked to.
+///
+/// # Errors
+/// What the system says.
+pub fn sender(at: SocketAddr) -> std::io::Result<PlainUdp> {
+    let socket = PlainUdp::bind(at)?;
+    socket.set_nonblocking(true)?;
+    socket.set_broadcast(true)?;
+    Ok(socket)
+}
+
+/// The sockets that listen.
+pub struct Ears {
+    udp: UdpSocket,
+    tcp: TcpListener,
+    /// The same socket as `udp`, to send by: receivers answer to where a packet came from.
+    pub mouth: Arc<PlainUdp>,
+}
+
+impl Ears {
+    /// Listens at `listen` by UDP and TCP, and in the multicast groups.
+    ///
+    /// # Errors
+    /// The setting that can't be, and why.
+    pub async fn open(listen: &str, groups: &[String]) -> Result<Self, String> {
+        let failed = |error: std::io::Error| {
+            format!("osc.listen is {listen:?}: {error}; give an address and a free port, such as \"0.0.0.0:9000\"")
+        };
+        let at = tokio::net::lookup_host(listen).await.map_err(failed)?.next();
+        let at = at.ok_or_else(|| failed(std::io::Error::other("it has no address")))?;
+        let plain = sender(at).map_err(failed)?;
+        if let Err(error) = rustix::net::sockopt::set_socket_recv_buffer_size(&plain, RECEIVE_BUFFER) {
+            tracing::debug!(%error, "the receive buffer of OSC keeps its size");
+        }
+        for group in groups {
+            let wrong = |why: &dyn std::fmt::Display| {
+                format!("osc.groups has {group:?}: {why}; a multicast group is an address such as \"239.0.0.1\"")
+            };
+            let address: Ipv4Addr = group.parse().map_err(|error| wrong(&error))?;
+            plain.join_multicast_v4(&address, &Ipv4Addr::UNSPECIFIED).map_err(|error| wrong(&error))?;
+        }
+        let mouth = Arc::new(plain.try_clone().map_err(failed)?);
+        let udp = UdpSocket::from_std(plain).map_err(failed)?;
+        // Both on one port, also if the system chose it.
+        let tcp = TcpListener::bind(udp.local_addr().map_err(failed)?).await.map_err(failed)?;
+        Ok(Self { udp, tcp, mouth })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.udp.local_addr().ok()
+    }
+
+    /// Listens, for ever.
+    pub async fn hear(&self, desk: &Arc<Desk>) {
+        tokio::join!(self.datagrams(desk), self.streams(desk));
+    }
+
+    async fn datagrams(&self, desk: &Desk) {
+        let mut buffer = vec![0; 1 << 16];
+        let way = Way::Udp(Arc::clone(&self.mouth));
+        loop {
+            match self.udp.recv_from(&mut buffer).await {
+                Ok((size, from)) => {
+                    if desk.takes(from.ip()) {
+                        let packet = buffer.get(..size).unwrap_or_default();
+                        desk.packet(packet, &Peer::new(from, way.clone()));
+                    }
+                }
+                // An earlier datagram was refused by its receiver, for instance.
+                Err(error) => tracing::debug!(%error, "no datagram could be read"),
+            }
+        }
+    }
+
+    async fn streams(&self, desk: &Arc<Desk>) {
+        let places = Arc::new(Semaphore::new(STREAMS));
+        let mut streams = tokio::task::JoinSet::new();
+        loop {
+            while streams.try_join_next().is_some() {}
+            match self.tcp.accept().await {
+                Ok((stream, from)) => {
+                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                        desk.tally
+                            .count(Kind::Flood, || format!("{STREAMS} streams are open, and {from} wants another"));
+                        continue;
+                    };
+                    if desk.takes(from.ip()) {
+                        let desk = Arc::clone(desk);
+                        streams.spawn(async move {
+                            let (queue, packets) = mpsc::channel(STREAM_QUEUE);
+                            converse(stream, from, None, (queue, packets), &desk).await;
+                            drop(place);
+                        });
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a stream of OSC can't be taken");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// A queue of packets, both of its ends.
+pub type Queue = (mpsc::Sender<Vec<u8>>, mpsc::Receiver<Vec<u8>>);
+
+/// A queue for a stream.
+#[must_use]
+pub fn queue() -> Queue {
+    mpsc::channel(STREAM_QUEUE)
+}
+
+/// Takes packets from a stream and sends those of the queue, until either end closes. It answers in the framing that it hears
+/// unless one is given.
+async fn converse(stream: TcpStream, at: SocketAddr, framing: Option<Framing>, queue: Queue, desk: &Desk) {
+    let (sender, mut packets) = queue;
+    // The queue closes with the connection, not with this end of it.
+    let peer = Peer::new(at, Way::Stream(sender));
+    let error = talk(stream, &peer, framing, &mut packets, desk).await;
+    tracing::debug!(%at, ?error, "a stream of OSC has ended");
+}
+
+/// The same with a queue that outlives the connection; says why it ended.
+pub async fn talk(
+    stream: TcpStream,
+    peer: &Peer,
+    framing: Option<Framing>,
+    packets: &mut mpsc::Receiver<Vec<u8>>,
+    desk: &Desk,
+) -> std::io::Error {
+    if let Err(error) = stream.set_nodelay(true) {
+        return error;
+    }
+    let (reader, mut writer) = stream.into_split();
+    let max = Limits::default().bytes;
+    let mut frames = FramedRead::new(reader, Deframer::new(max));
+    loop {
+        tokio::select! {
+            framed = frames.next() => match framed {
+                None => return std::io::Error::from(std::io::ErrorKind::UnexpectedEof),
+                Some(Err(error)) => return error,
+                Some(Ok(Framed::Packet(packet))) => desk.packet(&packet, peer),
+                Some(Ok(Framed::TooBig)) => {
+                    desk.unreadable(peer, &format!("a packet of more than {max} bytes"));
+                }
+                Some(Ok(Framed::Garbled)) => desk.unreadable(peer, "a frame with an escape that SLIP does not know"),
+            },
+            Some(packet) = packets.recv() => {
+                let framing = framing.or(frames.decoder().framing()).unwrap_or(Framing::Slip);
+                match timeout(WRITE_TIMEOUT, writer.write_all(&framing.frame(&packet))).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return error,
+                    Err(_) => return std::io::Error::from(std::io::ErrorKind::TimedOut),
+                }
+            }
+        }
+    }
+}

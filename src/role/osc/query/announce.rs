@@ -1,0 +1,54 @@
+//! The announcement in the LAN, by mDNS.
+
+use std::time::Duration;
+
+use mdns_sd::{ServiceDaemon, ServiceInfo};
+
+/// How long the goodbye may take.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Announced for as long as this lives.
+pub struct Announced {
+    daemon: ServiceDaemon,
+    names: Vec<String>,
+}
+
+/// The name under which a host is found.
+#[must_use]
+pub fn name(node: &str) -> String {
+    format!("Sidetone {node}")
+}
+
+impl Announced {
+    /// Announces OSC at `osc_port`, and OSCQuery if it has a port.
+    ///
+    /// # Errors
+    /// What is wrong with the network.
+    pub fn start(node: &str, osc_port: u16, query_port: Option<u16>) -> Result<Self, mdns_sd::Error> {
+        let daemon = ServiceDaemon::new()?;
+        let host: String = node.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let mut announced = Self { daemon, names: Vec::new() };
+        let services = [("_osc._udp.local.", Some(osc_port)), ("_oscjson._tcp.local.", query_port)];
+        for (kind, port) in services {
+            let Some(port) = port else { continue };
+            let none: &[(&str, &str)] = &[];
+            let service =
+                ServiceInfo::new(kind, &name(node), &format!("{host}.local."), "", port, none)?.enable_addr_auto();
+            announced.names.push(service.get_fullname().to_owned());
+            announced.daemon.register(service)?;
+        }
+        Ok(announced)
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        // So that surfaces do not show what is gone. Each is awaited: the daemon forgets what it has not said.
+        for name in &self.names {
+            if let Ok(done) = self.daemon.unregister(name) {
+                let _ = done.recv_timeout(GOODBYE_TIMEOUT);
+            }
+        }
+        let _ = self.daemon.shutdown();
+    }
+}

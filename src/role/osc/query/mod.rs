@@ -1,0 +1,243 @@
+//! OSCQuery: what there is, over HTTP; values as they change, and messages, over a WebSocket; and the announcement by mDNS.
+//!
+//! It has a server of its own, since the address space begins at `/`, and since who may ask is the same as who may send.
+
+mod announce;
+mod tree;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::State as Shared;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::addresses::{ROOT, SHOWN, VERBS};
+use super::desk::Desk;
+use super::net::{self, Peer, Way};
+use crate::http::{Http, HttpError, Mounted, Remote};
+use crate::osc::Limits;
+use tree::{ATTRIBUTES, Leaf, NoAnswer, Range};
+
+pub use announce::Announced;
+
+/// The server, and what announces it. Dropping it ends both.
+pub struct Query {
+    http: Http,
+    _mounted: Mounted,
+}
+
+/// What is shown, and of whom.
+#[derive(Clone)]
+struct Shown {
+    desk: Arc<Desk>,
+    name: String,
+    osc_port: u16,
+}
+
+/// What a client says beside OSC.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+struct Command {
+    command: String,
+    data: Value,
+}
+
+impl Query {
+    /// Serves at `listen`; `osc_port` is where OSC is taken.
+    ///
+    /// # Errors
+    /// The address is none, or taken.
+    pub async fn start(listen: &str, desk: &Arc<Desk>, osc_port: u16) -> Result<Self, String> {
+        let http = Http::start(listen).await.map_err(|HttpError::Bind { listen, why }| {
+            format!("osc.query is {listen:?}: {why}; give an address and a free port such as \"0.0.0.0:9001\", or \"\" for none")
+        })?;
+        let shown = Shown { desk: Arc::clone(desk), name: announce::name(&desk.node), osc_port };
+        let mounted = http.mount("/", Router::new().fallback(answer).with_state(shown));
+        Ok(Self { http, _mounted: mounted })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.http.address()
+    }
+}
+
+async fn answer(
+    Shared(shown): Shared<Shown>,
+    Extension(Remote(from)): Extension<Remote>,
+    headers: HeaderMap,
+    uri: Uri,
+    socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    if !shown.desk.takes(from.ip()) {
+        return (StatusCode::FORBIDDEN, "osc.allow does not name this host\n").into_response();
+    }
+    if let Ok(socket) = socket {
+        // A page of some web site could send OSC in the name of whoever looks at it.
+        if is_foreign(&headers) {
+            return (StatusCode::FORBIDDEN, "pages of other servers may not send OSC\n").into_response();
+        }
+        let max = Limits::default().bytes;
+        let socket = socket.max_message_size(max).max_frame_size(max);
+        return socket.on_upgrade(move |socket| async move { converse(socket, from, &shown).await });
+    }
+    let path = percent_decode_str(uri.path()).decode_utf8_lossy();
+    let attribute = uri.query().filter(|query| !query.is_empty());
+    let found = match attribute {
+        Some("HOST_INFO") => Ok(shown.host_info()),
+        attribute => tree::look_up(&shown.leaves(), &path, attribute),
+    };
+    match found {
+        Ok(value) => ([(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response(),
+        Err(NoAnswer::Empty) => StatusCode::NO_CONTENT.into_response(),
+        Err(NoAnswer::NoPath) => (StatusCode::NOT_FOUND, format!("there is nothing at {path}\n")).into_response(),
+        Err(NoAnswer::NoAttribute) => {
+            let text = format!(
+                "there is no attribute {}; there are HOST_INFO, {}\n",
+                attribute.unwrap_or_default(),
+                ATTRIBUTES.join(", ")
+            );
+            (StatusCode::BAD_REQUEST, text).into_response()
+        }
+    }
+}
+
+/// Whether a browser asks for a page that another server gave it.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (origin, host) = (text(header::ORIGIN), text(header::HOST));
+    let page = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    page.is_some_and(|page| page != host)
+}
+
+impl Shown {
+    fn host_info(&self) -> Value {
+        let mut extensions: serde_json::Map<String, Value> = ATTRIBUTES
+            .iter()
+            .filter(|name| **name != "FULL_PATH")
+            .map(|&name| (name.to_owned(), true.into()))
+            .collect();
+        extensions.extend(["LISTEN", "PATH_CHANGED"].map(|name| (name.to_owned(), true.into())));
+        json!({
+            "NAME": self.name,
+            "OSC_PORT": self.osc_port,
+            "OSC_TRANSPORT": "UDP",
+            "EXTENSIONS": extensions,
+        })
+    }
+
+    /// Everything that there is at the moment.
+    fn leaves(&self) -> Vec<Leaf> {
+        let desk = &self.desk;
+        let names = desk.listeners.names();
+        let roots = std::iter::once(ROOT.to_owned()).chain(names.iter().map(|name| format!("{ROOT}{name}/")));
+        let mut leaves = Vec::new();
+        for root in roots {
+            let path = |name: &str| format!("{root}{name}");
+            let is_shown = |name: &str| SHOWN.iter().any(|shown| shown.name == name);
+            leaves.extend(VERBS.iter().map(|verb| Leaf {
+                path: path(verb.name),
+                types: verb.types.to_owned(),
+                access: if is_shown(verb.name) { 3 } else { 2 },
+                about: verb.about.to_owned(),
+                value: desk.surfaces.value(&path(verb.name)),
+                range: range(verb.name),
+            }));
+            leaves.extend(SHOWN.iter().filter(|shown| !VERBS.iter().any(|verb| verb.name == shown.name)).map(
+                |shown| Leaf {
+                    path: path(shown.name),
+                    types: shown.types.to_owned(),
+                    access: 1,
+                    about: shown.about.to_owned(),
+                    value: desk.surfaces.value(&path(shown.name)),
+                    range: range(shown.name),
+                },
+            ));
+        }
+        let own = desk.handlers.iter().filter(|handler| !handler.address.is_wild());
+        for handler in own {
+            let path = handler.address.as_str().trim_end_matches('/').to_owned();
+            if !leaves.iter().any(|leaf| leaf.path == path) {
+                leaves.push(Leaf {
+                    path,
+                    types: handler.types(),
+                    access: 2,
+                    about: handler.about(),
+                    ..Leaf::default()
+                });
+            }
+        }
+        leaves
+    }
+}
+
+fn range(name: &str) -> Option<Range> {
+    match name {
+        "ptt" | "mute" | "muted" | "level" => Some(Range::Between(0.0, 1.0)),
+        "mode" => Some(Range::Of(vec!["wake", "open", "push_to_talk"])),
+        "state" => Some(Range::Of(vec!["idle", "wake_detected", "listening", "processing", "speaking"])),
+        "subscribe" | "unsubscribe" => Some(Range::Between(1.0, 65_535.0)),
+        _ => None,
+    }
+}
+
+/// OSC in both directions, and what a client wants to hear, until either end closes.
+async fn converse(mut socket: WebSocket, from: SocketAddr, shown: &Shown) {
+    let (queue, mut packets) = net::queue();
+    let (desk, peer) = (&shown.desk, Peer::new(from, Way::Stream(queue)));
+    let mut changes = desk.listeners.changes();
+    loop {
+        let sent = tokio::select! {
+            message = socket.recv() => match message {
+                Some(Ok(Message::Binary(packet))) => {
+                    desk.packet(&packet, &peer);
+                    Ok(())
+                }
+                Some(Ok(Message::Text(text))) => {
+                    obey(text.as_str(), desk, &peer);
+                    Ok(())
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+            },
+            Some(packet) = packets.recv() => give(&mut socket, Message::Binary(packet.into())).await,
+            Ok(()) = changes.changed() => {
+                let changed = json!({ "COMMAND": "PATH_CHANGED", "DATA": ROOT.trim_end_matches('/') });
+                give(&mut socket, Message::Text(changed.to_string().into())).await
+            }
+        };
+        if let Err(why) = sent {
+            tracing::debug!(%from, why, "a client of OSCQuery is gone");
+            break;
+        }
+    }
+    desk.surfaces.unsubscribe(&peer);
+}
+
+async fn give(socket: &mut WebSocket, message: Message) -> Result<(), String> {
+    match tokio::time::timeout(net::WRITE_TIMEOUT, socket.send(message)).await {
+        Ok(sent) => sent.map_err(|e| e.to_string()),
+        Err(_) => Err("it does not read what it is sent".to_owned()),
+    }
+}
+
+fn obey(text: &str, desk: &Desk, peer: &Peer) {
+    match serde_json::from_str::<Command>(text) {
+        Ok(Command { command, data: Value::String(path) }) if command == "LISTEN" => {
+            desk.surfaces.listen(peer, &path, true)
+        }
+        Ok(Command { command, data: Value::String(path) }) if command == "IGNORE" => {
+            desk.surfaces.listen(peer, &path, false)
+        }
+        Ok(Command { command, .. }) => tracing::debug!(command, "an OSCQuery command that is not known"),
+        Err(error) => desk.unreadable(peer, &format!("no OSCQuery command: {error}")),
+    }
+}

@@ -1,0 +1,128 @@
+//! What went wrong so often that each time can't be told: it is counted, and told once a while.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::bus::Bus;
+use crate::bus::message::fault::{Fault, FaultCode};
+
+/// So often it is told.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// A kind of thing that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// From somebody who may not send.
+    Stranger,
+    /// Not to be read.
+    Unreadable,
+    /// More came than could be worked on.
+    Flood,
+    /// More waits for its time than is kept.
+    Waiting,
+    /// A time tag too far ahead.
+    TooFar,
+    /// Not to be sent.
+    Unsent,
+    /// Not to be published.
+    Unpublished,
+}
+
+impl Kind {
+    const fn code(self) -> FaultCode {
+        match self {
+            Self::Stranger | Self::Unreadable | Self::TooFar => FaultCode::Invalid,
+            Self::Flood | Self::Waiting => FaultCode::Busy,
+            Self::Unsent | Self::Unpublished => FaultCode::Failed,
+        }
+    }
+
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Stranger => "OSC packets from hosts that osc.allow does not name were left out",
+            Self::Unreadable => "OSC packets could not be read",
+            Self::Flood => "OSC messages were dropped: more came than could be worked on",
+            Self::Waiting => "OSC messages were dropped: too many wait for their time",
+            Self::TooFar => "OSC messages were dropped: their time lies further ahead than osc.ahead_ms",
+            Self::Unsent => "OSC messages could not be sent",
+            Self::Unpublished => "OSC messages could not be published",
+        }
+    }
+}
+
+/// The count of each kind since it was last told, with the latest reason.
+#[derive(Debug, Default)]
+pub struct Tally(Mutex<BTreeMap<Kind, Counted>>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    new: u64,
+    all: u64,
+    why: String,
+    told: Option<Instant>,
+}
+
+impl Tally {
+    /// One more.
+    pub fn count(&self, kind: Kind, why: impl FnOnce() -> String) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = counts.entry(kind).or_default();
+        (counted.new, counted.all) = (counted.new + 1, counted.all + 1);
+        // The first reason stands for the others: in a flood, to write each down would cost more than the flood itself.
+        if counted.new == 1 {
+            counted.why = why();
+        }
+    }
+
+    /// What is to be told now.
+    fn due(&self, now: Instant) -> Vec<Fault> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut faults = Vec::new();
+        for (kind, counted) in &mut *counts {
+            if counted.new == 0 || counted.told.is_some_and(|told| now < told + EVERY) {
+                continue;
+            }
+            let (new, all, why) = (counted.new, counted.all, &counted.why);
+            let text = format!("{new} {} ({all} since the start); the first: {why}", kind.what());
+            faults.push(Fault::new(kind.code(), text));
+            (counted.new, counted.told) = (0, Some(now));
+        }
+        faults
+    }
+
+    /// Tells, for ever.
+    pub async fn tell(&self, bus: &Bus) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            ticks.tick().await;
+            for fault in self.due(Instant::now()) {
+                bus.report(&fault).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_at_once_and_then_once_a_while() {
+        let (tally, begin) = (Tally::default(), Instant::now());
+        assert_eq!(tally.due(begin), []);
+        tally.count(Kind::Unreadable, || "the packet is empty".to_owned());
+        let told = tally.due(begin);
+        assert_eq!(
+            told[0].message,
+            "1 OSC packets could not be read (1 since the start); the first: the packet is empty"
+        );
+        for _ in 0..3 {
+            tally.count(Kind::Unreadable, || "another".to_owned());
+        }
+        assert_eq!(tally.due(begin + EVERY / 2), []);
+        let told = tally.due(begin + EVERY);
+        assert!(told[0].message.starts_with("3 OSC packets could not be read (4 since"), "{told:?}");
+        assert_eq!(tally.due(begin + 3 * EVERY), []);
+    }
+}
