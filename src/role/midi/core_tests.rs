@@ -160,9 +160,9 @@ fn ticks_that_go_out_are_each_at_its_time() {
     core.play(&out(r#"{"all":[{"bpm":125},{"transport":"start"}]}"#), 0).unwrap();
     let mut all = sent(&mut core);
     all.extend(run(&mut core, 0, 1_000 * MS));
-    assert_eq!(all[0], (0, None, vec![0xfa]));
+    assert_eq!(all[0], (0, Some(10 * MS), vec![0xfa]));
     for (n, (_, at, bytes)) in all[1..].iter().enumerate() {
-        assert_eq!((at.unwrap(), bytes.as_slice()), (1_000 + n as u64 * 20_000, &[0xf8][..]), "tick {n}");
+        assert_eq!((at.unwrap(), bytes.as_slice()), (11_000 + n as u64 * 20_000, &[0xf8][..]), "tick {n}");
     }
     assert!(all.len() > 49);
     core.play(&out(r#"{"transport":"stop"}"#), 1_010 * MS).unwrap();
