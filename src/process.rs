@@ -24,7 +24,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::future::BoxFuture;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use spawn::Running;
@@ -232,9 +232,34 @@ impl Supervised {
     }
 }
 
+/// A child whose owner reads what it writes and starts it again itself. Dropping it kills it.
+#[derive(Debug)]
+pub struct ReadChild(Running);
+
+impl ReadChild {
+    /// Starts it; whether it is ready is for its owner to find out from its `lines`, of which those that find no room are
+    /// dropped.
+    ///
+    /// # Errors
+    /// [`ProcessError::NotInstalled`], [`ProcessError::Spawn`].
+    pub async fn start(spec: &ChildSpec, lines: &mpsc::Sender<String>) -> Result<Self, ProcessError> {
+        Ok(Self(Running::spawn(spec, Some(lines)).await?))
+    }
+
+    /// Waits for it to end and says how. Safe to drop and call again.
+    pub async fn wait(&mut self) -> String {
+        self.0.wait().await
+    }
+
+    /// SIGTERM to its process group, SIGKILL when `deadline` has passed. Returns once it is gone.
+    pub async fn stop(self, deadline: Duration) -> StopOutcome {
+        self.0.stop(deadline).await
+    }
+}
+
 /// Starts the child once and waits until it is ready.
 async fn start_once(spec: &ChildSpec) -> Result<Running, ProcessError> {
-    let mut child = Running::spawn(spec).await?;
+    let mut child = Running::spawn(spec, None).await?;
     let deadline = Instant::now() + spec.ready_timeout;
     let probing = async {
         loop {

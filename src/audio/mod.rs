@@ -5,6 +5,8 @@
 //! | [`ring`] | the real-time side: what the JACK callback does, and the rings that join it to the rest |
 //! | [`rt_check`] | what watches over it in a build with feature `rt-check` |
 //! | [`jack`], [`supervise`], [`patch`] | a listener's JACK client; what keeps it alive; which ports it is connected to |
+//! | [`graph`], [`keeper`] | what is to be connected on a server; the thread that keeps it so |
+//! | [`jacktrip`] | what is asked of the program `jacktrip`, and what it says |
 //! | [`midi`] | the same for MIDI, with times |
 //! | [`clip`], [`pcm`], [`mod@resample`] | audio files; raw samples; from one sample rate to another |
 //! | [`vad`], [`segment`], [`wake`] | whether somebody speaks; where an utterance starts and ends; whether it was meant for us |
@@ -13,7 +15,10 @@
 //! Everywhere samples are mono `f32` with full scale at 1.0 unless a name says otherwise.
 
 pub mod clip;
+pub mod graph;
 pub mod jack;
+pub mod jacktrip;
+pub mod keeper;
 pub mod midi;
 pub mod patch;
 pub mod pcm;
@@ -29,6 +34,7 @@ mod wav_header;
 
 pub use clip::{CLIP_MAX_S, Clip, ClipError, ClipReader, TRUNCATED};
 pub use jack::{GraphClient, Guest, JackClient, JackError, JackSettings};
+pub use keeper::{GraphEvent, GraphKeeper, GraphReport};
 pub use patch::{Patch, PatternError, PortFlow, PortInfo};
 pub use pcm::{PcmError, PcmFormat, mono_to_pcm, pcm_to_mono, wav_bytes};
 pub use pieces::{CutError, PIECE_MAX_S, Piece, Pieces};

@@ -234,6 +234,18 @@ impl Bus {
         self.inner.control.publish(subject.into(), None, Some(headers), codec::encode(message, Format::Json)?).await
     }
 
+    /// The same, and waits until the server has it.
+    ///
+    /// # Errors
+    /// As [`Bus::publish`], and [`BusError::Denied`] when the server does not let this user say it.
+    pub async fn tell<M: Message>(&self, subject: String, message: &M) -> Result<(), BusError> {
+        let link = &self.inner.control;
+        let mut watch = link.watch(&subject)?;
+        self.publish(subject.clone(), message).await?;
+        link.ready().await?;
+        watch.broken(&subject).now_or_never().map_or(Ok(()), Err)
+    }
+
     /// Tells whoever watches of something that went wrong and that no caller hears of.
     pub async fn report(&self, fault: &Fault) {
         tracing::warn!(code = ?fault.code, "{}", fault.message);

@@ -154,6 +154,8 @@ pub mod pattern {
     pub const ROUTED: &str = "event.{node}.routed";
     /// Something went wrong that no caller hears of.
     pub const FAULT: &str = "event.{node}.fault";
+    /// A link to another host has changed its state.
+    pub const LINK: &str = "event.{node}.link";
     /// A host's entry in the bucket NODES, as the bucket's stream has it.
     pub const NODE_ENTRY: &str = "$KV.NODES.{node}";
     /// Work that may wait.

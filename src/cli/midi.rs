@@ -12,7 +12,7 @@ use crate::bus::subject::{self, Capability, Target};
 use crate::bus::{Bus, Call, roster};
 use crate::config::Config;
 use crate::fabric::{self, Fabric};
-use crate::midi::Note;
+use crate::midi::{Chord, Note};
 use crate::router::Need;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -220,7 +220,8 @@ fn read(words: &[String]) -> anyhow::Result<Out> {
         "" => {}
         "panic" => out.panic = Some(Panic::Ours(true)),
         "start" | "stop" | "continue" => out.transport = Some(serde_json::from_value(bare.as_str().into())?),
-        note if note.parse::<Note>().is_ok() => out.note = Some(Keys::one(note)),
+        // G7 is a chord; the note is note=G7.
+        note if Chord::spoken(note).is_none() && note.parse::<Note>().is_ok() => out.note = Some(Keys::one(note)),
         chord => out.chord = Some(chord.to_owned()),
     }
     Ok(out)

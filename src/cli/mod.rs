@@ -9,15 +9,19 @@ pub mod deploy;
 pub mod doctor;
 pub mod drain;
 pub mod jobs;
+pub mod link;
+pub mod links;
 pub mod midi;
 pub mod models;
 pub mod nodes;
+pub mod patch;
 pub mod play;
 pub mod print;
 pub mod route;
 pub mod run;
 pub mod say;
 pub mod session;
+pub mod stop;
 pub mod transcribe;
 pub mod watch;
 
@@ -60,7 +64,11 @@ enum Command {
     Nodes(nodes::NodesArgs),
     Route(route::RouteArgs),
     Watch(watch::WatchArgs),
+    Stop(stop::StopArgs),
     Drain(drain::DrainArgs),
+    Patch(patch::PatchArgs),
+    Link(link::LinkArgs),
+    Links(links::LinksArgs),
     Session(session::SessionArgs),
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
@@ -104,7 +112,11 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Nodes(args) => nodes::run(args, globals).await,
         Command::Route(args) => route::run(args, globals).await,
         Command::Watch(args) => watch::run(args, globals).await,
+        Command::Stop(args) => stop::run(args, globals).await,
         Command::Drain(args) => drain::run(args, globals).await,
+        Command::Patch(args) => patch::run(args, globals).await,
+        Command::Link(args) => link::run(args, globals).await,
+        Command::Links(args) => links::run(args, globals).await,
         Command::Session(args) => session::run(args, globals).await,
         Command::Models(args) => models::run(args, &globals.home()).await,
         Command::Doctor(args) => doctor::run(args, globals).await,

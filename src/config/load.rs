@@ -128,7 +128,7 @@ impl Config {
         if self.tts.voices.is_empty() {
             return value("tts.voices", &self.tts.voices, "name at least one voice; `sidetone models list` shows them");
         }
-        Ok(())
+        self.audio.check()
     }
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::router::{Policy, Privacy};
 
-pub use audio::AudioConfig;
+pub use audio::{AudioConfig, ConnectConfig, DisconnectConfig, LINKS_MAX, LinkConfig, LinkMode, PortType};
 pub use load::{ConfigError, files};
 pub use midi::{Feedback, Follow, MidiConfig, MidiOn, MidiPortConfig, TransportWord};
 pub use osc::{OscConfig, OscOn, OscTarget, OscTransport, OscWhen};

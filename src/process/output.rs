@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -23,8 +24,13 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Reads `stream` to its end, logging each line under `name`.
-    pub(super) fn read(&mut self, name: &str, stream: impl AsyncRead + Unpin + Send + 'static) {
+    /// Reads `stream` to its end, logging each line under `name`, or giving it to `lines`.
+    pub(super) fn read(
+        &mut self,
+        name: &str,
+        stream: impl AsyncRead + Unpin + Send + 'static,
+        lines: Option<mpsc::Sender<String>>,
+    ) {
         let (name, tail) = (name.to_owned(), Arc::clone(&self.tail));
         self.readers.spawn(async move {
             let mut stream = BufReader::new(stream);
@@ -33,6 +39,11 @@ impl Output {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 line.clear();
                 if text.is_empty() {
+                    continue;
+                }
+                if let Some(lines) = &lines {
+                    // Whoever takes them is slow or gone; the child must not wait.
+                    let _ = lines.try_send(text);
                     continue;
                 }
                 tracing::debug!(target: "child", name, "{text}");

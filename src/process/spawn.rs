@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::output::Output;
@@ -55,7 +55,8 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) async fn spawn(spec: &ChildSpec) -> Result<Self, ProcessError> {
+    /// Starts it. With `lines` its output goes there, line by line, and not into the log; what finds no room is dropped.
+    pub(super) async fn spawn(spec: &ChildSpec, lines: Option<&mpsc::Sender<String>>) -> Result<Self, ProcessError> {
         let failed = |error: &io::Error| match error.kind() {
             io::ErrorKind::NotFound => ProcessError::NotInstalled {
                 name: spec.name.clone(),
@@ -73,10 +74,10 @@ impl Running {
 
         let mut output = Output::default();
         if let Some(stdout) = child.stdout.take() {
-            output.read(&spec.name, stdout);
+            output.read(&spec.name, stdout, lines.cloned());
         }
         if let Some(stderr) = child.stderr.take() {
-            output.read(&spec.name, stderr);
+            output.read(&spec.name, stderr, lines.cloned());
         }
         let group = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         let _stdin = child.stdin.take();

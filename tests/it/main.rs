@@ -31,6 +31,9 @@ mod job_faults;
 mod listen;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa", feature = "midi-jack"))]
 mod midi;
+mod osc;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod stop;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod telemetry;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]

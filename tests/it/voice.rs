@@ -2,13 +2,16 @@
 
 use std::process::Command;
 
+use futures::StreamExt as _;
 use sidetone::bus::message::session::{Times, What};
-use sidetone::bus::message::voice::{Control, Mode, TurnState};
+use sidetone::bus::message::voice::{Control, Level, Mode, TurnState};
 use sidetone::bus::session::history;
+use sidetone::bus::subject;
 use sidetone::home::Home;
 
 use crate::support::host::{Follow, Host, HostSpec, LISTENER, Seen, states};
 use crate::support::jack::JackServer;
+use crate::support::nats::within;
 use crate::support::need;
 use crate::support::studio::{self, Studio, fixture, noise, silence, spoken, words, words_in};
 
@@ -228,6 +231,26 @@ async fn what_is_not_meant_for_it_stays_here_and_what_interrupts_it_is_heard() {
     let state = host.control(Control::Mute { on: None }).await.unwrap();
     assert_eq!((state.muted, state.state), (false, Idle));
     assert!(follow.story().iter().all(|seen| !matches!(seen, Seen::Session(_))));
+
+    // A text is answered as if it had been spoken.
+    host.control(Control::Mode { mode: Mode::PushToTalk }).await.unwrap();
+    follow.story();
+    studio.take_heard();
+    host.control(Control::Ask { text: "Say the quick brown fox jumps.".to_owned() }).await.unwrap();
+    follow.state(Speaking).await;
+    follow.state(Idle).await;
+    let story = follow.story();
+    let (said, reply, _) = told(&story);
+    assert_eq!(said, "Say the quick brown fox jumps.");
+    assert_eq!(states(&story), [Processing, Speaking, Idle]);
+    is_spoken(&reply, &studio.take_heard());
+
+    // How loud it is, is told to whoever asks.
+    let mut levels = host.bus().subscribe::<Level>(subject::VOICE_LEVELS).await.unwrap();
+    host.control(Control::Meter { ms: 10_000 }).await.unwrap();
+    studio.say(&noise(500, 0.5)).await;
+    let loud = async { while levels.next().await.unwrap().1.unwrap().level < 0.4 {} };
+    within(loud).await;
 }
 
 /// As the README shows it.

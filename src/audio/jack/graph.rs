@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use jack::jack_sys as sys;
 use jack::{Client, PortFlags};
@@ -21,6 +23,8 @@ use crate::audio::patch::PortFlow;
 const FRESH_MAX: usize = 8_192;
 /// The name of a port that people should see, as JACK's metadata have it.
 const PRETTY_NAME: &CStr = c"http://jackaudio.org/metadata/pretty-name";
+/// See [`GraphClient::pretty_names`].
+const NAMES_TIMEOUT: Duration = Duration::from_millis(200);
 const AUDIO_TYPE: &str = "32 bit float mono audio";
 const MIDI_TYPE: &str = "8 bit raw midi";
 
@@ -130,6 +134,7 @@ pub enum ConnectError {
 struct Tap {
     watch: Arc<Watch>,
     fresh: Mutex<Fresh>,
+    renamed: AtomicBool,
 }
 
 /// Ports that came since the owner last asked.
@@ -165,7 +170,8 @@ impl GraphClient {
         let server = server_name(server);
         let (seat, (client, tap)) = seated(&server, || {
             let client = open_raw(name, &server)?;
-            let tap = Arc::new(Tap { watch: Watch::of(&client), fresh: Mutex::default() });
+            let tap =
+                Arc::new(Tap { watch: Watch::of(&client), fresh: Mutex::default(), renamed: AtomicBool::new(true) });
             activate(&client, &tap).map_err(|code| JackError::Refused {
                 server: server.clone(),
                 name: name.to_owned(),
@@ -272,29 +278,46 @@ impl GraphClient {
         Err(ConnectError::Refused { source_port: first.name, sink: second.name, code })
     }
 
-    /// The name that people should see for a port, from JACK's metadata.
-    ///
-    /// JACK keeps these in a database whose locks a program that was killed may have left behind, so this can hang: call it
-    /// where that does no harm.
+    /// Whether the names that people should see may have changed since the last call.
     #[must_use]
-    pub fn pretty_name(&self, port: &str) -> Option<String> {
-        let client = self.client()?;
-        let c_name = CString::new(port).ok()?;
-        let (mut value, mut kind) = (std::ptr::null_mut(), std::ptr::null_mut());
-        // SAFETY: the client is open; a port that is not there gives null; what comes back is ours to free by jack_free.
-        unsafe {
-            let raw = sys::jack_port_by_name(client.raw(), c_name.as_ptr());
-            if raw.is_null()
-                || sys::jack_get_property(sys::jack_port_uuid(raw), PRETTY_NAME.as_ptr(), &raw mut value, &raw mut kind)
-                    != 0
-            {
-                return None;
+    pub fn take_renamed(&self) -> bool {
+        self.tap.renamed.swap(false, Ordering::AcqRel)
+    }
+
+    /// The names that people should see for ports, from JACK's metadata, in their order.
+    ///
+    /// JACK keeps these in a database whose locks a program that was killed may have left behind. So they are read on a
+    /// thread of its own, and when that does not answer within 200 ms, never again.
+    #[must_use]
+    pub fn pretty_names(&self, ports: &[String]) -> Vec<Option<String>> {
+        static HANGS: AtomicBool = AtomicBool::new(false);
+        let nothing = || vec![None; ports.len()];
+        let Some(client) = self.client().filter(|_| !ports.is_empty() && !HANGS.load(Ordering::Acquire)) else {
+            return nothing();
+        };
+        let uuid = |name: &String| {
+            let c_name = CString::new(name.as_str()).ok()?;
+            // SAFETY: the client is open; null is looked for.
+            unsafe {
+                let raw = sys::jack_port_by_name(client.raw(), c_name.as_ptr());
+                (!raw.is_null()).then(|| sys::jack_port_uuid(raw))
             }
-            let name = text(value);
-            sys::jack_free(value.cast());
-            sys::jack_free(kind.cast());
-            name.filter(|name| !name.is_empty())
+        };
+        let uuids: Vec<_> = ports.iter().map(uuid).collect();
+        let (answer, answered) = mpsc::sync_channel(1);
+        let read = move || {
+            let names: Vec<_> = uuids.into_iter().map(|uuid| uuid.and_then(pretty_name)).collect();
+            // Nobody waits any more after the time-out.
+            let _ = answer.try_send(names);
+        };
+        if std::thread::Builder::new().name("jack-names".to_owned()).spawn(read).is_err() {
+            return nothing();
         }
+        answered.recv_timeout(NAMES_TIMEOUT).unwrap_or_else(|_| {
+            HANGS.store(true, Ordering::Release);
+            tracing::warn!("JACK's metadata do not answer: ports go by their own names until sidetone is restarted");
+            nothing()
+        })
     }
 
     /// The client while its server lives.
@@ -308,6 +331,20 @@ impl Drop for GraphClient {
         if let Some(open) = self.open.take() {
             close(&self.seat, &self.name, open);
         }
+    }
+}
+
+fn pretty_name(uuid: sys::jack_uuid_t) -> Option<String> {
+    let (mut value, mut kind) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: the key is a string that lives on; what comes back is ours to free by jack_free.
+    unsafe {
+        if sys::jack_get_property(uuid, PRETTY_NAME.as_ptr(), &raw mut value, &raw mut kind) != 0 {
+            return None;
+        }
+        let name = text(value);
+        sys::jack_free(value.cast());
+        sys::jack_free(kind.cast());
+        name.filter(|name| !name.is_empty())
     }
 }
 
@@ -394,6 +431,9 @@ fn activate(client: &Client, tap: &Arc<Tap>) -> Result<(), c_int> {
         ok(sys::jack_set_port_connect_callback(raw, Some(on_connection), arg))?;
         ok(sys::jack_set_port_rename_callback(raw, Some(on_rename), arg))?;
         ok(sys::jack_set_xrun_callback(raw, Some(on_xrun), arg))?;
+        ok(sys::jack_set_graph_order_callback(raw, Some(on_order), arg))?;
+        // A server without metadata refuses, and has no names to tell.
+        sys::jack_set_property_change_callback(raw, Some(on_property), arg);
         ok(sys::jack_activate(raw))
     }
 }
@@ -457,6 +497,27 @@ unsafe extern "C" fn on_xrun(arg: *mut c_void) -> c_int {
     // SAFETY: as above.
     unsafe { tapped(arg, |tap| tap.watch.missed_a_period()) }
     0
+}
+
+/// Also when a client becomes active: its ports take connections from then on.
+unsafe extern "C" fn on_order(arg: *mut c_void) -> c_int {
+    // SAFETY: as above.
+    unsafe { tapped(arg, |tap| tap.watch.graph_changed()) }
+    0
+}
+
+unsafe extern "C" fn on_property(
+    _: sys::jack_uuid_t,
+    _: *const c_char,
+    _: sys::jack_property_change_t,
+    arg: *mut c_void,
+) {
+    let notice = |tap: &Tap| {
+        tap.renamed.store(true, Ordering::Release);
+        tap.watch.graph_changed();
+    };
+    // SAFETY: as above.
+    unsafe { tapped(arg, notice) }
 }
 
 fn note_fresh(tap: &Tap, id: u32) {

@@ -6,7 +6,9 @@ use schemars::generate::SchemaSettings;
 
 use crate::bus::codec::{self, Format, header};
 use crate::bus::message::fault::Fault;
-use crate::bus::message::{Ask, Message, Replies, agent, fault, job, llm, midi, node, osc, session, stt, tts, voice};
+use crate::bus::message::{
+    Ask, Message, Replies, agent, audio, fault, job, llm, midi, node, osc, session, stt, tts, voice,
+};
 use crate::bus::subject::{Capability, STOP, Verb, pattern};
 
 /// Everything that can be asked.
@@ -22,6 +24,9 @@ pub const VERBS: &[VerbRow] = &[
     VerbRow::of::<voice::Control>(Forms::Listener),
     VerbRow::of::<osc::Out>(Forms::Models),
     VerbRow::of::<midi::Out>(Forms::Models),
+    VerbRow::of::<audio::AskGraph>(Forms::Host),
+    VerbRow::of::<audio::Apply>(Forms::Host),
+    VerbRow::of::<audio::LinkOrder>(Forms::Host),
     VerbRow::of::<midi::StateQuery>(Forms::Models),
     VerbRow::of::<node::AskInfo>(Forms::Hosts),
     VerbRow::of::<node::Drain>(Forms::Host),
@@ -111,6 +116,13 @@ pub const EVENTS: &[EventRow] = &[
         by: By::Host,
         message: MessageRow::of::<fault::Fault>(),
         about: "something went wrong that no caller hears of, such as a published command that can't be read",
+        kept: None,
+    },
+    EventRow {
+        pattern: pattern::LINK,
+        by: By::Role(Capability::Audio),
+        message: MessageRow::of::<audio::Link>(),
+        about: "an audio link to another host is up, lost, or can't be",
         kept: None,
     },
     EventRow {

@@ -4,6 +4,7 @@
 //! renders this module as `subjects/`.
 
 pub mod agent;
+pub mod audio;
 pub mod fault;
 pub mod job;
 pub mod llm;

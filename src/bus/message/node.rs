@@ -136,6 +136,25 @@ pub struct Offer {
     /// Whether a provider outside the LAN does the work.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cloud: bool,
+    /// Of role `audio`: what a link to this host needs to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio: Option<AudioOffer>,
+}
+
+/// What a link to a host needs to know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AudioOffer {
+    /// The rate of its JACK server, in Hz; 0 while it has none. Both ends of a link have one rate.
+    pub rate_hz: u32,
+    /// Frames of a period.
+    #[serde(default)]
+    pub period_frames: u32,
+    /// The UDP port where the way to it is measured; 0: none.
+    #[serde(default)]
+    pub probe_port: u16,
+    /// Whether JackTrip is installed.
+    #[serde(default)]
+    pub jacktrip: bool,
 }
 
 impl Offer {

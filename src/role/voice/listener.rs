@@ -11,7 +11,9 @@ use ulid::Ulid;
 use super::Told;
 use super::answer::{Failure, Progress, Task, Teller, answer, transcribe};
 use super::earcon;
-use super::mouth::{self, Output, SharedOutput, Spoken};
+use super::meter::Meter;
+use super::mouth::{self, Output, SharedOutput};
+use super::open::OpenTurn;
 use super::pipeline::{Command, Heard, Pipeline, PipelineSettings, Speech, Utterance};
 use super::turn::{Action, Input, Outcome, Turn, Woken};
 use super::wake::{Look, WakeEar};
@@ -52,6 +54,7 @@ pub struct Listener {
     config: ListenerConfig,
     turn: Turn,
     pipeline: Pipeline,
+    meter: Meter,
     wake: Option<WakeEar>,
     looks: mpsc::Receiver<Look>,
     told: mpsc::Receiver<Told>,
@@ -79,22 +82,6 @@ pub struct Listener {
     heard: Option<(Utterance, String, Duration)>,
 }
 
-/// The turn under way.
-struct OpenTurn {
-    id: Ulid,
-    session: String,
-    trace: Trace,
-    utterance: Option<Utterance>,
-    /// When the transcript was there.
-    transcribed: Option<Instant>,
-    text: String,
-    reply: String,
-    times: Times,
-    failure: Option<Failure>,
-    /// Aborted when it is dropped.
-    work: Option<AbortOnDropHandle<()>>,
-}
-
 impl Listener {
     /// Starts its thread. JACK need not be there.
     ///
@@ -114,6 +101,7 @@ impl Listener {
             ListenMode::PushToTalk => Mode::PushToTalk,
         };
         Ok(Self {
+            meter: Meter::new(&context.bus, &config.name, pipeline.peak.clone()),
             context,
             config,
             turn: Turn::new(mode),
@@ -226,7 +214,7 @@ impl Listener {
                 self.step(Input::Asked, "ask").await;
             }
             Control::Stop => self.step(Input::Stop, "stop").await,
-            Control::Meter { .. } => {}
+            Control::Meter { ms } => self.meter.ask(ms),
             Control::Mode { mode } => {
                 if mode != Mode::PushToTalk && self.wake.is_none() {
                     return Err(Fault::invalid(
@@ -377,7 +365,7 @@ impl Listener {
             Progress::Text(text) => open.reply.push_str(&text),
             Progress::Sounding => self.step(Input::FirstSound, "first sound").await,
             Progress::Finished(Ok(spoken)) => {
-                note_times(open, &spoken);
+                open.note_times(&spoken);
                 self.step(Input::Finished, "answered").await;
             }
             Progress::Finished(Err(failure)) => self.fail_as(failure).await,
@@ -557,24 +545,6 @@ impl Listener {
             tracing::debug!(%error, "the state was not published");
         }
     }
-}
-
-/// The times of the stages, if the turn was spoken and has been answered.
-fn note_times(open: &mut OpenTurn, spoken: &Spoken) {
-    let (Some(utterance), Some(transcribed)) = (&open.utterance, open.transcribed) else { return };
-    let Spoken { first_sentence: Some(sentence), first_audio: Some(audio), first_sample: Some(sample), .. } = *spoken
-    else {
-        return;
-    };
-    let between = |from: Instant, to: Instant| millis(to.saturating_duration_since(from));
-    open.times = Times {
-        first_sentence_ms: between(transcribed, sentence),
-        first_audio_ms: between(sentence, audio),
-        first_sample_ms: between(audio, sample),
-        total_ms: between(utterance.spoken_until, sample),
-        spoken_ms: millis(spoken.spoken),
-        ..open.times
-    };
 }
 
 fn spawn(work: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {

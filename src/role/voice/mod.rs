@@ -7,6 +7,8 @@
 //! | [`listener`] | one listener: tells the turn what happens, and does what it says |
 //! | [`pipeline`] | from JACK to utterances, on a thread of its own |
 //! | [`wake`] | the wake phrase |
+//! | [`open`] | the turn under way: what it knows |
+//! | [`meter`] | how loud the microphone is |
 //! | [`answer`] | what a turn asks of other roles |
 //! | [`mouth`] | from sentences to JACK |
 //! | [`earcon`] | the signal that a turn has failed |
@@ -14,7 +16,9 @@
 mod answer;
 mod earcon;
 mod listener;
+mod meter;
 mod mouth;
+mod open;
 mod pipeline;
 pub mod turn;
 mod wake;

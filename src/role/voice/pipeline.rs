@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::meter::Peak;
 use crate::audio::{
     AudioEvent, Capture, EndReason, JackSettings, JackStatus, JackSupervisor, Playback, Resampler, Segment,
     SegmentEvent, SegmentSettings, Segmenter, VAD_RATE_HZ, Vad, build_vad,
@@ -121,6 +122,8 @@ pub struct Pipeline {
     commands: std_mpsc::SyncSender<Command>,
     /// What was heard.
     pub heard: mpsc::Receiver<Heard>,
+    /// How loud it was.
+    pub peak: Peak,
     jack: Arc<JackStatus>,
 }
 
@@ -137,7 +140,7 @@ impl Pipeline {
         let jack = supervisor.status();
         let (heard_out, heard) = mpsc::channel(QUEUE);
         let (commands, commands_in) = std_mpsc::sync_channel(COMMANDS);
-        let name = settings.jack.client_name.clone();
+        let (name, peak) = (settings.jack.client_name.clone(), Peak::default());
         let run = Run {
             events,
             commands: commands_in,
@@ -146,13 +149,14 @@ impl Pipeline {
             capture: None,
             native: Vec::new(),
             resampled: Vec::new(),
+            peak: peak.clone(),
             _supervisor: supervisor,
         };
         std::thread::Builder::new()
             .name(name)
             .spawn(move || run.run())
             .map_err(|e| format!("no thread for a listener: {e}"))?;
-        Ok(Self { commands, heard, jack })
+        Ok(Self { commands, heard, peak, jack })
     }
 
     /// How long after JACK was given it a sample is heard.
@@ -177,6 +181,7 @@ struct Run {
     capture: Option<(Capture, Resampler)>,
     native: Vec<f32>,
     resampled: Vec<f32>,
+    peak: Peak,
     _supervisor: JackSupervisor,
 }
 
@@ -244,6 +249,9 @@ impl Run {
         let Some((capture, resampler)) = &mut self.capture else { return true };
         self.native.clear();
         capture.read_into(&mut self.native);
+        if !self.ears.muted {
+            self.peak.hear(&self.native);
+        }
         self.resampled.clear();
         resampler.push(&self.native, &mut self.resampled);
         let samples = std::mem::take(&mut self.resampled);

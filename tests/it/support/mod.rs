@@ -7,6 +7,8 @@ pub mod jack;
 pub mod midi;
 pub mod nats;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+pub mod osc;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 pub mod studio;
 
 use std::path::PathBuf;

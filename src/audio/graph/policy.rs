@@ -1,0 +1,289 @@
+//! What to do about a graph now, so that the rules hold and nobody is fought.
+//!
+//! A connection that a rule wants is made when its ports are there, and made again when a port has come anew. What somebody
+//! takes away stays away until then, unless the rule is pinned. A connection that a rule forbids is parted if it was made
+//! within [`Policy::SETTLE`] after its ports came, as programs do that connect themselves; later somebody meant it, and it
+//! stays unless the rule is pinned. What the policy has made and no rule wants any more, because channels came or went, it
+//! parts itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Connection, Rules};
+use crate::audio::jack::{GraphPort, GraphState};
+
+/// How long a step that JACK has taken may take to be seen: a view may be a period old.
+const PENDING: Duration = Duration::from_millis(300);
+/// How often a pinned rule puts one connection right within [`INSISTS_WITHIN`]: somebody else may insist as well.
+const INSISTS: usize = 5;
+/// See [`INSISTS`].
+const INSISTS_WITHIN: Duration = Duration::from_secs(10);
+/// JACK tells of a port within this after it can be seen.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+/// A step that JACK refused is tried again after this, doubling …
+const RETRY_MIN: Duration = Duration::from_millis(10);
+/// … up to this.
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What.
+    pub kind: StepKind,
+    /// The port that gives.
+    pub source: String,
+    /// The port that takes.
+    pub sink: String,
+    /// Whether it puts right what somebody has changed.
+    pub again: bool,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepKind {
+    /// Connects two ports.
+    Connect,
+    /// Parts them.
+    Part,
+}
+
+/// How a step went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// JACK took it.
+    Done,
+    /// JACK did not; its client may not be active yet.
+    Refused,
+}
+
+/// What is known of a connection that a rule wants or forbids.
+#[derive(Debug, Clone, Default)]
+struct Memory {
+    /// The policy has asked for it and JACK took it.
+    asked: Option<(StepKind, Duration)>,
+    /// The policy has made it, and it was seen.
+    ours: bool,
+    /// It was seen at the last look.
+    there: bool,
+    /// When it was first seen since its ports came.
+    seen: Option<Duration>,
+    /// Somebody decided about it: what is there stays, what is away stays away.
+    theirs: bool,
+    /// When a pinned rule put it right, latest last.
+    righted: Vec<Duration>,
+    /// When to try again what JACK refused, and how long to wait after that.
+    retry: Option<(Duration, Duration)>,
+}
+
+/// When a port came.
+#[derive(Debug, Clone, Copy)]
+struct Birth {
+    at: Duration,
+    /// Whether JACK has told of it. A view can show a port before that; if JACK tells of it again, it is another port.
+    is_told: bool,
+}
+
+/// Decides; see the module.
+#[derive(Debug, Default)]
+pub struct Policy {
+    rules: Rules,
+    births: BTreeMap<String, Birth>,
+    has_looked: bool,
+    memory: BTreeMap<Connection, Memory>,
+}
+
+impl Policy {
+    /// How long after its ports came a connection counts as a program's own.
+    pub const SETTLE: Duration = Duration::from_secs(2);
+
+    /// A policy that has seen nothing yet.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, ..Self::default() }
+    }
+
+    /// Takes other rules. What was decided by people stays.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// Takes up what somebody has made and parted on purpose, so that no rule undoes it at once.
+    pub fn respect(&mut self, connection: &Connection) {
+        let memory = self.memory.entry(connection.clone()).or_default();
+        memory.theirs = true;
+        memory.asked = None;
+    }
+
+    /// What is to be done. `fresh` are the ports that have come since the last call, also if one of the same name was there
+    /// before; `now` is the time since any fixed moment.
+    pub fn decide(&mut self, state: &GraphState, fresh: &BTreeSet<String>, now: Duration) -> Vec<Step> {
+        self.note_ports(state, fresh, now);
+        let wanted = self.wanted(state);
+        self.note_connections(state, &wanted, now);
+        let mut steps = Vec::new();
+        for (connection, pinned) in &wanted {
+            self.want(connection, *pinned, now, &mut steps);
+        }
+        self.part(state, &wanted, now, &mut steps);
+        self.memory.retain(|connection, memory| {
+            memory.there || memory.asked.is_some() || memory.theirs || wanted.contains_key(connection)
+        });
+        steps
+    }
+
+    /// How a step went.
+    pub fn done(&mut self, step: &Step, outcome: Outcome, now: Duration) {
+        let memory = self.memory.entry((step.source.clone(), step.sink.clone())).or_default();
+        match outcome {
+            Outcome::Done => {
+                memory.asked = Some((step.kind, now));
+                memory.retry = None;
+                if step.again {
+                    memory.righted.push(now);
+                }
+            }
+            Outcome::Refused => {
+                let wait = memory.retry.map_or(RETRY_MIN, |(_, wait)| wait);
+                memory.retry = Some((now + wait, (wait * 2).min(RETRY_MAX)));
+            }
+        }
+    }
+
+    /// When to decide again if nothing else happens: something is to be tried again, or must show by then.
+    #[must_use]
+    pub fn next_look(&self) -> Option<Duration> {
+        let of = |memory: &Memory| {
+            let shows = memory.asked.map(|(_, at)| at + PENDING);
+            let held = (memory.righted.len() >= INSISTS).then(|| memory.righted.first().map(|at| *at + INSISTS_WITHIN));
+            [memory.retry.map(|(at, _)| at), shows, held.flatten()].into_iter().flatten().min()
+        };
+        self.memory.values().filter_map(of).min()
+    }
+
+    /// Whether JACK has refused this connection for about a second, which is longer than a client takes to become active.
+    #[must_use]
+    pub fn has_insisted(&self, connection: &Connection) -> bool {
+        let retry = self.memory.get(connection).and_then(|memory| memory.retry);
+        retry.is_some_and(|(_, wait)| wait >= RETRY_MAX)
+    }
+
+    /// Connections that JACK has refused, and that are tried again.
+    pub fn refused(&self) -> impl Iterator<Item = &Connection> {
+        self.memory.iter().filter(|(_, memory)| memory.retry.is_some()).map(|(connection, _)| connection)
+    }
+
+    /// Forgets ports that went, and all that was decided about them.
+    fn note_ports(&mut self, state: &GraphState, fresh: &BTreeSet<String>, now: Duration) {
+        let there: BTreeSet<&str> = state.ports.iter().map(|port| port.name.as_str()).collect();
+        self.births.retain(|name, birth| {
+            if now > birth.at + TOLD_WITHIN {
+                birth.is_told = true;
+            }
+            let is_other = fresh.contains(name) && std::mem::replace(&mut birth.is_told, true);
+            there.contains(name.as_str()) && !is_other
+        });
+        let births = &self.births;
+        self.memory.retain(|(source, sink), _| births.contains_key(source) && births.contains_key(sink));
+        for name in there {
+            let is_told = !self.has_looked || fresh.contains(name);
+            self.births.entry(name.to_owned()).or_insert(Birth { at: now, is_told });
+        }
+        self.has_looked = true;
+    }
+
+    /// What the rules want, and whether it is pinned.
+    fn wanted(&self, state: &GraphState) -> BTreeMap<Connection, bool> {
+        let mut wanted = BTreeMap::new();
+        for rule in &self.rules.connect {
+            for connection in rule.wanted(state) {
+                *wanted.entry(connection).or_insert(false) |= rule.pinned;
+            }
+        }
+        wanted
+    }
+
+    /// Compares what is there with what was there before.
+    fn note_connections(&mut self, state: &GraphState, wanted: &BTreeMap<Connection, bool>, now: Duration) {
+        for connection in &state.connections {
+            let memory = self.memory.entry(connection.clone()).or_default();
+            memory.seen.get_or_insert(now);
+            if !memory.there {
+                memory.there = true;
+                match memory.asked {
+                    Some((StepKind::Connect, _)) => {
+                        memory.ours = true;
+                        memory.theirs = false;
+                        memory.asked = None;
+                    }
+                    Some((StepKind::Part, _)) | None => {}
+                }
+            }
+            memory.righted.retain(|at| now < *at + INSISTS_WITHIN);
+            memory.retry = memory.retry.filter(|_| !wanted.contains_key(connection));
+        }
+        for (connection, memory) in &mut self.memory {
+            if state.connections.contains(connection) {
+                continue;
+            }
+            let was_there = std::mem::take(&mut memory.there);
+            match memory.asked {
+                Some((StepKind::Part, _)) => {
+                    // Parted as asked. What was not ours comes again only if somebody insists.
+                    memory.asked = None;
+                    memory.theirs = !std::mem::take(&mut memory.ours);
+                }
+                // Asked for and not seen yet: a view may be a period old.
+                Some((StepKind::Connect, at)) if now < at + PENDING => {}
+                Some((StepKind::Connect, _)) => {
+                    memory.asked = None;
+                    memory.theirs = true;
+                }
+                None if was_there => {
+                    memory.theirs = true;
+                    memory.ours = false;
+                }
+                None => {}
+            }
+            memory.righted.retain(|at| now < *at + INSISTS_WITHIN);
+        }
+    }
+
+    fn want(&mut self, connection: &Connection, pinned: bool, now: Duration, steps: &mut Vec<Step>) {
+        let memory = self.memory.entry(connection.clone()).or_default();
+        let pending = memory.asked.is_some();
+        let holds_back = memory.retry.is_some_and(|(at, _)| now < at) || memory.righted.len() >= INSISTS;
+        if memory.there || pending || holds_back || (memory.theirs && !pinned) {
+            return;
+        }
+        steps.push(Step {
+            kind: StepKind::Connect,
+            source: connection.0.clone(),
+            sink: connection.1.clone(),
+            again: memory.theirs,
+        });
+    }
+
+    /// Parts what is forbidden, and what was made for channels that are others now.
+    fn part(&mut self, state: &GraphState, wanted: &BTreeMap<Connection, bool>, now: Duration, steps: &mut Vec<Step>) {
+        let ports: BTreeMap<&str, &GraphPort> = state.ports.iter().map(|port| (port.name.as_str(), port)).collect();
+        for connection in state.connections.iter().filter(|connection| !wanted.contains_key(*connection)) {
+            let (source, sink) = connection;
+            let (Some(from), Some(to)) = (ports.get(source.as_str()), ports.get(sink.as_str())) else { continue };
+            let Some(memory) = self.memory.get_mut(connection) else { continue };
+            let forbids = self.rules.disconnect.iter().filter(|rule| rule.forbids(from, to));
+            let (mut is_forbidden, mut pinned) = (false, false);
+            for rule in forbids {
+                (is_forbidden, pinned) = (true, pinned | rule.pinned);
+            }
+            let born = |name: &String| self.births.get(name).map(|birth| birth.at).unwrap_or_default();
+            let by_program = memory.seen.is_some_and(|seen| seen <= born(source).max(born(sink)) + Self::SETTLE);
+            let part = (memory.ours && !memory.theirs) || pinned || (is_forbidden && by_program && !memory.theirs);
+            let pending = memory.asked.is_some_and(|(_, at)| now < at + PENDING);
+            let holds_back = memory.retry.is_some_and(|(at, _)| now < at) || memory.righted.len() >= INSISTS;
+            if part && !pending && !holds_back {
+                let again = pinned && (memory.theirs || !by_program);
+                steps.push(Step { kind: StepKind::Part, source: source.clone(), sink: sink.clone(), again });
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The role `osc` with real peers: liblo's programs, python-osc, surfaces, OSCQuery clients.
+
+mod faults;
+mod feedback;
+mod inbound;
+mod outbound;
+mod query;
