@@ -188,7 +188,16 @@ impl From<Action> for Value {
             Action::Tool { name, input } => Written::Tool(Tooled { name, input }),
         };
         // Plain data: there is nothing in it that JSON can't say.
-        serde_json::to_value(written).unwrap_or_default()
+        let value = serde_json::to_value(written).unwrap_or_default();
+        // One without arguments is written as its name.
+        match &value {
+            Value::Object(table)
+                if table.values().all(|inner| inner.as_object().is_some_and(serde_json::Map::is_empty)) =>
+            {
+                table.keys().next().map_or(Value::Null, |name| name.as_str().into())
+            }
+            _ => value,
+        }
     }
 }
 

@@ -15,9 +15,9 @@ use crate::telemetry::health::Part;
 /// How often to look even if JACK reports nothing: latencies and xruns are not told.
 const TICK: Duration = Duration::from_secs(1);
 /// Changes come in swarms, as when a client registers its ports. One is waited out until nothing came for so long …
-const QUIET: Duration = Duration::from_millis(2);
+const QUIET: Duration = Duration::from_millis(5);
 /// … but no longer than this.
-const SWARM_MAX: Duration = Duration::from_millis(20);
+const SWARM_MAX: Duration = Duration::from_millis(40);
 /// The first pause before another try to open a client, and the longest.
 const WAIT_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(1);

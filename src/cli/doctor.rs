@@ -2,6 +2,7 @@
 //!
 //! A check is a function and a row of [`CHECKS`]. All run at once, each within [`DEADLINE`].
 
+mod audio;
 mod bus;
 mod chat;
 mod host;
@@ -48,6 +49,8 @@ const CHECKS: &[Check] = &[
     Check { what: "JACK", role: "voice", run: |case| ports::ports(case).boxed() },
     Check { what: "real time", role: "voice", run: |case| ports::real_time(case).boxed() },
     Check { what: "wake model", role: "voice", run: |case| host::wake_model(case).boxed() },
+    Check { what: "graph", role: "audio", run: |case| audio::graph(case).boxed() },
+    Check { what: "JackTrip", role: "audio", run: |case| audio::jacktrip(case).boxed() },
     Check { what: "speech model", role: "stt", run: |case| host::speech_model(case).boxed() },
     Check { what: "voices", role: "tts", run: |case| host::voices(case).boxed() },
     Check { what: "espeak-ng", role: "tts", run: |case| program::espeak(case).boxed() },

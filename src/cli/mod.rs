@@ -11,6 +11,7 @@ pub mod drain;
 pub mod jobs;
 pub mod link;
 pub mod links;
+pub mod midi;
 pub mod models;
 pub mod nodes;
 pub mod osc;
@@ -74,6 +75,7 @@ enum Command {
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
     Play(play::PlayArgs),
+    Midi(midi::MidiArgs),
     Decode(decode::DecodeArgs),
     Deploy(deploy::DeployArgs),
     Contract(contract::ContractArgs),
@@ -122,6 +124,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Models(args) => models::run(args, &globals.home()).await,
         Command::Doctor(args) => doctor::run(args, globals).await,
         Command::Play(args) => play::run(args, globals).await,
+        Command::Midi(args) => midi::run(args, globals).await,
         Command::Decode(args) => decode::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Contract(args) => contract::run(&args),

@@ -110,7 +110,14 @@ impl Chord {
     /// "C over E".
     #[must_use]
     pub fn spoken(text: &str) -> Option<Self> {
+        // "a chord" is any chord, not A major.
+        if matches!(text.trim(), "a chord" | "a note") {
+            return None;
+        }
         let mut chord = Self::read(text.trim()).or_else(|| Self::read(&join_words(text)?))?;
+        if let Some(plain) = chord.name.strip_suffix("maj") {
+            chord.name = plain.to_owned();
+        }
         // "a minor", "c" are heard in lower case; `a` alone is more often an article than a chord.
         if let Some(first) = chord.name.get(..1) {
             let first = first.to_uppercase();
@@ -350,8 +357,19 @@ mod tests {
         assert_eq!(said("c augmented"), notes("Caug"));
         assert_eq!(said("C add nine"), notes("Cadd9"));
         assert_eq!(Chord::spoken("a minor").unwrap().name(), "Am");
-        for text in ["some jazz", "the song again", "", "major", "seven", "C and G", "Hm", "Cmajor7x", "a game", "bad"]
-        {
+        for text in [
+            "some jazz",
+            "the song again",
+            "",
+            "major",
+            "seven",
+            "C and G",
+            "a chord",
+            "Hm",
+            "Cmajor7x",
+            "a game",
+            "bad",
+        ] {
             assert_eq!(Chord::spoken(text), None, "{text}");
         }
     }

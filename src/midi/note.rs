@@ -57,6 +57,9 @@ impl Note {
     /// Reads words as people say them: "C sharp 4", "b flat", "middle C". Without an octave it is `octave`.
     #[must_use]
     pub fn spoken(text: &str, octave: i32) -> Option<Self> {
+        if text.trim() == "a note" {
+            return None;
+        }
         let joined = super::chord::join_words(text)?;
         let text = joined.strip_prefix("middle").map_or(joined.as_str(), |rest| rest);
         let (semitones, rest) = pitch(text)?;

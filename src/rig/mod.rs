@@ -126,6 +126,9 @@ impl Rig {
                 self.ask(&need, &out).await.map(|_| None)
             }
             Deed::Midi(out) => {
+                // Its notes end when this host is gone.
+                let by = out.by.clone().or_else(|| Some(self.bus().node().to_owned()));
+                let out = midi::Out { by, ..out };
                 let need = Need { model: out.port.clone(), ..fabric::need(Capability::Midi) };
                 self.ask(&need, &out).await.map(|_| None)
             }

@@ -9,7 +9,7 @@ use sidetone::bus::Bus;
 use sidetone::bus::codec::Format;
 use sidetone::bus::contract::table::{MessageRow, VERBS, messages};
 use sidetone::bus::contract::{example_file, render, schema_file};
-use sidetone::bus::message::{Ask, Message as _, agent, llm, midi, node, osc, stt, tts, voice};
+use sidetone::bus::message::{Ask, Message as _, agent, audio, llm, midi, node, osc, stt, tts, voice};
 use sidetone::bus::service::{Server, ServiceSpec};
 use sidetone::bus::subject::{self, Capability};
 use sidetone::cli::contract::drift;
@@ -192,7 +192,11 @@ async fn the_commands_of_the_readme_work_when_pasted() {
             Capability::Voice => mock::<voice::Control>(&server, &mut served).await,
             Capability::Osc => mock::<osc::Out>(&server, &mut served).await,
             Capability::Midi => mock::<midi::Out>(&server, &mut served).await,
-            Capability::Audio => {}
+            Capability::Audio => {
+                mock::<audio::AskGraph>(&server, &mut served).await;
+                mock::<audio::Apply>(&server, &mut served).await;
+                mock::<audio::LinkOrder>(&server, &mut served).await;
+            }
             Capability::Node => {
                 mock::<node::AskInfo>(&server, &mut served).await;
                 mock::<node::Drain>(&server, &mut served).await;

@@ -28,6 +28,8 @@ mod fabric;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod job_faults;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod link;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod listen;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa", feature = "midi-jack"))]
 mod midi;

@@ -10,6 +10,9 @@ use super::{JackError, server_name};
 /// How long closing a client may take. libjack can hang on a server that died badly; the client is then left behind.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long libjack's own threads may take to be done with the news that the server has died.
+const SETTLE: Duration = Duration::from_millis(30);
+
 /// Every client of this process that is not closed for good.
 static CLIENTS: Mutex<Vec<Arc<Seat>>> = Mutex::new(Vec::new());
 /// How often a client of this process was told that its server has gone.
@@ -72,6 +75,11 @@ pub(super) fn close(seat: &Arc<Seat>, name: &str, client: impl Send + 'static) {
     let seat = Arc::clone(seat);
     let (done, closed) = mpsc::sync_channel(1);
     let close = move || {
+        if seat.is_stale() {
+            // The thread that told us is still in the middle of that, and closing cancels it wherever it is: in our code, that
+            // ends the whole program ("exception not rethrown"). There is nothing that says when it is out.
+            std::thread::sleep(SETTLE);
+        }
         drop(client);
         leave(&seat);
         // Nobody waits any more after the time-out.

@@ -194,7 +194,7 @@ impl Message for Applied {
     }
 }
 
-/// An order about the links of a host; only ever by `audio.link.n.<node>`.
+/// An order about the links of a host; only ever by `audio.links.n.<node>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum LinkOrder {
@@ -259,7 +259,7 @@ impl Message for LinkOrder {
 }
 
 impl Ask for LinkOrder {
-    const VERB: Verb = Verb::new(Capability::Audio, "link");
+    const VERB: Verb = Verb::new(Capability::Audio, "links");
     const ABOUT: &'static str = "lists, sets up or removes audio links of a host";
     const REPLIES: Replies = Replies::One;
     type Reply = Links;

@@ -29,7 +29,7 @@ pub struct Out {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<Keys>,
     /// A chord by name: `"C"`, `"Am"`, `"F#m7b5"`, `"C/E"`, `"G seven"`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "number::some_text")]
     pub chord: Option<String>,
     /// Notes that are to end, or the name of a chord.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,7 +85,7 @@ pub struct Out {
     pub all: Vec<Out>,
 
     /// The port; absent: `midi_out`, the host's own.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "number::text")]
     pub port: String,
     /// The channel, 1 to 16; absent: 1.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -19,8 +19,9 @@ use crate::config::{LINKS_MAX, LinkConfig, LinkMode};
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// The file with the links that orders have set up.
 const FILE: &str = "links.json";
-/// Ports that are tried for a link whose order names none.
-const PORTS: std::ops::Range<u16> = 4_464..4_564;
+/// Ports that are tried for an end that waits, and for one that calls, if the order names none.
+const WAITING_PORTS: std::ops::Range<u16> = 4_464..4_564;
+const CALLING_PORTS: std::ops::Range<u16> = 4_564..4_664;
 
 /// The links.
 pub struct Links {
@@ -239,7 +240,8 @@ fn clash(running: &BTreeMap<String, Running>, link: &LinkConfig) -> Result<(), F
 
 /// A port that nobody listens on.
 async fn free_port(running: &BTreeMap<String, Running>, mode: LinkMode) -> Result<u16, Fault> {
-    for port in PORTS {
+    let ports = if mode.calls() { CALLING_PORTS } else { WAITING_PORTS };
+    for port in ports.clone() {
         if running.values().any(|link| link.config.own_port() == port) {
             continue;
         }
@@ -249,5 +251,5 @@ async fn free_port(running: &BTreeMap<String, Running>, mode: LinkMode) -> Resul
             return Ok(port);
         }
     }
-    Err(Fault::unavailable(format!("no port of {} to {} is free on this host", PORTS.start, PORTS.end - 1)))
+    Err(Fault::unavailable(format!("no port of {} to {} is free on this host", ports.start, ports.end - 1)))
 }

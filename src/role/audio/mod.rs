@@ -118,7 +118,7 @@ impl Role for Audio {
             let links = Arc::clone(&ordered);
             async move { links.order(incoming.request).await }
         };
-        server.serve_at("link-n", LinkOrder::VERB.subject(own), order).await?;
+        server.serve_at("links-n", LinkOrder::VERB.subject(own), order).await?;
         server.ready().await?;
 
         let (mut jack, mut changes) = (jack, links.changes());

@@ -479,7 +479,9 @@ impl Core {
             Transport::Continue => Message::Continue,
             Transport::Stop => Message::Stop,
         };
-        self.put(port, message, at_us, true);
+        // The first tick has to be ahead as far as any other, or it would come late and the rest in time.
+        let begin_us = at_us.unwrap_or(begin_us + self.lead_us);
+        self.put(port, message, Some(begin_us), true);
         match word {
             Transport::Stop => {
                 self.started.remove(&port);
@@ -713,12 +715,12 @@ impl Core {
 
     /// The driver is there, or has gone: its connections with it.
     pub fn set_up(&mut self, is_up: bool, now_us: u64) {
-        self.is_up = is_up;
         if !is_up {
             for port in 0..self.ports.len() {
                 self.connected(port, BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), now_us);
             }
         }
+        self.is_up = is_up;
     }
 }
 

@@ -160,9 +160,9 @@ fn ticks_that_go_out_are_each_at_its_time() {
     core.play(&out(r#"{"all":[{"bpm":125},{"transport":"start"}]}"#), 0).unwrap();
     let mut all = sent(&mut core);
     all.extend(run(&mut core, 0, 1_000 * MS));
-    assert_eq!(all[0], (0, None, vec![0xfa]));
+    assert_eq!(all[0], (0, Some(10 * MS), vec![0xfa]));
     for (n, (_, at, bytes)) in all[1..].iter().enumerate() {
-        assert_eq!((at.unwrap(), bytes.as_slice()), (1_000 + n as u64 * 20_000, &[0xf8][..]), "tick {n}");
+        assert_eq!((at.unwrap(), bytes.as_slice()), (11_000 + n as u64 * 20_000, &[0xf8][..]), "tick {n}");
     }
     assert!(all.len() > 49);
     core.play(&out(r#"{"transport":"stop"}"#), 1_010 * MS).unwrap();
@@ -257,24 +257,24 @@ proptest! {
         let mut core = core(table);
         let (mut now, mut on, mut kept) = (1_000_000, std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
         // Lanes as the driver has them: what has a time can be flushed until it is due.
-        let mut ahead: Vec<(u64, usize, Vec<u8>)> = Vec::new();
+        let mut ahead: Vec<(u64, usize, Vec<u8>, bool)> = Vec::new();
         let mut hear = |core: &mut Core, now: u64, last: bool| {
             let effects = std::mem::take(&mut core.effects);
             for (port, channel, note, begins) in effects.kept {
                 if begins { kept.insert((port, channel, note)); } else { kept.remove(&(port, channel, note)); }
             }
             if effects.flush {
-                ahead.retain(|(at, ..)| *at <= now);
+                ahead.retain(|(at, _, _, keep)| *at <= now || *keep);
             }
-            let mut due: Vec<(u64, usize, Vec<u8>)> = std::mem::take(&mut ahead);
+            let mut due = std::mem::take(&mut ahead);
             due.sort_by_key(|(at, ..)| *at);
             let (mut due, later): (Vec<_>, Vec<_>) = due.into_iter().partition(|(at, ..)| last || *at <= now);
             ahead = later;
             for send in effects.sends {
                 let bytes = send.message.bytes().as_slice().to_vec();
-                match send.at_us { Some(at) if !last => ahead.push((at, send.port, bytes)), _ => due.push((now, send.port, bytes)) }
+                match send.at_us { Some(at) if !last => ahead.push((at, send.port, bytes, send.keep)), _ => due.push((now, send.port, bytes, send.keep)) }
             }
-            for (_, port, bytes) in due {
+            for (_, port, bytes, _) in due {
                 match bytes[0] & 0xf0 {
                     0x90 if bytes[2] > 0 => { on.insert((port, bytes[0] & 0x0f, bytes[1])); }
                     0x80 | 0x90 => { on.remove(&(port, bytes[0] & 0x0f, bytes[1])); }

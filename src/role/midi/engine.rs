@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::core::{Core, Effects, Todo};
@@ -58,6 +59,8 @@ struct Inner {
     todos: mpsc::Sender<Todo>,
     rig: Rig,
     untold: AtomicU64,
+    /// What others do on the threads here may need the runtime.
+    runtime: Handle,
 }
 
 /// What is under the lock.
@@ -121,7 +124,7 @@ impl State {
 }
 
 impl Engine {
-    /// With its thread, which works until [`Engine::stop`].
+    /// With its thread, which works until [`Engine::stop`]. To be called within the runtime.
     ///
     /// # Errors
     /// When the system has no thread to give.
@@ -135,8 +138,8 @@ impl Engine {
     ) -> std::io::Result<Self> {
         let state = Mutex::new(State { core, wires: None, keep, lights, lost: 0, was_up: false });
         let thread = Mutex::new(None);
-        let (stop, untold) = (AtomicBool::new(false), AtomicU64::new(0));
-        let engine = Self(Arc::new(Inner { state, begun, thread, stop, news, todos, rig, untold }));
+        let (stop, untold, runtime) = (AtomicBool::new(false), AtomicU64::new(0), Handle::current());
+        let engine = Self(Arc::new(Inner { state, begun, thread, stop, news, todos, rig, untold, runtime }));
         let run = engine.clone();
         let handle = std::thread::Builder::new().name("midi".to_owned()).spawn(move || run.run())?;
         *engine.0.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.thread().clone());
@@ -198,6 +201,7 @@ impl Engine {
     }
 
     fn carry_out(&self, effects: Effects) {
+        let _within = self.0.runtime.enter();
         for todo in effects.deeds {
             // OSC of this host and the one stop go at once; all else by the bus.
             if todo.on.is_none()

@@ -1,7 +1,5 @@
 //! A host behind a network of its own: cut off, or slow.
 
-use std::process::Command;
-
 use sidetone::bus::subject::Capability;
 use sidetone::config::Config;
 use sidetone::fabric::need;
@@ -9,78 +7,19 @@ use sidetone::fabric::need;
 use super::{Events, call, chat, fabric, host, words};
 use crate::support::host::{FAKES, Host, HostSpec};
 use crate::support::nats::{Nats, NatsSpec, eventually, within};
+use crate::support::network::{Network, ip};
 
-fn ip(line: &str) -> bool {
-    let mut words = line.split_whitespace();
-    Command::new(words.next().unwrap()).args(words).output().is_ok_and(|done| done.status.success())
-}
-
-/// A network namespace that a veth pair joins to this one. Taken down when it is dropped.
-struct Network {
-    name: String,
-    link: String,
-    /// The address of this end.
-    address: String,
-}
-
-impl Network {
-    /// Makes one; `None` where that is not permitted. `n` tells those of one run apart.
-    fn make(n: u8) -> Option<Self> {
-        let id = std::process::id() % 10_000;
-        let (name, link, peer) = (format!("sidetone{id}-{n}"), format!("st{id}a{n}"), format!("st{id}b{n}"));
-        // One of the blocks for benchmarks between networks.
-        let net = format!("198.18.{}", (id % 64) * 4 + u32::from(n));
-        let address = format!("{net}.1");
-        if !ip(&format!("ip netns add {name}")) {
-            eprintln!("skipped: this user may not make network namespaces");
-            return None;
-        }
-        let network = Self { name, link, address };
-        let Self { name, link, .. } = &network;
-        for line in [
-            format!("ip link add {link} type veth peer name {peer}"),
-            format!("ip link set {peer} netns {name}"),
-            format!("ip addr add {net}.1/24 dev {link}"),
-            format!("ip link set {link} up"),
-            format!("ip -n {name} addr add {net}.2/24 dev {peer}"),
-            format!("ip -n {name} link set {peer} up"),
-            format!("ip -n {name} link set lo up"),
-        ] {
-            if !ip(&line) {
-                eprintln!("skipped: `{line}` is not permitted here");
-                return None;
-            }
-        }
-        Some(network)
-    }
-
-    async fn host(&self, nats: &Nats, name: &str, settings: &[&str]) -> Host {
-        let url = format!("nats://{}:{}", self.address, nats.port());
-        let spec = HostSpec::new(name, "llm").set(FAKES).set(settings).on(&url);
-        spec.run_by(&["ip", "netns", "exec", &self.name]).start().await
-    }
-
-    fn cut(&self) {
-        assert!(ip(&format!("ip link set {} down", self.link)));
-    }
-
-    fn join(&self) {
-        assert!(ip(&format!("ip link set {} up", self.link)));
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        ip(&format!("ip link del {}", self.link));
-        ip(&format!("ip netns del {}", self.name));
-    }
+async fn host_in(network: &Network, nats: &Nats, name: &str, settings: &[&str]) -> Host {
+    let url = format!("nats://{}:{}", network.address(), nats.port());
+    let spec = HostSpec::new(name, "llm").set(FAKES).set(settings).on(&url);
+    spec.run_by(&network.wrapper()).start().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_work_of_a_host_that_is_cut_off_goes_elsewhere_and_it_returns() {
     let Some(network) = Network::make(0) else { return };
     let Some(nats) = Nats::of(NatsSpec { host: "0.0.0.0", ..NatsSpec::default() }).await else { return };
-    let far = network.host(&nats, "far", &["llm.model=slow:60"]).await;
+    let far = host_in(&network, &nats, "far", &["llm.model=slow:60"]).await;
     let bus = nats.host("tests").await;
     let all = fabric(&bus, &Config::default(), &["far"]).await;
     let mut events = Events::new(&bus).await;
@@ -131,11 +70,11 @@ async fn a_slow_way_to_a_host_is_no_reason_to_give_it_up() {
     let Some(network) = Network::make(1) else { return };
     // Half a second each way; where the kernel can only throttle, what a bad telephone line carries.
     let slow = ["netem delay 500ms rate 256kbit", "tbf rate 32kbit burst 2kb latency 4s"];
-    if !slow.iter().any(|how| ip(&format!("tc qdisc add dev {} root {how}", network.link))) {
+    if !slow.iter().any(|how| ip(&format!("tc qdisc add dev {} root {how}", network.link()))) {
         return eprintln!("skipped: `tc` may not slow a link down here, or the kernel can't");
     }
     let Some(nats) = Nats::of(NatsSpec { host: "0.0.0.0", ..NatsSpec::default() }).await else { return };
-    let far = network.host(&nats, "far", &["llm.model=slow:100"]).await;
+    let far = host_in(&network, &nats, "far", &["llm.model=slow:100"]).await;
     let bus = nats.host("tests").await;
     let all = fabric(&bus, &Config::default(), &["far"]).await;
     let text = words(20);

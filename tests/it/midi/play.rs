@@ -98,6 +98,7 @@ async fn the_clock_that_goes_out_is_even() {
     let off: Vec<f64> = frames.iter().enumerate().map(|(n, frame)| frame - frames[0] - n as f64 * step).collect();
     let (low, high) = off.iter().fold((0.0_f64, 0.0_f64), |(low, high), off| (low.min(*off), high.max(*off)));
     eprintln!("clock: {} frames between the earliest and the latest tick, of a period of 512", high - low);
+    // Within a period is what is asked for; a frame is what the times of ticks make possible.
     assert!(high - low <= 512.0, "{off:?}");
     pad.hears_this(&[0xfc]).await;
 }
@@ -170,4 +171,54 @@ async fn a_full_cable_passes_without_loss_a_period_later() {
     assert!(heard == sent, "the order or the bytes have changed");
     let now = state(&host).await;
     assert_eq!((now.lost, now.skipped, now.untold), (0, 0, 0), "{now:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_sends_and_learns() {
+    if !available() {
+        return;
+    }
+    let jack = JackServer::start(48_000, 256);
+    let host = spec(&jack, "midi", "").start().await;
+    let pad = Device::plug(&jack, "pad");
+    pad.connected("pad").await;
+    let run = |arguments: &[&str]| {
+        let mut command = host.cli(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        async move {
+            let output = output.await.unwrap();
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+            (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+        }
+    };
+    let (code, out, _) = run(&["midi", "send", "a", "minor", "hold=true", "port=pad"]).await;
+    assert_eq!((code, out.as_str()), (0, "A4 C5 E5\n"));
+    pad.hears_this(&[0x90, 69, 100]).await;
+    let (_, out, _) = run(&["midi", "ports"]).await;
+    assert!(out.contains("pad:keys") && out.contains("A4 C5 E5") && out.contains("120 BPM by its own clock"), "{out}");
+    let (_, out, _) = run(&["midi", "ports", "--json"]).await;
+    let all: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(all[0]["ports"][1]["sounding"][2]["name"], "E5");
+    let (_, out, _) = run(&["midi", "panic"]).await;
+    assert_eq!(out, "stage: 3 notes ended\n");
+    pad.hears_this(&[0x80, 69, 64]).await;
+    let (code, _, why) = run(&["midi", "send", "port=pad", "Xyz"]).await;
+    assert!(code == 1 && why.contains("`Xyz` is no chord"), "{code} {why}");
+    let (code, _, why) = run(&["midi", "send", "C4", "port=synth"]).await;
+    assert!(code == 3 && why.contains("synth"), "{code} {why}");
+
+    let file = host.spec.home().join("learned.toml");
+    let learned = run(&["midi", "learn", "--do", "stop", "--write", file.to_str().unwrap()]);
+    let learned = tokio::spawn(learned);
+    // It is pressed until somebody looks.
+    while !learned.is_finished() {
+        pad.play(&[&[0xb2, 80, 127], &[0xb2, 80, 0]]);
+        tokio::time::sleep(std::time::Duration::from_millis(900)).await;
+    }
+    let (code, out, why) = learned.await.unwrap();
+    assert!(code == 0 && out.contains("has it now"), "{out} {why}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    for line in ["[[midi.on]]", "cc = 80", "port = \"pad\"", "channel = 3", "when = \"press\"", "do = \"stop\""] {
+        assert!(text.contains(line), "{text}");
+    }
 }

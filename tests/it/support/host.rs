@@ -100,6 +100,13 @@ impl HostSpec {
         self.argument(&["--config", file.to_str().unwrap()])
     }
 
+    /// Settings as a file has them.
+    pub fn config(self, text: &str) -> Self {
+        let file = self.home.path().join(format!("settings-{}.toml", self.arguments.len()));
+        std::fs::write(&file, text).unwrap();
+        self.argument(&["--config", file.to_str().unwrap()])
+    }
+
     /// A host whose settings name the bus; the test gets there by `access`.
     pub fn reached_by(mut self, access: Access) -> Self {
         self.access = Some(access);

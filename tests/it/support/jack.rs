@@ -27,16 +27,28 @@ pub fn available() -> bool {
 }
 
 /// A running server. Dropping it ends it and waits until the process is gone.
+#[allow(dead_code, reason = "the bench starts one server; the tests several")]
 pub struct JackServer {
     name: String,
     child: Child,
-    _turn: MutexGuard<'static, ()>,
+    /// Of the server that this process itself uses.
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
+#[allow(dead_code, reason = "the bench starts one server; the tests several")]
 impl JackServer {
     /// Starts a server under a name that no other test process uses.
     pub fn start(rate_hz: u32, period: u32) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::named(rate_hz, period, Some(turn))
+    }
+
+    /// Starts another beside `_first`, for hosts: this process can't use two.
+    pub fn beside(_first: &Self, rate_hz: u32, period: u32) -> Self {
+        Self::named(rate_hz, period, None)
+    }
+
+    fn named(rate_hz: u32, period: u32, turn: Option<MutexGuard<'static, ()>>) -> Self {
         let name = format!("sidetone-it-{}-{}", std::process::id(), NAMES.fetch_add(1, Ordering::Relaxed));
         let child = spawn(&name, rate_hz, period);
         Self { name, child, _turn: turn }
@@ -196,7 +208,8 @@ impl Peer {
     }
 }
 
-pub(super) fn open_on(server: &str, name: &str) -> Client {
+/// A client that is not active yet.
+pub fn open_on(server: &str, name: &str) -> Client {
     use std::ffi::{CString, c_char, c_uint};
     type Open = unsafe extern "C" fn(*const c_char, c_uint, *mut c_uint, ...) -> *mut jack::jack_sys::jack_client_t;
     let options = ClientOptions::NO_START_SERVER | ClientOptions::USE_EXACT_NAME | ClientOptions::SERVER_NAME;

@@ -6,6 +6,7 @@ pub mod jack;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 pub mod midi;
 pub mod nats;
+pub mod network;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 pub mod osc;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]

@@ -77,6 +77,36 @@ impl JsonSchema for Number {
     }
 }
 
+/// A text; a number will do, since that is what a slot with figures in it becomes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TextForm {
+    Text(String),
+    Whole(i64),
+    Number(f64),
+}
+
+/// Reads a text or a number as a text.
+pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match TextForm::deserialize(deserializer) {
+        Ok(TextForm::Text(text)) => Ok(text),
+        Ok(TextForm::Whole(number)) => Ok(number.to_string()),
+        Ok(TextForm::Number(number)) => Ok(number.to_string()),
+        Err(_) => Err(D::Error::custom("no text")),
+    }
+}
+
+/// The same where there may be none.
+pub(super) fn some_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match Option::<TextForm>::deserialize(deserializer) {
+        Ok(Some(TextForm::Text(text))) => Ok(Some(text)),
+        Ok(Some(TextForm::Whole(number))) => Ok(Some(number.to_string())),
+        Ok(Some(TextForm::Number(number))) => Ok(Some(number.to_string())),
+        Ok(None) => Ok(None),
+        Err(_) => Err(D::Error::custom("no text")),
+    }
+}
+
 /// Keys: `60`, `"C4"`, `["C4", 64]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keys(pub Vec<String>);

@@ -194,6 +194,12 @@ impl Out {
         let messages = if let Some(Keys(names)) = &self.off {
             let notes = match names.as_slice() {
                 [one] if one.parse::<Note>().is_err() => self.chord_notes(one)?,
+                // G7 is a note and a chord: what does not sound takes no harm.
+                [one] if Chord::spoken(one).is_some() => {
+                    let mut both = keys_of(names)?;
+                    both.extend(self.chord_notes(one)?);
+                    both
+                }
                 _ => keys_of(names)?,
             };
             notes.into_iter().map(|note| Message::NoteOff { channel, note: note.0, velocity: 64 }).collect()

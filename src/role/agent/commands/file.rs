@@ -37,6 +37,7 @@ const BUILTIN: &[(&str, &str)] = &[
     ("builtin stop.toml", include_str!("../../../../config/commands/stop.toml")),
     ("builtin clock.toml", include_str!("../../../../config/commands/clock.toml")),
     ("builtin say.toml", include_str!("../../../../config/commands/say.toml")),
+    ("builtin midi.toml", include_str!("../../../../config/commands/midi.toml")),
     ("builtin ask.toml", include_str!("../../../../config/commands/ask.toml")),
 ];
 

@@ -279,6 +279,8 @@ fn miss(text: &str, tokens: &[Token], parts: &[Part], part: usize, word: usize) 
             pattern::SlotKind::Text => format!("words for <{name}>"),
             pattern::SlotKind::Word => format!("one word for <{name}>"),
             pattern::SlotKind::Number => format!("a number for <{name}>"),
+            pattern::SlotKind::Chord => format!("a chord for <{name}>"),
+            pattern::SlotKind::Note => format!("a note for <{name}>"),
         },
     });
     match (expected, rest) {

@@ -3,7 +3,7 @@
 //! ```text
 //! pattern  = { text | "[" choices "]" | "(" choices ")" | slot }     [ ] may be left out, ( ) must be there
 //! choices  = pattern { "|" pattern }
-//! slot     = "<" name [ ":" kind ] ">"                               kind: text (the default), word, number
+//! slot     = "<" name [ ":" kind ] ">"            kind: text (the default), word, number, chord, note
 //! ```
 //!
 //! A pattern is spelled out into its variants, each a plain row of words and slots, when it is loaded: what is
@@ -12,11 +12,15 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::words::{Token, tokens};
+use crate::midi::chord::OCTAVE;
+use crate::midi::{Chord, Note};
 
 /// How many variants a pattern may have, how many words and slots a variant, and how deep its brackets may nest.
 const VARIANTS_MAX: usize = 256;
 const PARTS_MAX: usize = 64;
 const DEPTH_MAX: usize = 8;
+/// The most words of a chord: "F sharp minor seven flat five over B flat".
+const MUSIC_WORDS_MAX: usize = 9;
 
 /// What a slot takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +31,10 @@ pub(super) enum SlotKind {
     Word,
     /// A number in digits or in English words, zero to nine hundred and ninety-nine.
     Number,
+    /// The name of a chord, written or spoken.
+    Chord,
+    /// The name of a note, written or spoken.
+    Note,
 }
 
 /// A step of a variant.
@@ -72,8 +80,8 @@ impl Variant {
     /// How many words are literal, and how many slots are typed.
     pub(super) fn weight(&self) -> (usize, usize) {
         let literal = self.parts.iter().filter(|part| matches!(part, Part::Word(_))).count();
-        let typed =
-            self.parts.iter().filter(|part| matches!(part, Part::Slot(_, SlotKind::Word | SlotKind::Number))).count();
+        let is_typed = |part: &&Part| matches!(part, Part::Slot(_, kind) if *kind != SlotKind::Text);
+        let typed = self.parts.iter().filter(is_typed).count();
         (literal, typed)
     }
 }
@@ -117,6 +125,7 @@ impl Variant {
             let value = match kind {
                 SlotKind::Number => number_at(heard, from).map(|(value, _)| value).unwrap_or_default(),
                 SlotKind::Text | SlotKind::Word => spelling(heard, from, to),
+                SlotKind::Chord | SlotKind::Note => music(kind, &spelling(heard, from, to)).unwrap_or_default(),
             };
             (name, value)
         });
@@ -148,6 +157,18 @@ impl Search<'_> {
             return false;
         }
         let Part::Slot(_, kind) = current else { return false };
+        if matches!(kind, SlotKind::Chord | SlotKind::Note) {
+            // The longest name first: "C major" before "C".
+            let most = self.heard.to.min(word + MUSIC_WORDS_MAX);
+            for end in (word + 1..=most).rev() {
+                let is_name = tokens[end - 1].closes && music(*kind, &spelling(self.heard, word, end)).is_some();
+                if is_name && self.step(part + 1, end, ranges) {
+                    ranges.push((part, word, end));
+                    return true;
+                }
+            }
+            return false;
+        }
         let last = part + 1 == self.parts.len();
         let ends: std::ops::RangeInclusive<usize> = match kind {
             SlotKind::Text if last => self.heard.to..=self.heard.to,
@@ -164,6 +185,7 @@ impl Search<'_> {
                 let end = word + same.count();
                 end..=end
             }
+            SlotKind::Chord | SlotKind::Note => return false,
         };
         for end in ends {
             if tokens[end - 1].closes && self.step(part + 1, end, ranges) {
@@ -199,6 +221,15 @@ fn number_at(heard: Heard<'_>, word: usize) -> Option<(String, usize)> {
         .is_some_and(|rest| rest.is_empty() || rest.ends_with(char::is_whitespace));
     let plain = token.norm.replace(',', "");
     Some((if minus { format!("-{plain}") } else { plain }, word + 1))
+}
+
+/// The name of a chord or note as it is written, of what was said.
+fn music(kind: SlotKind, said: &str) -> Option<String> {
+    match kind {
+        SlotKind::Chord => Chord::spoken(said).map(|chord| chord.name().to_owned()),
+        SlotKind::Note => Note::spoken(said, OCTAVE).map(Note::name),
+        SlotKind::Text | SlotKind::Word | SlotKind::Number => None,
+    }
 }
 
 /// How the speaker's text spells the words `from..to`: marks inside are kept, quotes around it and a full stop or
@@ -403,9 +434,13 @@ impl Parser<'_> {
             "text" => SlotKind::Text,
             "word" => SlotKind::Word,
             "number" => SlotKind::Number,
+            "chord" => SlotKind::Chord,
+            "note" => SlotKind::Note,
             other => {
-                return self
-                    .error(at, format!("<{name}:{other}> is of no known kind; there are text, word and number"));
+                return self.error(
+                    at,
+                    format!("<{name}:{other}> is of no known kind; there are text, word, number, chord and note"),
+                );
             }
         };
         let named = name.starts_with(|c: char| c.is_ascii_lowercase())

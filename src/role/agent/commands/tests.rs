@@ -199,7 +199,10 @@ fn mistakes_are_told_with_their_place() {
         (&command(&format!("patterns = ['a|b']\n{say}")), vec!["character 2", "outside of brackets"]),
         (&command(&format!("patterns = ['say <x']\n{say}")), vec!["character 5", "never closed"]),
         (&command(&format!("patterns = ['say <X>']\n{say}")), vec!["character 5", "`X`"]),
-        (&command(&format!("patterns = ['say <x:int>']\n{say}")), vec!["character 5", "text, word and number"]),
+        (
+            &command(&format!("patterns = ['say <x:int>']\n{say}")),
+            vec!["character 5", "text, word, number, chord and note"],
+        ),
         (&command(&format!("patterns = ['say <x> <y>']\n{say}")), vec!["<x> and <y>"]),
         (&command(&format!("patterns = ['say <x> to <x>']\n{say}")), vec!["<x> twice"]),
         (&command(&format!("patterns = ['{}a']\n{say}", "(a|b) ".repeat(12))), vec!["more than 256"]),
@@ -232,7 +235,7 @@ fn commands_of_two_files_may_not_clash() {
     assert!(error.contains("builtin clock.toml") && error.contains("mine.toml:1"), "{error}");
     let error = load(mine("clock", "what's the time?")).unwrap_err();
     assert!(error.contains("command `time`") && error.contains("patterns[1]"), "{error}");
-    assert_eq!(load(mine("clock", "what is the time in <town>")).unwrap().commands().len(), 6);
+    assert_eq!(load(mine("clock", "what is the time in <town>")).unwrap().commands().len(), 15);
 }
 
 #[test]
@@ -329,5 +332,40 @@ proptest! {
         prop_assert_eq!(slot(&set, &format!("Channel {words} up."), "n"), Some(n.to_string()));
         prop_assert_eq!(slot(&set, &format!("channel {n} up"), "n"), Some(n.to_string()));
         prop_assert_eq!(name(&set, "scene 7"), name(&set, "Scene seven."));
+    }
+}
+
+#[test]
+fn chords_and_notes_are_heard_and_nothing_else_is_played() {
+    let set = builtin();
+    let sent = |text: &str| -> Option<crate::bus::message::midi::Out> {
+        let found = set.matches(text)?;
+        let facts = Facts { now: jiff::ZonedDateTime::now() };
+        match found.command.action.render(&found.slots, &facts).unwrap() {
+            Rendered::Do(crate::action::Deed::Midi(out), _) => {
+                out.plays().unwrap();
+                Some(out)
+            }
+            _ => None,
+        }
+    };
+    for (text, json) in [
+        ("Play C major.", r#"{"chord":"C","beats":2}"#),
+        ("play a G7 on the pad for two bars", r#"{"chord":"G7","bars":2,"port":"pad"}"#),
+        ("Please play an A minor chord", r#"{"chord":"Am","beats":2}"#),
+        ("Play a minor.", r#"{"chord":"Am","beats":2}"#),
+        ("Play F#m7b5 for 3 beats.", r#"{"chord":"F#m7b5","beats":3}"#),
+        ("play G seven for one bar", r#"{"chord":"G7","bars":1}"#),
+        ("play E flat major seven on synth", r#"{"chord":"Ebmaj7","beats":2,"port":"synth"}"#),
+        ("play C/E", r#"{"chord":"C/E","beats":2}"#),
+        ("play the note F sharp 3", r#"{"note":"F#3"}"#),
+        ("Play note C4 on the pad.", r#"{"note":"C4","port":"pad"}"#),
+        ("Set the tempo to ninety.", r#"{"bpm":90}"#),
+    ] {
+        let expected: crate::bus::message::midi::Out = serde_json::from_str(json).unwrap();
+        assert_eq!(sent(text), Some(expected), "{text}");
+    }
+    for text in ["Play some jazz.", "play it again", "play a game on the pad", "play a chord", "play A and B", "play"] {
+        assert_eq!(set.matches(text).map(|found| found.command.name.clone()), None, "{text}");
     }
 }

@@ -1,0 +1,304 @@
+//! `sidetone midi`: ports, sending, watching what comes in, learning what a control sends, panic.
+
+mod learn;
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+
+use super::{Globals, client, print};
+use crate::bus::message::midi::{In, Keys, Out, Panic, PanicWord, PortState, Sent, State, StateQuery};
+use crate::bus::subject::{self, Capability, Target};
+use crate::bus::{Bus, Call, roster};
+use crate::config::Config;
+use crate::fabric::{self, Fabric};
+use crate::midi::{Chord, Note};
+use crate::router::Need;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Send MIDI, see what comes in, and learn what a control sends
+#[derive(Debug, clap::Args)]
+pub struct MidiArgs {
+    #[command(subcommand)]
+    command: MidiCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum MidiCommand {
+    Ports(PortsArgs),
+    Send(SendArgs),
+    Monitor(MonitorArgs),
+    Learn(learn::LearnArgs),
+    Panic(PanicArgs),
+}
+
+/// List the MIDI ports of all hosts, the devices on them, and what sounds
+#[derive(Debug, clap::Args)]
+struct PortsArgs {
+    /// One host only
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Print a JSON array of all that is known
+    #[arg(long)]
+    json: bool,
+}
+
+/// Send: a note or chord (C4, G7), JSON, or pairs such as cc=74 value=100 port=pad channel=2
+#[derive(Debug, clap::Args)]
+#[command(after_help = SEND_HELP)]
+struct SendArgs {
+    /// What to send
+    #[arg(required = true, value_name = "WHAT")]
+    what: Vec<String>,
+    /// The host to send it from [default: whoever has the port]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const SEND_HELP: &str = "Examples:
+  sidetone midi send G7 beats=8 port=pad
+  sidetone midi send note=C4 velocity=80 ms=500
+  sidetone midi send cc=74 value=100 channel=2
+  sidetone midi send nrpn=300 value=9000
+  sidetone midi send sysex='7E 7F 06 01'
+  sidetone midi send '{\"chord\": \"Am\", \"on\": \"bar\", \"bars\": 1}'";
+
+/// Show what comes in, until Ctrl-C
+#[derive(Debug, clap::Args)]
+struct MonitorArgs {
+    /// One host only
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// One port only
+    #[arg(long, value_name = "NAME")]
+    port: Option<String>,
+    /// Print a line of JSON for each message
+    #[arg(long)]
+    json: bool,
+}
+
+/// End all notes that Sidetone started
+#[derive(Debug, clap::Args)]
+struct PanicArgs {
+    /// Silence the devices as well, whoever plays them
+    #[arg(long)]
+    all: bool,
+    /// One host only
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Print a JSON object of hosts and the number of notes that ended
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// The bus can't be reached, nobody has MIDI, or what is to be sent can't be.
+pub async fn run(args: MidiArgs, globals: &Globals) -> anyhow::Result<()> {
+    match args.command {
+        MidiCommand::Ports(args) => ports(args, globals).await,
+        MidiCommand::Send(args) => send(args, globals).await,
+        MidiCommand::Monitor(args) => monitor(args, globals).await,
+        MidiCommand::Learn(args) => learn::run(args, globals).await,
+        MidiCommand::Panic(args) => panic(args, globals).await,
+    }
+}
+
+/// The hosts that have MIDI, or the one that is named.
+async fn hosts(bus: &Bus, config: &Config, named: Option<String>) -> anyhow::Result<Vec<String>> {
+    if let Some(node) = named {
+        return Ok(vec![node]);
+    }
+    let nodes = if config.bus.hosts.is_empty() {
+        roster::nodes(bus).await?
+    } else {
+        Fabric::start(bus, &config.node_name(), config).nodes().await
+    };
+    let role = Capability::Midi.token();
+    let found: Vec<String> = nodes
+        .into_iter()
+        .filter(|node| node.offers.iter().any(|offer| offer.role == role))
+        .map(|node| node.node)
+        .collect();
+    if found.is_empty() {
+        let text = "no host on this bus has MIDI: add \"midi\" to node.roles, or start one with --roles midi";
+        return Err(crate::bus::BusError::Fault(crate::bus::message::fault::Fault::not_found(text)).into());
+    }
+    Ok(found)
+}
+
+async fn ports(args: PortsArgs, globals: &Globals) -> anyhow::Result<()> {
+    let (bus, config) = client::connect(globals).await?;
+    let mut all: Vec<State> = Vec::new();
+    for node in hosts(&bus, &config, args.node).await? {
+        all.push(bus.ask(Target::Node(&node), &StateQuery::default(), &Call::within(TIMEOUT)).await?);
+    }
+    if args.json {
+        return print::json(&all);
+    }
+    let rows = all.iter().flat_map(|state| {
+        state.ports.iter().enumerate().map(move |(at, port)| {
+            let host = if at == 0 { state.node.clone() } else { String::new() };
+            [host, name(port), devices(&port.inputs), devices(&port.outputs), devices(&port.shared_with), keys(port)]
+        })
+    });
+    print::table(&["host", "port", "hears", "plays", "shared with", "sounds"], rows)?;
+    for state in &all {
+        let clock = &state.clock;
+        let source =
+            if clock.source.is_empty() { "its own clock".to_owned() } else { format!("the clock of {}", clock.source) };
+        let up = if state.up { String::new() } else { format!("; {} is not there at the moment", state.driver) };
+        let lost = if state.lost > 0 { format!("; {} messages were lost", state.lost) } else { String::new() };
+        print::lines(&[format!(
+            "{}: {} BPM by {source}, bar {} beat {}{up}{lost}",
+            state.node, clock.bpm, clock.bar, clock.beat
+        )])?;
+    }
+    Ok(())
+}
+
+fn name(port: &PortState) -> String {
+    if port.name == "midi_out" { "midi_in, midi_out".to_owned() } else { port.name.clone() }
+}
+
+fn devices(names: &[String]) -> String {
+    names.join(", ")
+}
+
+fn keys(port: &PortState) -> String {
+    port.sounding.iter().map(|key| key.name.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+async fn send(args: SendArgs, globals: &Globals) -> anyhow::Result<()> {
+    let out = read(&args.what)?;
+    // What can't be is told before anybody is asked.
+    out.plays().map_err(crate::bus::BusError::Fault)?;
+    let (fabric, _) = client::fabric(globals).await?;
+    let call = Call::within(TIMEOUT);
+    let sent: Sent = match args.node {
+        Some(node) => fabric.bus().ask(Target::Node(&node), &out, &call).await?,
+        None => {
+            let need = Need { model: out.port.clone(), ..fabric::need(Capability::Midi) };
+            fabric.ask(&need, &out, &call).await?
+        }
+    };
+    if args.json {
+        return print::json(&sent);
+    }
+    let what = if sent.notes.is_empty() { format!("{} messages", sent.messages) } else { sent.notes.join(" ") };
+    let when = sent.in_ms.map(|ms| format!(" in {ms} ms")).unwrap_or_default();
+    print::lines(&[format!("{what}{when}")])
+}
+
+/// What the words of the command line say is to be sent.
+fn read(words: &[String]) -> anyhow::Result<Out> {
+    let whole = words.join(" ");
+    if whole.trim_start().starts_with('{') {
+        return serde_json::from_str(&whole).map_err(|e| anyhow::anyhow!("that is no MIDI message: {e}"));
+    }
+    let mut table = serde_json::Map::new();
+    let mut bare = Vec::new();
+    for word in words {
+        match word.split_once('=') {
+            Some((key, value)) => {
+                // Numbers, lists and true as in JSON; all else is text.
+                let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+                table.insert(key.to_owned(), value);
+            }
+            None => bare.push(word.as_str()),
+        }
+    }
+    let mut out: Out =
+        serde_json::from_value(table.into()).map_err(|e| anyhow::anyhow!("that is no MIDI message: {e}"))?;
+    let bare = bare.join(" ");
+    match bare.as_str() {
+        "" => {}
+        "panic" => out.panic = Some(Panic::Ours(true)),
+        "start" | "stop" | "continue" => out.transport = Some(serde_json::from_value(bare.as_str().into())?),
+        // G7 is a chord; the note is note=G7.
+        note if Chord::spoken(note).is_none() && note.parse::<Note>().is_ok() => out.note = Some(Keys::one(note)),
+        chord => out.chord = Some(chord.to_owned()),
+    }
+    Ok(out)
+}
+
+async fn monitor(args: MonitorArgs, globals: &Globals) -> anyhow::Result<()> {
+    let (bus, _) = client::connect(globals).await?;
+    let filter = subject::pattern::filter(subject::pattern::MIDI_IN, args.node.as_deref());
+    let mut all = bus.subscribe::<In>(&filter).await?;
+    print::note("shows what comes in; Ctrl-C ends");
+    while let Some((_, came)) = all.next().await {
+        let came = came.map_err(crate::bus::BusError::Fault)?;
+        if args.port.as_ref().is_some_and(|port| *port != came.port) {
+            continue;
+        }
+        let line = if args.json { serde_json::to_string(&came)? } else { line(&came) };
+        if !print::follow(&line)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A message as a line for people.
+fn line(came: &In) -> String {
+    let time = came.at.get(11..23).unwrap_or(&came.at);
+    let channel = came.channel.map(|channel| format!(" ch {channel}")).unwrap_or_default();
+    let what = match (came.kind.as_str(), &came.name, came.on) {
+        ("note", Some(name), Some(true)) => format!("{name} on {}", came.velocity.unwrap_or_default()),
+        ("note", Some(name), _) => format!("{name} off"),
+        ("cc", ..) => format!("cc {} = {}", came.controller.unwrap_or_default(), came.value.unwrap_or_default()),
+        ("program", ..) => format!("program {}", came.program.unwrap_or_default()),
+        ("sysex", ..) => format!("sysex {}", came.bytes),
+        (kind, Some(name), _) => {
+            format!("{kind} {name}{}", came.value.map(|value| format!(" {value}")).unwrap_or_default())
+        }
+        (kind, None, _) => {
+            format!("{kind} {}", came.value.map_or_else(|| came.bytes.clone(), |value| value.to_string()))
+        }
+    };
+    format!("{time} {}/{}{channel} {what}", came.node, came.port)
+}
+
+async fn panic(args: PanicArgs, globals: &Globals) -> anyhow::Result<()> {
+    let (bus, config) = client::connect(globals).await?;
+    let word = if args.all { PanicWord::All } else { PanicWord::Ours };
+    let out = Out { panic: Some(Panic::Word(word)), ..Out::default() };
+    let mut ended = serde_json::Map::new();
+    for node in hosts(&bus, &config, args.node).await? {
+        let sent: Sent = bus.ask(Target::Node(&node), &out, &Call::within(TIMEOUT)).await?;
+        ended.insert(node, sent.released.unwrap_or_default().into());
+    }
+    if args.json {
+        return print::json(&ended);
+    }
+    let lines: Vec<String> = ended.iter().map(|(node, count)| format!("{node}: {count} notes ended")).collect();
+    print::lines(&lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::message::midi::Number;
+
+    fn out(line: &str) -> Out {
+        read(&line.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn words_say_what_is_sent() {
+        let chord = Out { chord: Some("G7".to_owned()), beats: Some(Number::new(8.0)), ..Out::default() };
+        assert_eq!(out("G7 beats=8"), chord);
+        assert_eq!(out("C4 port=pad"), Out { note: Some(Keys::one("C4")), port: "pad".to_owned(), ..Out::default() });
+        assert_eq!(out("a minor").chord.as_deref(), Some("a minor"));
+        assert_eq!(out("note=[60,\"E4\"]").note, Some(Keys(vec!["60".to_owned(), "E4".to_owned()])));
+        assert_eq!(out(r#"{"cc": 1, "value": 2}"#).cc, Some(Number::new(1.0)));
+        assert!(out("start").transport.is_some() && out("hold=true C").hold);
+        assert!(read(&["nots=3".to_owned()]).unwrap_err().to_string().contains("unknown field `nots`"));
+    }
+}
