@@ -196,7 +196,7 @@ async fn converse(mut socket: WebSocket, from: SocketAddr, shown: &Shown) {
     let (queue, mut packets) = net::queue();
     let (desk, peer) = (&shown.desk, Peer::new(from, Way::Stream(queue)));
     let mut changes = desk.listeners.changes();
-    let mut looks = tokio::time::interval(net::SILENCE);
+    let mut looks = tokio::time::interval_at((Instant::now() + net::SILENCE).into(), net::SILENCE);
     let mut heard = Instant::now();
     loop {
         let sent = tokio::select! {
