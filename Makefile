@@ -10,7 +10,7 @@ ifeq ($(CI),true)
 export SIDETONE_REQUIRE_ALL := 1
 endif
 
-.PHONY: help setup build demo demo-fabric run test lint bench contract clean
+.PHONY: help setup build demo demo-fabric demo-rig run test lint fuzz bench contract clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,14 +28,22 @@ demo: build ## Ask three things through JACK, hear the answers, see where the ti
 demo-fabric: build ## Kill hosts in the middle of their answers, and see others finish them
 	deploy/demo-fabric.sh
 
+demo-rig: build ## Set a host off by OSC and a pedal, and see notes, lights and a stop come out
+	@deploy/setup.sh rig
+	deploy/demo-rig.sh
+
 run: build ## Run a host on your JACK server and microphone; ARGS='…' are passed on
 	$(SIDETONE) run $(ARGS)
 
 test: setup lint ## Run every check and test, with real peers
-	@deploy/setup.sh peers tools asyncapi
+	@deploy/setup.sh peers rig tools asyncapi
 	cargo run --quiet $(TESTED) -- models fetch --all
 	cargo test $(TESTED)
 	deploy/check-asyncapi.sh subjects/asyncapi.yaml
+
+fuzz: setup ## Feed noise to what reads OSC, MIDI and the bus, for a minute
+	@deploy/setup.sh fuzz
+	deploy/fuzz.sh
 
 lint: setup ## Check formatting and lints
 	cargo fmt --check

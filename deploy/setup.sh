@@ -3,6 +3,8 @@
 #
 #   packages   Debian or Ubuntu packages, by sudo after saying which
 #   python     a private Python environment: nats-server, llama.cpp's server, sherpa-onnx's libraries
+#   rig        for the demo of a rig and the tests: OSC clients, JackTrip
+#   fuzz       for `make fuzz` only: cargo-fuzz
 #   peers      for the tests only: packages with networks and clocks that can be bent
 #   tools      for the tests only: the `nats` command and Ollama, built with Go
 #   asyncapi   for the tests only: the validator of the bus contract, by npm
@@ -19,7 +21,7 @@ source "$root/deploy/setup/lib.sh"
 for part in "${@:-packages python}"; do
     for name in $part; do
         file="$root/deploy/setup/$name.sh"
-        [[ $name != lib && -f $file ]] || die "there is no part '$name'; parts: packages, python, peers, tools, asyncapi"
+        [[ $name != lib && -f $file ]] || die "there is no part '$name'; parts: packages, python, rig, fuzz, peers, tools, asyncapi"
         source "$file"
         "setup_$name"
     done

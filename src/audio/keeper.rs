@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Changes come in swarms, as when a client registers its ports. One is waited out until nothing came for so long …
 const QUIET: Duration = Duration::from_millis(5);
 /// … but no longer than this.
-const SWARM_MAX: Duration = Duration::from_millis(40);
+const SWARM_MAX: Duration = Duration::from_millis(60);
 /// The first pause before another try to open a client, and the longest.
 const WAIT_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(1);
@@ -61,6 +61,8 @@ pub enum GraphEvent {
 /// What is known of the graph.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GraphReport {
+    /// Whether JACK has been looked for.
+    pub has_looked: bool,
     /// Why there is no graph; `None`: there is.
     pub down: Option<String>,
     /// The server's sample rate, in Hz; 0 before the first time up.
@@ -240,7 +242,13 @@ impl Keeping {
         self.part.down(reason);
         let last = self.last();
         let (rate_hz, buffer_frames) = (last.rate_hz, last.buffer_frames);
-        let report = GraphReport { down: Some(reason.to_owned()), rate_hz, buffer_frames, ..GraphReport::default() };
+        let report = GraphReport {
+            has_looked: true,
+            down: Some(reason.to_owned()),
+            rate_hz,
+            buffer_frames,
+            ..GraphReport::default()
+        };
         self.publish(report);
         (self.notify)(GraphEvent::Down { reason: reason.to_owned() });
         *told = Some(reason.to_owned());
@@ -313,6 +321,7 @@ impl Keeping {
         }
         let watch = client.watch();
         let report = GraphReport {
+            has_looked: true,
             down: None,
             rate_hz: watch.rate_hz(),
             buffer_frames: watch.buffer_frames(),

@@ -173,6 +173,7 @@ fn look(server: Option<&str>) -> anyhow::Result<GraphReport> {
     name(&client, &mut state);
     let watch = client.watch();
     Ok(GraphReport {
+        has_looked: true,
         down: None,
         rate_hz: watch.rate_hz(),
         buffer_frames: watch.buffer_frames(),

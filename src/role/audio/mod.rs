@@ -13,6 +13,7 @@ mod links;
 mod probe;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
@@ -38,8 +39,10 @@ const SLOTS: usize = 64;
 /// Events of the graph that wait to be told; when it is full they are left out.
 const EVENTS: usize = 1_024;
 
+/// How long JACK may take to be found or not before the role is up.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// How often xruns are looked at.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// The role.
 pub struct Audio;
@@ -121,6 +124,11 @@ impl Role for Audio {
         server.serve_at("links-n", LinkOrder::VERB.subject(own), order).await?;
         server.ready().await?;
 
+        // So that what it offers is right from the beginning.
+        let until = Instant::now() + FIRST_LOOK;
+        while !keeper.report().has_looked && Instant::now() < until {
+            tokio::time::sleep(FIRST_LOOK / 100).await;
+        }
         let (mut jack, mut changes) = (jack, links.changes());
         let meters = (metrics::gauge!(JACK_UP, "listener" => "graph"), metrics::counter!(XRUNS, "listener" => "graph"));
         let _telling = AbortOnDropHandle::new(tokio::spawn(tell(context.clone(), events)));

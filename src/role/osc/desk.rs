@@ -118,8 +118,8 @@ impl Desk {
             Ok(messages) => messages,
             Err(error) => return self.unreadable(peer, &error.to_string()),
         };
-        self.surfaces.heard(peer);
         let (clock, now) = (SystemTime::now(), Instant::now());
+        self.surfaces.heard(peer, now);
         for timed in messages {
             let due = if timed.at == IMMEDIATELY { Due::Now } else { due(timed.at, clock, self.ahead) };
             match due {

@@ -25,6 +25,8 @@ const STREAMS: usize = 64;
 const STREAM_QUEUE: usize = 1_024;
 /// How long a stream may take a packet without reading it; then it is closed.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A stream that is silent for so long is asked whether it lives; twice in vain, and it is closed.
+pub const SILENCE: Duration = Duration::from_secs(10);
 /// How long to wait when the system has no more connections to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -259,6 +261,15 @@ async fn converse(stream: TcpStream, at: SocketAddr, framing: Option<Framing>, q
     tracing::debug!(%at, ?error, "a stream of OSC has ended");
 }
 
+/// A peer that is gone without a word is noticed, and gives its place back.
+fn keep_alive(stream: &TcpStream) -> std::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, SILENCE)?;
+    sockopt::set_tcp_keepintvl(stream, SILENCE)?;
+    Ok(sockopt::set_tcp_keepcnt(stream, 2)?)
+}
+
 /// The same with a queue that outlives the connection; says why it ended.
 pub async fn talk(
     stream: TcpStream,
@@ -267,7 +278,7 @@ pub async fn talk(
     packets: &mut mpsc::Receiver<Vec<u8>>,
     desk: &Desk,
 ) -> std::io::Error {
-    if let Err(error) = stream.set_nodelay(true) {
+    if let Err(error) = stream.set_nodelay(true).and_then(|()| keep_alive(&stream)) {
         return error;
     }
     let (reader, mut writer) = stream.into_split();

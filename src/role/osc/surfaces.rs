@@ -203,12 +203,12 @@ impl Surfaces {
     }
 
     /// Something was heard of `peer`: if that is a subscriber that was silent for long, it is sent all values.
-    pub fn heard(&self, peer: &Peer) {
+    pub fn heard(&self, peer: &Peer, now: Instant) {
         let mut inner = self.lock();
-        let (mut back, now) = (Vec::new(), Instant::now());
+        let mut back = Vec::new();
         for (at, subscriber) in inner.subscribers.iter_mut().enumerate() {
             if subscriber.viewer.address().is_some_and(|address| address.ip() == peer.at.ip()) {
-                if now.duration_since(subscriber.heard) > SILENCE {
+                if now.saturating_duration_since(subscriber.heard) > SILENCE {
                     back.push(at);
                 }
                 subscriber.heard = now;
@@ -219,7 +219,7 @@ impl Surfaces {
         }
     }
 
-    /// Whether anybody is sent any level.
+    /// Whether anybody is sent an address.
     #[must_use]
     pub fn wants(&self, address: &str) -> bool {
         let mut inner = self.lock();
@@ -294,4 +294,85 @@ fn is_same(one: &Viewer, other: &Viewer) -> bool {
 pub fn addresses(listener: &str, is_first: bool, name: &str) -> Vec<String> {
     let own = format!("{ROOT}{listener}/{name}");
     if is_first { vec![format!("{ROOT}{name}"), own] } else { vec![own] }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::super::net::{self, Way};
+    use super::*;
+    use crate::osc::{Limits, decode};
+
+    /// Feedback, and a surface that may see it.
+    fn setting() -> (Surfaces, UdpSocket, Peer) {
+        let surface = UdpSocket::bind("127.0.0.1:0").unwrap();
+        surface.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mouth = Arc::new(net::sender("127.0.0.1:0".parse().unwrap()).unwrap());
+        let peer = Peer::new(surface.local_addr().unwrap(), Way::Udp(mouth));
+        (Surfaces::new(30, Arc::default()), surface, peer)
+    }
+
+    /// What has come, up to a pause.
+    fn seen(surface: &UdpSocket) -> Vec<String> {
+        let mut seen = Vec::new();
+        let mut buffer = [0; 1_024];
+        while let Ok(size) = surface.recv(&mut buffer) {
+            seen.extend(
+                decode(&buffer[..size], &Limits::default()).unwrap().into_iter().map(|timed| timed.message.addr),
+            );
+        }
+        seen
+    }
+
+    #[test]
+    fn a_surface_is_sent_all_then_changes_then_all_when_it_is_back() {
+        let (surfaces, surface, peer) = setting();
+        let int = |number| vec![OscType::Int(number)];
+        surfaces.show("/assistant/muted", int(0));
+        surfaces.show("/assistant/main/muted", int(0));
+        surfaces.subscribe(Viewer::Peer(peer.clone()), Scope::All);
+        assert_eq!(seen(&surface), ["/assistant/main/muted", "/assistant/muted"]);
+        surfaces.show("/assistant/muted", int(0));
+        assert_eq!(seen(&surface), [""; 0], "nothing has changed");
+        surfaces.show("/assistant/muted", int(1));
+        surfaces.happen("/assistant/main/muted", int(0));
+        assert_eq!(seen(&surface), ["/assistant/muted", "/assistant/main/muted"]);
+        // It is known what was sent, for loops.
+        assert!(surfaces.take_sent().contains(&(peer.at, "/assistant/muted".to_owned())));
+        let now = Instant::now();
+        surfaces.heard(&peer, now + SILENCE / 2);
+        assert_eq!(seen(&surface), [""; 0]);
+        surfaces.heard(&peer, now + 2 * SILENCE);
+        assert_eq!(seen(&surface), ["/assistant/main/muted", "/assistant/muted"]);
+        surfaces.unsubscribe(&peer);
+        surfaces.show("/assistant/muted", int(0));
+        assert_eq!(seen(&surface), [""; 0]);
+        assert!(!surfaces.wants("/assistant/muted"));
+    }
+
+    #[test]
+    fn who_listens_to_single_addresses_is_sent_those() {
+        let (surfaces, surface, peer) = setting();
+        surfaces.show("/a", vec![OscType::Int(1)]);
+        surfaces.listen(&peer, "/a", true);
+        surfaces.listen(&peer, "/b", true);
+        surfaces.show("/b", vec![OscType::Int(1)]);
+        surfaces.show("/c", vec![OscType::Int(1)]);
+        assert_eq!(seen(&surface), ["/a", "/b"]);
+        surfaces.listen(&peer, "/b", false);
+        surfaces.show("/b", vec![OscType::Int(2)]);
+        assert_eq!(seen(&surface), [""; 0]);
+    }
+
+    #[test]
+    fn the_one_that_was_silent_for_longest_makes_room() {
+        let (surfaces, _, peer) = setting();
+        for port in 1..=100 {
+            surfaces.subscribe(Viewer::Peer(peer.at_port(port)), Scope::All);
+        }
+        let ports: Vec<u16> =
+            surfaces.lock().subscribers.iter().filter_map(|old| Some(old.viewer.address()?.port())).collect();
+        assert_eq!(ports, (37..=100).collect::<Vec<u16>>());
+    }
 }

@@ -9,9 +9,9 @@ use sidetone::osc::{Limits, OscMessage, OscType, decode};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::support::host::HostSpec;
-use crate::support::nats::within;
-use crate::support::osc::{OscHost, message};
+use crate::support::host::{FAKES, HostSpec};
+use crate::support::nats::{Nats, within};
+use crate::support::osc::{OscHost, first_text, message};
 
 async fn get(host: &OscHost, path: &str) -> (u16, Value) {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -114,4 +114,32 @@ async fn surfaces_find_the_host_by_themselves() {
         assert!(service.await.fullname.starts_with("Sidetone stage."));
     }
     let _ = daemon.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_listeners_means_those_that_are_there() {
+    let Some(nats) = Nats::start().await else { return };
+    let gate = OscHost::with(HostSpec::new("gate", "osc").on(&nats.url()), "", &[]).await;
+    let surface = gate.surface();
+    surface.send("/assistant/mute", &[OscType::Int(1)]);
+    assert!(first_text(&surface.until("/assistant/error")).contains("there is no listener"));
+    let (mut socket, _) = within(tokio_tungstenite::connect_async(format!("ws://{}/", gate.query))).await.unwrap();
+    // Clients are told that there is more now.
+    let voice =
+        HostSpec::new("stage", "voice").on(&nats.url()).set(FAKES).set(&["voice.listeners=[{mode=\"push_to_talk\"}]"]);
+    let voice = voice.start().await;
+    let changed = within(async {
+        loop {
+            if let Message::Text(text) = socket.next().await.unwrap().unwrap() {
+                return serde_json::from_str::<Value>(text.as_str()).unwrap();
+            }
+        }
+    });
+    assert_eq!(changed.await, json!({ "COMMAND": "PATH_CHANGED", "DATA": "/assistant" }));
+    let (status, mute) = get(&gate, "/assistant/stage/main/mute").await;
+    assert_eq!((status, &mute["ACCESS"]), (200, &json!(3)));
+    surface.send("/assistant/subscribe", &[]);
+    surface.send("/assistant/mute", &[OscType::Int(1)]);
+    surface.until_that("/assistant/stage/main/muted", |args| args == [OscType::Int(1)]);
+    drop(voice);
 }

@@ -7,6 +7,7 @@ mod tree;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State as Shared;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -14,6 +15,7 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
+use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -194,21 +196,30 @@ async fn converse(mut socket: WebSocket, from: SocketAddr, shown: &Shown) {
     let (queue, mut packets) = net::queue();
     let (desk, peer) = (&shown.desk, Peer::new(from, Way::Stream(queue)));
     let mut changes = desk.listeners.changes();
+    let mut looks = tokio::time::interval_at((Instant::now() + net::SILENCE).into(), net::SILENCE);
+    let mut heard = Instant::now();
     loop {
         let sent = tokio::select! {
             message = socket.recv() => match message {
-                Some(Ok(Message::Binary(packet))) => {
-                    desk.packet(&packet, &peer);
-                    Ok(())
-                }
-                Some(Ok(Message::Text(text))) => {
-                    obey(text.as_str(), desk, &peer);
-                    Ok(())
-                }
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+                Some(Ok(message)) => {
+                    heard = Instant::now();
+                    match message {
+                        Message::Binary(packet) => desk.packet(&packet, &peer),
+                        Message::Text(text) => obey(text.as_str(), desk, &peer),
+                        _ => {}
+                    }
+                    Ok(())
+                }
             },
             Some(packet) = packets.recv() => give(&mut socket, Message::Binary(packet.into())).await,
+            _ = looks.tick() => {
+                if heard.elapsed() > 3 * net::SILENCE {
+                    Err("it does not answer".to_owned())
+                } else {
+                    give(&mut socket, Message::Ping(Bytes::new())).await
+                }
+            }
             Ok(()) = changes.changed() => {
                 let changed = json!({ "COMMAND": "PATH_CHANGED", "DATA": ROOT.trim_end_matches('/') });
                 give(&mut socket, Message::Text(changed.to_string().into())).await

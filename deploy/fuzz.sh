@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Feeds noise to what reads OSC, MIDI and the bus, SECONDS_EACH (20) for each target; `make fuzz` calls it. Inputs that were of
+# use are kept in .sidetone/fuzz; one that breaks something is named, and left there.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+home=${SIDETONE_HOME:-$PWD/.sidetone}
+targets=("$@")
+((${#targets[@]})) || targets=(osc midi bus)
+
+# Sanitizers are options of the compiler that a stable one takes only so.
+export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$PWD/target/fuzz PATH=$home/bin:$PATH
+for target in "${targets[@]}"; do
+    mkdir -p "$home/fuzz/$target"
+    cargo fuzz run --fuzz-dir tests/fuzz "$target" "$home/fuzz/$target" "tests/fuzz/corpus/$target" -- \
+        -max_total_time="${SECONDS_EACH:-20}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+        -artifact_prefix="$home/fuzz/$target-" || {
+        echo "fuzz: $target broke; the input is $home/fuzz/$target-…; feed it again with \`deploy/fuzz.sh $target\`" >&2
+        exit 1
+    }
+done
