@@ -22,6 +22,7 @@
 //! | [`action`] | what configuration says is to be done, and the same with its slots filled in |
 //! | [`rig`] | what performers' gear sets off, and what goes out to it; the one stop |
 //! | [`sound`] | between samples and what the bus carries |
+//! | [`midi`] | MIDI without any device: messages, names of notes and chords, triggers, the clock |
 //! | [`osc`] | OSC as bytes and values: decoding within limits, patterns, time tags, framing, pace |
 //! | [`text`] | sentences of a stream of text; what of a text is spoken |
 //! | [`config`] | every setting: typed, defaulted; unknown keys refused |

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
+use crate::midi::clock::Quantum;
 
 /// Role `osc`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -141,6 +142,9 @@ pub struct OscOn {
     /// When: buttons send 1 when they are pressed and 0 when they are let go.
     #[serde(default)]
     pub when: OscWhen,
+    /// Wait for the next `beat` or `bar`; absent: at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<Quantum>,
     /// What is done.
     pub r#do: Action,
 }

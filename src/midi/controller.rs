@@ -37,19 +37,13 @@ pub enum Wide {
     },
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Channel {
     /// The last value of the coarse half of controllers 0 to 31.
     coarse: [Option<u8>; 32],
     registered: bool,
     number: [Option<u8>; 2],
     data: u16,
-}
-
-impl Default for Channel {
-    fn default() -> Self {
-        Self { coarse: [None; 32], registered: false, number: [None; 2], data: 0 }
-    }
 }
 
 /// Puts the halves of one source together.

@@ -105,6 +105,13 @@ impl Rights {
                 rights.hear(subject, None);
             }
         }
+        if duties.serves.contains(&Capability::Midi) {
+            // Lights follow the listeners of the host; notes end with the host that asked for them.
+            rights.hear(&pattern::filter(pattern::VOICE_STATE, Some(name)), None);
+            for gone in [pattern::LOST, pattern::DOWN] {
+                rights.hear(&pattern::filter(gone, None), None);
+            }
+        }
         // Gear and commands may be set to ask tools.
         if duties.serves.iter().any(|capability| ASKS_TOOLS.contains(capability)) {
             rights.publish(pattern::filter(pattern::TOOL, None));

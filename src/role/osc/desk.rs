@@ -21,9 +21,11 @@ use super::targets::Targets;
 use super::wire::{to_osc, to_wire};
 use crate::action::Deed;
 use crate::bus::message::fault::{Fault, FaultCode};
+use crate::bus::message::midi;
 use crate::bus::message::osc::{In, Out, Sent};
 use crate::bus::message::voice::Control;
 use crate::bus::session::now;
+use crate::midi::clock::Quantum;
 use crate::osc::pattern::{Pattern, PatternError, is_pattern};
 use crate::osc::time::{Due, IMMEDIATELY, due};
 use crate::osc::{Limits, OscMessage, OscType, decode, encode};
@@ -43,6 +45,8 @@ pub type Trigger = (IpAddr, String);
 pub struct Work {
     /// What is to be done.
     pub deed: Deed,
+    /// What it waits for.
+    pub on: Option<Quantum>,
     /// Who wants it.
     pub peer: Peer,
     /// How many stops there had been.
@@ -181,7 +185,7 @@ impl Desk {
                     if handler.sends() {
                         self.loops().sent(trigger, self.begun.elapsed());
                     }
-                    self.act(deed, peer);
+                    self.act_on(deed, handler.on, peer);
                 }
                 Some(Err(why)) => self.error(peer, &why),
             }
@@ -281,26 +285,34 @@ impl Desk {
 
     /// Does a deed: at once if it needs no bus.
     fn act(&self, deed: Deed, peer: &Peer) {
-        if deed == Deed::Stop {
+        self.act_on(deed, None, peer);
+    }
+
+    /// The same on the next beat or bar, if it is to wait for one.
+    fn act_on(&self, deed: Deed, on: Option<Quantum>, peer: &Peer) {
+        if deed == Deed::Stop && on.is_none() {
             // At once, so that what comes after it in the same packet is done.
             self.stop();
             self.own_stop.store(true, Ordering::Relaxed);
         }
         let deed = match deed {
             // On a host without listeners those of another are meant.
-            Deed::Listener { listener, control } if listener.is_any() => {
+            Deed::Listener { listener, control } if listener.is_any() && on.is_none() => {
                 return self.control("", control, peer);
             }
+            // Whoever plays MIDI waits, to the frame.
+            Deed::Midi(out) => Deed::Midi(midi::Out { on: out.on.or(on), ..out }),
             deed => deed,
         };
-        match self.rig.quick(&deed, &by(peer)) {
+        let is_quick = on.is_none() || matches!(deed, Deed::Midi(_));
+        match is_quick.then(|| self.rig.quick(&deed, &by(peer))).flatten() {
             Some(Ok(())) => return,
             // Another host may have the target.
             Some(Err(fault)) if fault.code == FaultCode::NotFound => {}
             Some(Err(fault)) => return self.error(peer, &fault.message),
             None => {}
         }
-        let work = Work { deed, peer: peer.clone(), epoch: self.epoch.load(Ordering::Relaxed) };
+        let work = Work { deed, on, peer: peer.clone(), epoch: self.epoch.load(Ordering::Relaxed) };
         if self.work.try_send(work).is_err() {
             self.tally.count(Kind::Flood, || format!("from {}", peer.at));
             self.error(peer, "too much is under way: this was left out");

@@ -5,6 +5,7 @@ use super::wire::{is_off, to_wire};
 use crate::action::{Action, Deed};
 use crate::bus::message::osc::Arg;
 use crate::config::{OscOn, OscWhen};
+use crate::midi::clock::Quantum;
 use crate::osc::OscMessage;
 use crate::osc::pattern::Pattern;
 use crate::text::template::Slots;
@@ -18,6 +19,8 @@ pub struct Handlers(Vec<Handler>);
 pub struct Handler {
     /// What it takes.
     pub address: Pattern,
+    /// What it waits for.
+    pub on: Option<Quantum>,
     args: Vec<String>,
     when: OscWhen,
     action: Action,
@@ -45,7 +48,7 @@ impl Handler {
         if meant(&on.address).is_some() {
             return Err(wrong("this address has a meaning of its own; choose another".to_owned()));
         }
-        let handler = Self { address, args: on.args.clone(), when: on.when, action: on.r#do.clone() };
+        let handler = Self { address, on: on.on, args: on.args.clone(), when: on.when, action: on.r#do.clone() };
         let wildcards = handler.address.count();
         let known = |slot: &str| {
             let number = slot.parse().is_ok_and(|number: usize| (1..=wildcards).contains(&number));

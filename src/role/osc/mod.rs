@@ -238,7 +238,7 @@ async fn do_work(desk: &Arc<Desk>, mut queue: mpsc::Receiver<Work>) {
                 if work.epoch < desk.epoch.load(Ordering::Relaxed) {
                     continue;
                 }
-                if !matches!(work.deed, Deed::Listener { .. }) {
+                if !matches!(work.deed, Deed::Listener { .. }) || work.on.is_some() {
                     if long.len() >= LONG {
                         desk.tally.count(Kind::Flood, || format!("from {}", work.peer.at));
                         desk.error(&work.peer, "too much is under way: this was left out");
@@ -260,12 +260,13 @@ async fn do_work(desk: &Arc<Desk>, mut queue: mpsc::Receiver<Work>) {
 
 async fn act(desk: &Desk, work: Work) {
     let is_command = matches!(work.deed, Deed::Command { .. });
-    match desk.rig.act(work.deed, &by(&work.peer)).await {
+    match desk.rig.act_on(work.deed, work.on, &by(&work.peer)).await {
         Ok(Some(text)) if is_command => {
             let text = OscType::String(text.replace('\0', " "));
             desk.tell(&work.peer, &OscMessage { addr: format!("{ROOT}reply"), args: vec![text] });
         }
         Ok(_) => {}
+        Err(fault) if fault.code == FaultCode::Cancelled && work.on.is_some() => {}
         Err(fault) => desk.error(&work.peer, &fault.message),
     }
 }

@@ -11,12 +11,14 @@ use super::jack::{JackServer, open_on};
 
 /// A message with the frame that it came at, counted from the server's start.
 pub type Heard = (u64, Vec<u8>);
+/// Messages of one period, each with its frame in it.
+pub type Period = Vec<(u32, Vec<u8>)>;
 
 #[derive(Default)]
 struct Shared {
     heard: Mutex<Vec<Heard>>,
     /// What is to be played: one group a period, each with its frame in it.
-    play: Mutex<VecDeque<Vec<(u32, Vec<u8>)>>>,
+    play: Mutex<VecDeque<Period>>,
 }
 
 struct Process {
@@ -61,7 +63,7 @@ impl Device {
     }
 
     /// Plays groups of messages, one a period, each at its frame.
-    pub fn play_in_periods(&self, periods: Vec<Vec<(u32, Vec<u8>)>>) {
+    pub fn play_in_periods(&self, periods: Vec<Period>) {
         self.shared.play.lock().unwrap().extend(periods);
     }
 

@@ -70,6 +70,7 @@ pub struct Facts {
 
 /// An action with its arguments filled in: what the role is to do.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "one a turn")]
 pub enum Rendered {
     /// Answer with this text.
     Say(String),
