@@ -113,7 +113,7 @@ check 10 "the pedal is the master" seen "$at" "$demo/lights.out" '/master f 0.50
 found "$at" "$demo/lights.out" . 9
 
 say ""
-say "4. Stop: a long text is spoken, a chord is held, a bundle waits; one pedal ends all"
+say "4. Stop: a long text is spoken, a chord is held; one pedal ends all"
 at=$(lines "$demo/surface.out") notes=$(lines "$demo/synth.out")
 tell /assistant/say s "One two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen."
 tell /assistant/command s "play a G7 on the synth for eight bars"

@@ -161,7 +161,9 @@ impl Reader {
             return Some(Said::Error(line.trim_start_matches("ERROR:").trim().to_owned()));
         }
         match line {
-            "Waiting for Peer..." | "JackTrip HUB SERVER: Waiting for client connections..." => Some(Said::Waiting),
+            "Waiting for Peer..."
+            | "Waiting for Connection From a Client..."
+            | "JackTrip HUB SERVER: Waiting for client connections..." => Some(Said::Waiting),
             "Received Connection from Peer!" => Some(Said::Connected),
             "Peer Stopped" => Some(Said::PeerStopped),
             _ if line.starts_with("Connection timed out. Retrying") => Some(Said::NoHub),
@@ -298,6 +300,12 @@ impl Run {
             }
             Said::NoHub => {
                 self.standing = Standing::Waiting;
+                return Act::Restart;
+            }
+            // The last packet of a peer that ends has no rate in it: it has seen ours, and will not have it.
+            Said::OtherRate(0) => {
+                let why = "the other side ended at our first packet; most likely its JACK server runs at another rate";
+                self.standing = Standing::Failed(why.to_owned());
                 return Act::Restart;
             }
             Said::OtherRate(rate_hz) => {

@@ -44,6 +44,7 @@ fn lines_mean_what_they_say() {
     let mut reader = Reader::default();
     let report = "2026-11-24T18:06:48 198.18.0.2 send: 0/0 recv: 0/1 prot: 7/2/1 tot: 2260 sync: 4/0/0/1/0 skew: -1/-1";
     for (line, said) in [
+        ("Waiting for Connection From a Client...", Some(Said::Waiting)),
         ("Waiting for Peer...", Some(Said::Waiting)),
         ("Received Connection from Peer!", Some(Said::Connected)),
         (SILENCE, Some(Said::Silence)),
@@ -154,6 +155,8 @@ fn what_can_not_be_is_given_up_and_said() {
     assert!(matches!(&standing, Standing::Failed(why) if why.contains("another port")), "{standing:?}");
     assert_eq!(act, Act::GiveUp);
     assert_eq!(read(&["Peer Stopped"]), (Act::Restart, Standing::Lost));
+    let (act, standing) = read(&["ERROR: Peer Sampling Rate is   : 0"]);
+    assert!(act == Act::Restart && matches!(standing, Standing::Failed(_)), "{standing:?}");
 }
 
 proptest! {

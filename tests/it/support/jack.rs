@@ -12,6 +12,10 @@ use sidetone::audio::{Capture, Playback, RtSide, voice_rings};
 /// How long a test waits for something that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The ports that a server has room for, which is 50 KiB of shared memory each: containers may have 64 MiB in all.
+const PORTS: u32 = 512;
+const FEW_PORTS: u32 = 64;
+
 /// libjack serves one server a process, so the tests that use one take turns.
 static TURN: Mutex<()> = Mutex::new(());
 static NAMES: AtomicU32 = AtomicU32::new(0);
@@ -40,17 +44,17 @@ impl JackServer {
     /// Starts a server under a name that no other test process uses.
     pub fn start(rate_hz: u32, period: u32) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        Self::named(rate_hz, period, Some(turn))
+        Self::named(rate_hz, period, PORTS, Some(turn))
     }
 
     /// Starts another beside `_first`, for hosts: this process can't use two.
     pub fn beside(_first: &Self, rate_hz: u32, period: u32) -> Self {
-        Self::named(rate_hz, period, None)
+        Self::named(rate_hz, period, FEW_PORTS, None)
     }
 
-    fn named(rate_hz: u32, period: u32, turn: Option<MutexGuard<'static, ()>>) -> Self {
+    fn named(rate_hz: u32, period: u32, ports: u32, turn: Option<MutexGuard<'static, ()>>) -> Self {
         let name = format!("sidetone-it-{}-{}", std::process::id(), NAMES.fetch_add(1, Ordering::Relaxed));
-        let child = spawn(&name, rate_hz, period);
+        let child = spawn(&name, rate_hz, period, ports);
         Self { name, child, _turn: turn }
     }
 
@@ -68,7 +72,7 @@ impl JackServer {
 
     /// Starts it anew under the same name, after [`JackServer::kill`].
     pub fn restart(&mut self, rate_hz: u32, period: u32) {
-        self.child = spawn(&self.name, rate_hz, period);
+        self.child = spawn(&self.name, rate_hz, period, PORTS);
     }
 }
 
@@ -88,7 +92,7 @@ impl Drop for JackServer {
     }
 }
 
-fn spawn(name: &str, rate_hz: u32, period: u32) -> Child {
+fn spawn(name: &str, rate_hz: u32, period: u32, ports: u32) -> Child {
     let mut command = Command::new("jackd");
     // A test that is killed takes its server with it.
     // SAFETY: prctl is safe between fork and exec.
@@ -99,7 +103,7 @@ fn spawn(name: &str, rate_hz: u32, period: u32) -> Child {
         });
     }
     let child = command
-        .args(["-n", name, "-R", "-P", "60", "-d", "dummy"])
+        .args(["-n", name, "-R", "-P", "60", "-p", &ports.to_string(), "-d", "dummy"])
         .args(["-r", &rate_hz.to_string(), "-p", &period.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
