@@ -191,7 +191,10 @@ async fn the_commands_of_the_readme_work_when_pasted() {
             }
             Capability::Voice => mock::<voice::Control>(&server, &mut served).await,
             Capability::Osc => mock::<osc::Out>(&server, &mut served).await,
-            Capability::Midi => mock::<midi::Out>(&server, &mut served).await,
+            Capability::Midi => {
+                mock::<midi::Out>(&server, &mut served).await;
+                mock::<midi::StateQuery>(&server, &mut served).await;
+            }
             Capability::Audio => {
                 mock::<audio::AskGraph>(&server, &mut served).await;
                 mock::<audio::Apply>(&server, &mut served).await;

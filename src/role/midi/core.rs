@@ -1,6 +1,9 @@
 //! What the role decides: which messages go out when, what what comes in sets off. Knows no driver, no bus and no clock: it
 //! is given times, and leaves what is to be done in [`Effects`].
 
+mod devices;
+mod input;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +14,14 @@ use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::midi::{Length, Out, Play, Sent, Step, Transport};
 use crate::midi::clock::{ClockIn, ClockOut, Grid, Quantum};
 use crate::midi::sounding::{Sounding, silence};
-use crate::midi::trigger::{Fired, When};
+use crate::midi::trigger::Fired;
 use crate::midi::{Kind, Message, Note, Parser};
-use crate::rig::loops::{self, Loops, Verdict};
+use crate::rig::loops::Loops;
 
 /// Messages that may wait for their time; one more is refused.
 pub const WAITING_MAX: usize = 10_000;
 /// After a start, the first tick comes this much later, so that a device is ready for it.
 const START_LEAD_US: u64 = 1_000;
-
-/// What comes again within this time may have come of what was sent: a loop through JACK takes two periods, and a person does
-/// not strike the same key equally hard so often.
-const ROUND_MAX_US: u64 = 50_000;
-/// Controls that are followed for loops at once.
-const FOLLOWED_MAX: usize = 1_024;
 
 /// What may trigger itself: a port, a status byte and a number.
 type LoopKey = (usize, u8, u8);
@@ -501,87 +498,8 @@ impl Core {
         }
     }
 
-    /// What came in on a port at `at_us`, in whatever pieces.
-    pub fn input(&mut self, port: usize, at_us: u64, bytes: &[u8]) {
-        let Some(state) = self.ports.get_mut(port) else { return };
-        let mut messages = Vec::new();
-        state.parser.feed(bytes, |message| messages.push(message));
-        for message in messages {
-            self.received += 1;
-            self.message(port, message, at_us);
-        }
-    }
-
-    fn message(&mut self, port: usize, message: Message, at_us: u64) {
-        if let Some(state) = self.ports.get_mut(port) {
-            state.heard.follow(&message, &Arc::from(""), at_us);
-        }
-        if let Some(clock) = self.clocks.get_mut(port) {
-            clock.feed(&message, at_us);
-        }
-        if message == Message::Clock && self.source(at_us).is_some_and(|(source, _)| source == port) {
-            // Passed on with the time between ticks as it is.
-            for to in self.clocked() {
-                if to != port {
-                    self.put(to, Message::Clock, Some(at_us + self.period_us), true);
-                }
-            }
-        }
-        let fired = self.rows.triggers.feed(port, &message, at_us);
-        if !fired.is_empty() && self.is_let_through(port, &message, at_us) {
-            for fired in fired {
-                self.fired(fired, &message);
-            }
-        }
-        if self.publish.contains(&message.kind()) {
-            self.effects.told.push((port, message, at_us));
-        }
-    }
-
-    /// Whether a message that sets something off does not come of what it set off before.
-    fn is_let_through(&mut self, port: usize, message: &Message, at_us: u64) -> bool {
-        let bytes = message.bytes();
-        let bytes = bytes.as_slice();
-        let key = (port, bytes.first().copied().unwrap_or_default(), bytes.get(1).copied().unwrap_or_default());
-        let now = Duration::from_micros(at_us);
-        let verdict = self.loops.came(&key, loops::value(&bytes), now);
-        if self.came.len() >= FOLLOWED_MAX {
-            self.came.clear();
-        }
-        let before = self.came.insert(key, at_us);
-        if verdict == Verdict::Act && before.is_some_and(|before| at_us.saturating_sub(before) < ROUND_MAX_US) {
-            self.loops.sent(&key, now);
-        }
-        // The end of a note never begins a loop, and leaving it would let the note sound on.
-        verdict == Verdict::Act || matches!(message, Message::NoteOff { .. })
-    }
-
     fn clocked(&self) -> Vec<usize> {
         self.clock_to.union(&self.started).copied().collect()
-    }
-
-    fn fired(&mut self, fired: Fired, message: &Message) {
-        let port = self.ports.get(fired.key.port).map(|port| port.name.clone()).unwrap_or_default();
-        let (on, when) = (self.rows.on(fired.row), self.rows.when(fired.row));
-        if matches!(when, When::Held | When::Toggle) {
-            self.effects.shown.push((fired, fired.on));
-        }
-        let deed = match self.rows.deed(&fired, &port, message) {
-            Ok(Some(deed)) => deed,
-            Ok(None) => return,
-            Err(error) => return self.effects.notices.push(error),
-        };
-        let by = format!("midi:{port}");
-        match deed {
-            Deed::Midi(out) if self.port(&out.port).is_ok() => {
-                let out = Out { on: out.on.or(on), by: out.by.clone().or(Some(by.clone())), ..out };
-                // A period later than it came, and so as far apart as they came.
-                if let Err(fault) = self.play_at(&out, fired.at_us, Some(fired.at_us + self.period_us)) {
-                    self.effects.notices.push(format!("{by}: {}", fault.message));
-                }
-            }
-            deed => self.effects.deeds.push(Todo { deed, on, by }),
-        }
     }
 
     /// Time has passed: what is due is done.
@@ -634,93 +552,6 @@ impl Core {
         let tick = ticks.then(|| self.own.next_us().saturating_sub(self.lead_us));
         let held = self.loops.next().and_then(|next| u64::try_from(next.as_micros()).ok());
         [waiting, tick, held, self.rows.triggers.next_us()].into_iter().flatten().min()
-    }
-
-    /// The device connections of a port are these now.
-    pub fn connected(
-        &mut self,
-        port: usize,
-        inputs: BTreeSet<String>,
-        outputs: BTreeSet<String>,
-        shared: BTreeSet<String>,
-        now_us: u64,
-    ) {
-        let Some(state) = self.ports.get_mut(port) else { return };
-        let name = state.name.clone();
-        let gone_in: Vec<String> = state.inputs.difference(&inputs).cloned().collect();
-        let gone_out: Vec<String> = state.outputs.difference(&outputs).cloned().collect();
-        let came_out = outputs.difference(&state.outputs).next().is_some();
-        for other in shared.difference(&state.shared_with) {
-            let text = format!(
-                "MIDI port {name}: {other} plays the same device; notes and lights of the two get in each other's way"
-            );
-            self.effects.notices.push(text);
-        }
-        (state.inputs, state.outputs, state.shared_with) = (inputs, outputs, shared);
-        if !gone_in.is_empty() && state.inputs.is_empty() {
-            let down = state.heard.notes().count();
-            state.heard.forget();
-            state.parser.reset();
-            if down > 0 {
-                let gone = gone_in.join(", ");
-                self.effects.notices.push(format!(
-                    "MIDI port {name}: {gone} has gone with {down} keys down; they are taken as released"
-                ));
-            }
-            for fired in self.rows.triggers.release(port, now_us) {
-                self.fired(fired, &Message::ActiveSensing);
-            }
-        }
-        let Some(state) = self.ports.get_mut(port) else { return };
-        if !gone_out.is_empty() {
-            let sounding: Vec<(u8, u8)> = state.sounding.notes().map(|(channel, note, _)| (channel, note)).collect();
-            if !sounding.is_empty() {
-                let (gone, notes) = (gone_out.join(", "), sounding.len());
-                self.effects.notices.push(format!(
-                    "MIDI port {name}: {gone} has gone while {notes} notes sounded; they are ended when it is back"
-                ));
-                if state.outputs.is_empty() {
-                    state.sounding.forget();
-                }
-                state.owed.extend(sounding);
-                state.owed.sort_unstable();
-                state.owed.dedup();
-            }
-        }
-        if came_out && !state.owed.is_empty() {
-            self.pay(port);
-        }
-    }
-
-    /// Ends notes that a device still has from before.
-    fn pay(&mut self, port: usize) {
-        let Some(state) = self.ports.get_mut(port) else { return };
-        let owed = std::mem::take(&mut state.owed);
-        let name = state.name.clone();
-        let due: Vec<(u8, u8)> =
-            owed.into_iter().filter(|(channel, note)| !state.sounding.is_on(*channel, *note)).collect();
-        self.effects.notices.push(format!("MIDI port {name}: {} notes from before were ended", due.len()));
-        for (channel, note) in due {
-            self.effects.kept.push((port, channel, note, false));
-            self.put(port, Message::NoteOff { channel, note, velocity: 64 }, None, false);
-        }
-    }
-
-    /// Notes of a run before this one, which was killed: they end as soon as somebody hears it.
-    pub fn owe(&mut self, port: usize, notes: Vec<(u8, u8)>) {
-        if let Some(state) = self.ports.get_mut(port) {
-            state.owed.extend(notes);
-        }
-    }
-
-    /// The driver is there, or has gone: its connections with it.
-    pub fn set_up(&mut self, is_up: bool, now_us: u64) {
-        if !is_up {
-            for port in 0..self.ports.len() {
-                self.connected(port, BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), now_us);
-            }
-        }
-        self.is_up = is_up;
     }
 }
 

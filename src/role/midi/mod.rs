@@ -11,7 +11,7 @@
 //! | [`core`] | decides: what is sent when, what an event sets off |
 //! | [`engine`] | the core under a lock, and the thread that does what is due |
 //! | `rows`, `feedback` | `[[midi.on]]`; lights |
-//! | `wires`, `jack`, `alsa` | the way to devices, and who is connected to what |
+//! | `wires`, `jack_wires`, `alsa` | the way to devices, and who is connected to what |
 //! | `keep` | what sounds, for the run after one that was killed |
 //! | `view` | what is told on the bus |
 
@@ -21,7 +21,7 @@ mod core;
 mod engine;
 mod feedback;
 #[cfg(feature = "midi-jack")]
-mod jack;
+mod jack_wires;
 mod keep;
 mod rows;
 mod view;
@@ -268,7 +268,7 @@ impl Driver {
         #[cfg(feature = "midi-jack")]
         let keeper = {
             let server = Some(context.config.jack.server.clone()).filter(|server| !server.is_empty());
-            jack::Keeper { client, server, plans, engine: engine.clone(), stop: Arc::clone(&stop) }
+            jack_wires::Keeper { client, server, plans, engine: engine.clone(), stop: Arc::clone(&stop) }
         };
         #[cfg(all(feature = "midi-alsa", not(feature = "midi-jack")))]
         let keeper = alsa::Keeper { client, plans, engine: engine.clone(), stop: Arc::clone(&stop) };

@@ -1,4 +1,4 @@
-//! The way to devices. JACK's is `jack.rs`, that of the ALSA sequencer `alsa.rs`.
+//! The way to devices. JACK's is `jack_wires.rs`, that of the ALSA sequencer `alsa.rs`.
 
 /// An open driver. Its times are in µs by a clock of its own.
 pub trait Wires: Send {

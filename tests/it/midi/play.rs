@@ -27,7 +27,7 @@ async fn what_is_asked_for_is_heard_and_what_is_played_is_told() {
     assert_eq!((keys(0x91), keys(0x81)), (vec![67, 71, 74, 77], vec![67, 71, 74, 77]));
     let frames: Vec<u64> = pad.heard_at().iter().map(|(frame, _)| *frame).collect();
     let long = frames[4] - frames[0];
-    assert!(long >= 150 * 48 - 256 && frames[4..].iter().all(|frame| *frame == frames[4]), "{frames:?}");
+    assert!(long >= 150 * 48 - 512 && frames[4..].iter().all(|frame| *frame == frames[4]), "{frames:?}");
     pad.forget();
 
     for (json, bytes) in [
@@ -132,7 +132,7 @@ async fn what_is_to_wait_for_a_clock_that_comes_in_goes_out_on_its_bar() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     let sent = send(&host, r#"{"note":60,"on":"bar","ms":50,"port":"pad"}"#).await.unwrap();
-    assert!(sent.messages == 0 && sent.in_ms.is_some_and(|ms| ms <= 1_920), "{sent:?}");
+    assert!(sent.messages == 0 && sent.in_ms.is_some_and(|ms| ms <= 2_100), "{sent:?}");
     pad.hears_this(&[0x80, 60, 64]).await;
     let at = pad.heard_at();
     let on = at.iter().find(|(_, bytes)| bytes[0] == 0x90).unwrap().0;
