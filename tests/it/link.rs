@@ -323,7 +323,7 @@ fn speaks(host: &Host, jack: &JackServer, link: &str) -> std::process::Child {
     let (to, from) = (format!("{link}:send_*"), format!("{link}:receive_*"));
     let mut command = host.cli(&["play", said.to_str().unwrap(), "--set", &server, "--to", &to, "--from", &from]);
     command.arg("--record").arg(&record).args(["--until-silent-s", "1.5"]);
-    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap()
 }
 
 /// How long the host's person heard something, in ms.
@@ -372,16 +372,17 @@ async fn a_voice_hub_hears_three_hosts_and_answers_each() {
     }
     // All three speak at once, and each is answered.
     let mut speaking: Vec<_> = far.iter().map(|(_, jack, host)| speaks(host, jack, "hub")).collect();
-    for name in names {
-        follow
-            .until(&format!("{name} to be answered"), |seen| match seen {
-                crate::support::host::Seen::State(state) => {
-                    (state.listener == name && state.state == TurnState::Speaking).then_some(())
-                }
-                _ => None,
-            })
-            .await;
-    }
+    let mut answered = std::collections::BTreeSet::new();
+    follow
+        .until("all three to be answered", |seen| {
+            if let crate::support::host::Seen::State(state) = seen
+                && state.state == TurnState::Speaking
+            {
+                answered.insert(state.listener.clone());
+            }
+            (answered.len() == names.len()).then_some(())
+        })
+        .await;
     for (child, (_, _, host)) in speaking.drain(..).zip(&far) {
         let done = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -393,9 +394,15 @@ async fn a_voice_hub_hears_three_hosts_and_answers_each() {
     while links.0.try_recv().is_ok() {}
     one.restart().await;
     links.until("h-one", LinkState::Up).await;
-    wait_for("its listener to be connected again", || {
-        (watcher.connections("h-one:receive_1") == ["sidetone-h-one:voice_in"]).then_some(())
-    });
+    let graph = || async {
+        let call = Call::within(Duration::from_secs(10));
+        within(bus.ask(Target::Node("h-hub"), &sidetone::bus::message::audio::AskGraph {}, &call)).await.unwrap()
+    };
+    let until = Instant::now() + Duration::from_secs(20);
+    while watcher.connections("h-one:receive_1") != ["sidetone-h-one:voice_in"] {
+        assert!(Instant::now() < until, "its listener is not connected again: {:#?}", graph().await.connections);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     drop(hub);
 }
 
