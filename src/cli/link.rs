@@ -81,7 +81,7 @@ pub async fn run(args: LinkArgs, globals: &Globals) -> anyhow::Result<()> {
                 if args.json {
                     return print::json(&ends);
                 }
-                return print::lines(&ends.iter().map(|end| told(end)).collect::<Vec<_>>());
+                return print::lines(&ends.iter().map(told).collect::<Vec<_>>());
             }
             Err(reason) => {
                 why = reason;

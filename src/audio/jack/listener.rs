@@ -152,9 +152,15 @@ impl JackClient {
     #[must_use]
     pub fn connect(&self, patch: &Patch, known: &BTreeSet<String>) -> Patched {
         let Some(client) = self.client() else { return Patched::default() };
+        let mut known = known.clone();
+        for port in self.watch.take_came() {
+            if let Some(name) = client.port_by_id(port).and_then(|port| port.name().ok()) {
+                known.remove(&name);
+            }
+        }
         let ports = audio_ports(client);
         let mut failed = BTreeSet::new();
-        for (source, sink) in patch.wanted(&self.port_in, &self.port_out, &ports, known) {
+        for (source, sink) in patch.wanted(&self.port_in, &self.port_out, &ports, &known) {
             match client.connect_ports_by_name(&source, &sink) {
                 Ok(()) => tracing::info!(source, sink, "JACK ports connected"),
                 Err(jack::Error::PortAlreadyConnected(..)) => {}

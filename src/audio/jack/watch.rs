@@ -1,7 +1,7 @@
 //! What JACK reports about a client.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 
 use jack::{Client, ClientStatus, Control, Frames, PortId};
@@ -16,8 +16,12 @@ pub struct Watch {
     buffer_frames: AtomicU32,
     xruns: AtomicU64,
     graph_changes: AtomicU64,
+    came: Mutex<Vec<PortId>>,
     owner: Thread,
 }
+
+/// Ports that came and that the owner has not asked about yet; further ones are not told apart from those of before.
+const CAME_MAX: usize = 1_024;
 
 impl Watch {
     /// For a client that is about to be activated by the calling thread, which is unparked from now on.
@@ -28,6 +32,7 @@ impl Watch {
             buffer_frames: AtomicU32::new(client.buffer_size()),
             xruns: AtomicU64::new(0),
             graph_changes: AtomicU64::new(1),
+            came: Mutex::default(),
             owner: std::thread::current(),
         })
     }
@@ -84,6 +89,11 @@ impl Watch {
         self.owner.unpark();
     }
 
+    /// The ports that have come since the last call: one may have the name of one that went too quickly to be missed.
+    pub(super) fn take_came(&self) -> Vec<PortId> {
+        std::mem::take(&mut *self.came.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     pub(super) fn missed_a_period(&self) {
         self.xruns.fetch_add(1, Ordering::Relaxed);
     }
@@ -102,7 +112,13 @@ impl jack::NotificationHandler for Notices {
         Control::Continue
     }
 
-    fn port_registration(&mut self, _: &Client, _port: PortId, _is_registered: bool) {
+    fn port_registration(&mut self, _: &Client, port: PortId, is_registered: bool) {
+        if is_registered {
+            let mut came = self.0.came.lock().unwrap_or_else(PoisonError::into_inner);
+            if came.len() < CAME_MAX {
+                came.push(port);
+            }
+        }
         self.0.graph_changed();
     }
 
