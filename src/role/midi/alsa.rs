@@ -8,7 +8,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use midir::os::unix::{VirtualInput as _, VirtualOutput as _};
-use midir::{MidiIO as _, MidiInput, MidiInputConnection, MidiOutput, MidiOutputConnection};
+use midir::{MidiInput, MidiInputConnection, MidiOutput, MidiOutputConnection};
 
 use super::engine::Engine;
 use super::wires::{Matcher, PortPlan, Wires};

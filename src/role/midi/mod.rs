@@ -275,7 +275,10 @@ impl Driver {
         #[cfg(any(feature = "midi-jack", feature = "midi-alsa"))]
         let work = move || keeper.run();
         #[cfg(not(any(feature = "midi-jack", feature = "midi-alsa")))]
-        let work = move || drop((client, plans, engine.clone()));
+        let work = {
+            let engine = engine.clone();
+            move || drop((client, plans, engine))
+        };
         let handle = std::thread::Builder::new().name("midi-devices".to_owned()).spawn(work)?;
         Ok(Self { stop, handle })
     }
