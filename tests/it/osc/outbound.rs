@@ -23,10 +23,11 @@ async fn send(host: &OscHost, out: &Out) -> Result<String, BusError> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn targets_are_reached_by_udp_tcp_and_multicast() {
-    let [udp, sized, group] = [free_port(), free_port(), free_port()];
+async fn targets_are_reached_by_udp_tcp_broadcast_and_multicast() {
+    let [udp, sized, slip, group, wide] = [free_port(), free_port(), free_port(), free_port(), free_port()];
     let settings = format!(
         "[osc.targets]\nplain = \"localhost:{udp}\"\nsized = {{ to = \"127.0.0.1:{sized}\", by = \"tcp_size\" }}\n\
+         slip = {{ to = \"127.0.0.1:{slip}\", by = \"tcp\" }}\nwide = \"127.255.255.255:{wide}\"\n\
          group = {{ to = \"239.192.7.7:{group}\", interface = \"127.0.0.1\" }}\n"
     );
     let mut plain = OscDump::start(&udp.to_string());
@@ -54,6 +55,16 @@ async fn targets_are_reached_by_udp_tcp_and_multicast() {
     let mut dump = OscDump::start(&format!("osc.tcp://:{sized}"));
     eventually(|| async { send(&host, &scene("sized")).await.ok() }).await;
     assert_eq!(dump.next().await, shown);
+
+    let mut dump = OscDump::start(&format!("osc.tcp://:{slip}"));
+    eventually(|| async { send(&host, &scene("slip")).await.ok() }).await;
+    assert_eq!(dump.next().await, shown);
+
+    let everybody = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, wide)).unwrap();
+    everybody.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    send(&host, &scene("wide")).await.unwrap();
+    let mut packet = [0; 100];
+    assert!(everybody.recv(&mut packet).unwrap() > 0 && packet.starts_with(b"/scene\0"));
 
     let member = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, group)).unwrap();
     member.join_multicast_v4(&"239.192.7.7".parse().unwrap(), &Ipv4Addr::LOCALHOST).unwrap();
