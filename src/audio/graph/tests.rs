@@ -161,7 +161,7 @@ fn what_is_taken_away_stays_away_until_a_port_comes_anew() {
     stage.comes(sink("main:in"));
     stage.settle();
     let made = pair("mic:out", "main:in");
-    assert_eq!(stage.connections(), [made.clone()]);
+    assert_eq!(stage.connections(), std::slice::from_ref(&made));
     stage.state.connections.clear();
     assert_eq!(stage.settle(), []);
     // By hand again, and away again: still theirs.

@@ -15,6 +15,11 @@
 //! | `keep` | what sounds, for the run after one that was killed |
 //! | `view` | what is told on the bus |
 
+#![cfg_attr(
+    not(any(feature = "midi-jack", feature = "midi-alsa")),
+    allow(dead_code, reason = "without a way to devices there is nobody who needs it")
+)]
+
 #[cfg(feature = "midi-alsa")]
 mod alsa;
 mod core;
