@@ -15,7 +15,8 @@ for target in "${targets[@]}"; do
     cargo fuzz run --sanitizer none --fuzz-dir tests/fuzz "$target" "$home/fuzz/$target" "tests/fuzz/corpus/$target" -- \
         -max_total_time="${SECONDS_EACH:-20}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="$home/fuzz/$target-" || {
-        echo "fuzz: $target broke; the input is $home/fuzz/$target-…; feed it again with \`deploy/fuzz.sh $target\`" >&2
+        echo "fuzz: $target broke; the input is $home/fuzz/$target-…; feed it again with" \
+            "\`cargo fuzz run --sanitizer none --fuzz-dir tests/fuzz $target FILE\`" >&2
         exit 1
     }
 done

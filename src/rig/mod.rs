@@ -154,9 +154,14 @@ impl Rig {
             return self.act(Deed::Midi(midi::Out { on, ..out }), by).await;
         }
         let mut stop = self.stops().subscribe();
+        let waits = async {
+            self.clock().wait(quantum).await;
+            self.act(deed, by).await
+        };
         tokio::select! {
-            () = self.clock().wait(quantum) => self.act(deed, by).await,
+            biased;
             () = stop.next() => Err(Fault::cancelled()),
+            done = waits => done,
         }
     }
 

@@ -87,6 +87,12 @@ impl Stops {
         });
     }
 
+    /// How many there have been. What was asked for before the last one is not to be done any more.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        *self.0.shared.count.borrow()
+    }
+
     /// Each stop from now on. Several before one is awaited are one.
     #[must_use]
     pub fn subscribe(&self) -> StopHeard {

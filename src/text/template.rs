@@ -13,6 +13,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// What slots may hold: a number, a note, words of the transport and of the clock.
+const TRIED: [&str; 4] = ["1", "C", "start", "beat"];
+
 /// Slots by their names.
 pub type Slots = BTreeMap<String, String>;
 
@@ -110,9 +113,18 @@ impl Template {
         Ok(out)
     }
 
-    /// Whether it is one slot and nothing else.
-    fn is_slot_alone(&self) -> bool {
-        matches!(self.pieces.as_slice(), [Piece::Slot { .. }])
+    /// The same as a value: a number if it is one slot alone with a number in it. What was scaled stays a fraction, also
+    /// where it comes to a whole number: who takes one may not take the other.
+    fn value(&self, slots: &Slots) -> Result<Value, FillError> {
+        let text = self.render(slots)?;
+        let number = match self.pieces.as_slice() {
+            [Piece::Slot { filters, .. }] => match filters.last() {
+                Some(Filter::Scale { .. }) => fraction(&text),
+                Some(Filter::Int) | None => number(&text),
+            },
+            _ => None,
+        };
+        Ok(number.unwrap_or(Value::String(text)))
     }
 }
 
@@ -233,7 +245,7 @@ impl ValueTemplate {
         serde_json::from_value(value).map_err(|e| FillError::Shape { value: text, problem: e.to_string() })
     }
 
-    /// Whether any values of its slots could make a `T` of it: a number in each is tried, and a text.
+    /// Whether it could be a `T`: with one and the same value in all of its slots, a number, a note or a word.
     ///
     /// # Errors
     /// [`FillError::Shape`] of the number.
@@ -242,7 +254,8 @@ impl ValueTemplate {
             let slots = self.names().into_iter().map(|name| (name.to_owned(), value.to_owned())).collect();
             self.fill::<T>(&slots).map(drop)
         };
-        with("1").or_else(|error| with("C").map_err(|_| error))
+        let [number, words @ ..] = TRIED;
+        with(number).or_else(|error| if words.iter().any(|word| with(word).is_ok()) { Ok(()) } else { Err(error) })
     }
 }
 
@@ -278,21 +291,14 @@ impl Node {
     fn fill(&self, slots: &Slots) -> Result<Value, FillError> {
         Ok(match self {
             Self::Plain(value) => value.clone(),
-            Self::Text(template) => {
-                let text = template.render(slots)?;
-                if template.is_slot_alone() {
-                    number(&text).unwrap_or(Value::String(text))
-                } else {
-                    Value::String(text)
-                }
-            }
+            Self::Text(template) => template.value(slots)?,
             Self::List(nodes) => Value::Array(nodes.iter().map(|node| node.fill(slots)).collect::<Result<_, _>>()?),
             Self::Table(nodes) => {
-                Value::Object(nodes.iter().map(|(key, node)| Ok((key.clone(), node.fill(slots)?))).collect::<Result<
-                    _,
-                    FillError,
-                >>(
-                )?)
+                let mut table = serde_json::Map::new();
+                for (key, node) in nodes {
+                    table.insert(key.clone(), node.fill(slots)?);
+                }
+                Value::Object(table)
             }
         })
     }
@@ -301,8 +307,11 @@ impl Node {
 /// The number that a text is.
 fn number(text: &str) -> Option<Value> {
     let text = text.trim();
-    let whole = text.parse::<i64>().ok().map(Value::from);
-    whole.or_else(|| text.parse::<f64>().ok().and_then(serde_json::Number::from_f64).map(Value::Number))
+    text.parse::<i64>().ok().map(Value::from).or_else(|| fraction(text))
+}
+
+fn fraction(text: &str) -> Option<Value> {
+    text.trim().parse::<f64>().ok().and_then(serde_json::Number::from_f64).map(Value::Number)
 }
 
 impl TryFrom<Value> for ValueTemplate {
@@ -374,6 +383,9 @@ mod tests {
     fn a_table_takes_numbers_and_texts() {
         let table = json!({"note": "{1}", "at": "{when}", "args": ["{1 | scale 0 10 0 1}", "n{1}", 3, true, "{{}}"]});
         let table = ValueTemplate::try_from(table).unwrap();
+        let ends = ValueTemplate::try_from(json!(["{1 | scale 0 10 0 1}", "{1 | scale 0 10 0 1 | int}"])).unwrap();
+        let filled: Value = ends.fill(&slots(&[("1", "10")])).unwrap();
+        assert_eq!(filled.to_string(), "[1.0,1]");
         let filled: Value = table.fill(&slots(&[("1", "5"), ("when", "bar")])).unwrap();
         assert_eq!(filled, json!({"note": 5, "at": "bar", "args": [0.5, "n5", 3, true, "{}"]}));
         assert_eq!(table.names(), ["1", "when", "1", "1"]);

@@ -185,7 +185,8 @@ impl Worker {
                 self.log_reply(&turn, None).await;
                 Ok(turn.done(Some(name), None))
             }
-            // Another host that goes on with the turn does not do it twice.
+            // Whoever goes on with the turn after the answer does not do it once more. A host that dies between the deed
+            // and the first word of its answer leaves that open, and it is done again.
             Rendered::Do(_, _) if !turn.text.is_empty() => {
                 self.log_reply(&turn, None).await;
                 Ok(turn.done(Some(name), None))

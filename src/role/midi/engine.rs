@@ -15,10 +15,14 @@ use super::feedback::{Lights, ListenerShown};
 use super::keep::Keep;
 use super::wires::Wires;
 use crate::bus::message::fault::Fault;
+use crate::bus::message::fault::FaultCode;
 use crate::bus::message::midi::{Out, Sent};
 use crate::midi::Message;
 use crate::midi::clock::Quantum;
 use crate::rig::Rig;
+
+/// Something to do, and how many stops there had been: one that comes meanwhile calls it off.
+pub type Due = (Todo, u64);
 
 /// Messages that came in and wait to be told on the bus; a full cable fills it in four seconds. Beyond, they are counted.
 pub const TOLD: usize = 4_096;
@@ -56,7 +60,7 @@ struct Inner {
     thread: Mutex<Option<Thread>>,
     stop: AtomicBool,
     news: mpsc::Sender<News>,
-    todos: mpsc::Sender<Todo>,
+    todos: mpsc::Sender<Due>,
     rig: Rig,
     untold: AtomicU64,
     /// What others do on the threads here may need the runtime.
@@ -134,7 +138,7 @@ impl Engine {
         lights: Lights,
         rig: Rig,
         begun: Instant,
-        (news, todos): (mpsc::Sender<News>, mpsc::Sender<Todo>),
+        (news, todos): (mpsc::Sender<News>, mpsc::Sender<Due>),
     ) -> std::io::Result<Self> {
         let state = Mutex::new(State { core, wires: None, keep, lights, lost: 0, was_up: false });
         let thread = Mutex::new(None);
@@ -207,13 +211,19 @@ impl Engine {
             if todo.on.is_none()
                 && let Some(done) = self.0.rig.quick(&todo.deed, &todo.by)
             {
-                if let Err(fault) = done {
-                    self.report(format!("{}: {}", todo.by, fault.message));
+                match done {
+                    Ok(()) => continue,
+                    // What this host does not have another may.
+                    Err(fault) if fault.code == FaultCode::NotFound => {}
+                    Err(fault) => {
+                        self.report(format!("{}: {}", todo.by, fault.message));
+                        continue;
+                    }
                 }
-                continue;
             }
-            if let Err(error) = self.0.todos.try_send(todo) {
-                let todo = match error {
+            let stops = self.0.rig.stops().count();
+            if let Err(error) = self.0.todos.try_send((todo, stops)) {
+                let (todo, _) = match error {
                     mpsc::error::TrySendError::Full(todo) | mpsc::error::TrySendError::Closed(todo) => todo,
                 };
                 self.report(format!("{}: {TODOS} deeds wait already; this one is not done", todo.by));

@@ -51,7 +51,7 @@ use crate::bus::message::node::NodeInfo;
 use crate::bus::message::voice;
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::{self, Capability};
-use engine::{Engine, News};
+use engine::{Due, Engine, News};
 use feedback::{Lights, ListenerShown};
 use keep::Keep;
 use rows::Rows;
@@ -189,9 +189,13 @@ async fn tell(context: RoleContext, ports: Vec<String>, mut news: mpsc::Receiver
 }
 
 /// Does what the table says, but for what was done at once. Listeners are told in order; commands and tools take their time.
-async fn act(context: RoleContext, engine: Engine, mut todos: mpsc::Receiver<Todo>) {
+async fn act(context: RoleContext, engine: Engine, mut todos: mpsc::Receiver<Due>) {
     let slots = Arc::new(Semaphore::new(DEEDS));
-    while let Some(Todo { deed, on, by }) = todos.recv().await {
+    while let Some((Todo { deed, on, by }, stops)) = todos.recv().await {
+        let mut stop = context.rig.stops().subscribe();
+        if context.rig.stops().count() != stops {
+            continue;
+        }
         let is_quick = matches!(deed, Deed::Listener { .. }) && on.is_none();
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
             engine.report(format!("{by}: {DEEDS} commands run already; this one is not done"));
@@ -200,7 +204,12 @@ async fn act(context: RoleContext, engine: Engine, mut todos: mpsc::Receiver<Tod
         let (rig, engine) = (context.rig.clone(), engine.clone());
         let done = async move {
             let _slot = slot;
-            match rig.act_on(deed, on, &by).await {
+            let done = tokio::select! {
+                biased;
+                () = stop.next() => return,
+                done = rig.act_on(deed, on, &by) => done,
+            };
+            match done {
                 Ok(_) => {}
                 Err(fault) if fault.code == FaultCode::Cancelled => {}
                 Err(fault) => engine.report(format!("{by}: {}", fault.message)),

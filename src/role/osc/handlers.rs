@@ -122,6 +122,9 @@ impl Handler {
 fn slot(arg: &Arg) -> String {
     match arg {
         Arg::Bool(is) => u8::from(*is).to_string(),
+        // So that a fraction stays one where it happens to be whole.
+        Arg::Float(number) => format!("{number:?}"),
+        Arg::Double(number) => format!("{number:?}"),
         arg => arg.text(),
     }
 }
@@ -151,7 +154,7 @@ mod tests {
         let toml = "address = '/cue/*/{go,stop}'\nargs = ['number', 'fade']\n\
             do = { osc = { target = 'lights', address = '/{2}/{1}', args = ['{number}', '{fade | scale 0 1 0 100}', 'x{args}'] } }";
         let deed = take(toml, "/cue/intro/go", &[OscType::Int(7), OscType::Float(0.5)]).unwrap().unwrap();
-        let args = vec![Arg::Int(7), Arg::Int(50), Arg::Text("x7 0.5".to_owned())];
+        let args = vec![Arg::Int(7), Arg::Float(50.0), Arg::Text("x7 0.5".to_owned())];
         let out = osc::Out { target: "lights".to_owned(), address: "/go/intro".to_owned(), args, at: None };
         assert_eq!(deed, Deed::Osc(out));
         assert_eq!(take(toml, "/cue/intro/fade", &[]), None);
