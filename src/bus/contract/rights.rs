@@ -28,7 +28,7 @@ const HEARS_PEOPLE: &[Capability] =
 /// What can be configured to ask tools.
 const ASKS_TOOLS: &[Capability] = &[Capability::Agent, Capability::Osc, Capability::Midi];
 
-/// What shows on surfaces how listeners are and what is said.
+/// What shows on surfaces how listeners are; and what is said, on a host that hears people anyhow.
 const SHOWS_PEOPLE: &[Capability] = &[Capability::Osc];
 
 /// What a role does with sessions.
@@ -101,8 +101,10 @@ impl Rights {
             }
         }
         if duties.serves.iter().any(|capability| SHOWS_PEOPLE.contains(capability)) {
-            for subject in [VOICE_STATES, VOICE_LEVELS, SESSIONS] {
-                rights.hear(subject, None);
+            rights.hear(VOICE_STATES, None);
+            if duties.serves.iter().any(|capability| HEARS_PEOPLE.contains(capability)) {
+                rights.hear(VOICE_LEVELS, None);
+                rights.hear(SESSIONS, None);
             }
         }
         if duties.serves.contains(&Capability::Midi) {
@@ -293,14 +295,26 @@ mod tests {
     use crate::bus::message::{agent, llm, stt, tts};
     use crate::bus::subject::{self, Target, job};
 
-    const ROLES: [Capability; 5] =
-        [Capability::Voice, Capability::Stt, Capability::Tts, Capability::Llm, Capability::Agent];
+    const ROLES: [Capability; 8] = [
+        Capability::Voice,
+        Capability::Stt,
+        Capability::Tts,
+        Capability::Llm,
+        Capability::Agent,
+        Capability::Osc,
+        Capability::Midi,
+        Capability::Audio,
+    ];
+
+    fn hears_people(duties: &Duties) -> bool {
+        duties.serves.iter().any(|capability| HEARS_PEOPLE.contains(capability))
+    }
 
     fn duties() -> impl Strategy<Value = Duties> {
         let verbs: Vec<_> = VERBS.iter().map(|row| row.verb).collect();
         let sessions = prop_oneof![Just(Sessions::None), Just(Sessions::Writes), Just(Sessions::Reads)];
         let (serves, asks) = (
-            prop::sample::subsequence(ROLES.to_vec(), 0..=5),
+            prop::sample::subsequence(ROLES.to_vec(), 0..=ROLES.len()),
             prop::sample::subsequence(verbs.clone(), 0..=verbs.len()),
         );
         (serves, asks, sessions).prop_map(|(serves, asks, sessions)| Duties { serves, asks, sessions })
@@ -329,8 +343,14 @@ mod tests {
                 let of_other = subject.contains(&other);
                 prop_assert!(!of_other || !rights.may_hear(&subject, Some(&queue)), "{verb} {subject}");
             }
-            for all in [SESSIONS, VOICE_STATES, ALL_EVENTS, ">", "*", "_INBOX.>", "$JS.>", "$KV.>", "$O.>"] {
+            for all in [ALL_EVENTS, ">", "*", "_INBOX.>", "$JS.>", "$KV.>", "$O.>"] {
                 prop_assert!(!rights.may_hear(all, None), "{all}");
+            }
+            // What is said, and how loud, is shown on surfaces by a host that hears it anyhow.
+            let shows = duties.serves.contains(&Capability::Osc);
+            prop_assert_eq!(rights.may_hear(VOICE_STATES, None), shows);
+            for all in [SESSIONS, VOICE_LEVELS] {
+                prop_assert_eq!(rights.may_hear(all, None), shows && hears_people(&duties), "{}", all);
             }
         }
 
@@ -365,7 +385,7 @@ mod tests {
             // Who makes a stream says what it keeps.
             let files = reserved::of_store(jobs::FILES);
             for stream in streams().into_iter().chain(["ANY".to_owned()]) {
-                let makes = stream != "ANY" && !duties.serves.is_empty();
+                let makes = stream != "ANY" && hears_people(&duties);
                 prop_assert_eq!(rights.may_publish(&reserved::make(&stream)), makes, "{}", &stream);
                 for verb in ["UPDATE", "DELETE", "PURGE"] {
                     let subject = format!("$JS.API.STREAM.{verb}.{stream}");

@@ -41,13 +41,23 @@ enum Told {
 /// The bus refuses to let it hear.
 pub async fn follow(bus: &Bus, fabric: &Fabric, desk: &Arc<Desk>) -> Result<(), BusError> {
     let states = bus.subscribe::<State>(subject::VOICE_STATES).await?;
-    let levels = bus.subscribe::<Level>(subject::VOICE_LEVELS).await?;
-    let sessions = bus.subscribe::<SessionEvent>(subject::SESSIONS).await?;
-    let mut told = select_all([
-        states.map(|(_, state)| state.map_or_else(Told::Unheard, Told::State)).boxed(),
-        levels.map(|(_, level)| level.map_or_else(Told::Unheard, Told::Level)).boxed(),
-        sessions.map(|(_, event)| event.map_or_else(Told::Unheard, |event| Told::Session(Box::new(event)))).boxed(),
-    ]);
+    let mut all = vec![states.map(|(_, state)| state.map_or_else(Told::Unheard, Told::State)).boxed()];
+    // A host without microphone and model may be kept from what people say; its surfaces show the states alone.
+    match bus.subscribe::<Level>(subject::VOICE_LEVELS).await {
+        Ok(levels) => all.push(levels.map(|(_, level)| level.map_or_else(Told::Unheard, Told::Level)).boxed()),
+        Err(error @ BusError::DeniedHearing { .. }) => tracing::warn!(%error, "surfaces are shown no levels"),
+        Err(error) => return Err(error),
+    }
+    match bus.subscribe::<SessionEvent>(subject::SESSIONS).await {
+        Ok(sessions) => all.push(
+            sessions.map(|(_, event)| event.map_or_else(Told::Unheard, |event| Told::Session(Box::new(event)))).boxed(),
+        ),
+        Err(error @ BusError::DeniedHearing { .. }) => {
+            tracing::warn!(%error, "surfaces are shown no transcripts and replies");
+        }
+        Err(error) => return Err(error),
+    }
+    let mut told = select_all(all);
     let mut view = View { desk: Arc::clone(desk), turns: VecDeque::new() };
     let mut changes = fabric.changes();
     let mut asked: Vec<Known> = Vec::new();

@@ -8,7 +8,7 @@ use sidetone::bus::message::job::JobStatus;
 use sidetone::bus::message::llm::Chat;
 use sidetone::bus::message::node::NodeInfo;
 use sidetone::bus::message::session::SessionEvent;
-use sidetone::bus::message::{Message as _, stt};
+use sidetone::bus::message::{Message as _, audio, midi, osc, stt};
 use sidetone::bus::registry::{Claim, ClaimError};
 use sidetone::bus::session::history;
 use sidetone::bus::subject::{self, Target};
@@ -16,7 +16,7 @@ use sidetone::bus::{Access, Bus, BusError};
 
 use super::site::{Site, call};
 use crate::support::host::{FAKES, HostSpec};
-use crate::support::nats::{eventually, within};
+use crate::support::nats::{eventually, free_port, within};
 
 const USERS: &str = "
 [[hosts]]
@@ -25,6 +25,9 @@ roles = [\"llm\", \"agent\", \"stt\"]
 [[hosts]]
 name = \"rack\"
 roles = [\"tts\"]
+[[hosts]]
+name = \"rig\"
+roles = [\"osc\", \"midi\", \"audio\"]
 [[hosts]]
 name = \"stage\"
 asks = [\"agent\"]
@@ -222,4 +225,28 @@ async fn a_server_without_tls_is_not_talked_to() {
     let access = Access { url: plain.url(), ..site.access("host-stage") };
     let error = within(Bus::connect(access, "stage")).await.unwrap_err();
     assert!(matches!(&error, BusError::Connect { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_for_gear_serves_what_it_is_for_and_hears_nobody() {
+    let Some(site) = site().await else { return };
+    let _brain = site.host("brain", "llm,agent,stt").start().await;
+    let listen = format!("osc.listen=127.0.0.1:{}", free_port());
+    let sets = [listen.as_str(), "osc.query=", "osc.announce=false", "osc.targets={ lights = \"127.0.0.1:9\" }"];
+    let host = site.host("rig", "osc,midi,audio").set(&sets).start().await;
+    let admin = site.bus("client-op").await;
+    let out = osc::Out { target: "lights".to_owned(), address: "/scene".to_owned(), ..osc::Out::default() };
+    assert_eq!(within(admin.ask(Target::Model("lights"), &out, &call())).await.unwrap().node, "rig");
+    within(admin.ask(Target::Node("rig"), &midi::StateQuery::default(), &call())).await.unwrap();
+    within(admin.ask(Target::Node("rig"), &audio::AskGraph {}, &call())).await.unwrap();
+    assert!(host.log().contains("surfaces are shown no transcripts and replies"), "{}", host.log());
+
+    let rig = site.bus("host-rig").await;
+    for subject in ["session.>", "voice.*.*.level", "stt.request", "agent.run"] {
+        let error = within(rig.subscribe::<stt::Request>(subject)).await.err();
+        let error = error.unwrap_or_else(|| panic!("{subject} may be heard"));
+        assert!(matches!(&error, BusError::DeniedHearing { subject: what, .. } if what == subject), "{error}");
+    }
+    let error = within(history(&rig, "s", 1)).await.unwrap_err();
+    assert!(matches!(&error, BusError::Denied { subject } if subject.contains("SESSIONS")), "{error}");
 }

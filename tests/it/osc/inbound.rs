@@ -101,7 +101,7 @@ async fn handlers_send_on_what_they_are_set_for() {
     let lights = Surface::bound(out, host.at);
     let surface = host.surface();
     surface.send("/cue/intro/go", &[OscType::Float(0.5)]);
-    assert_eq!(lights.until("/scene/intro/go"), [OscType::Int(50), text("of 0.5")]);
+    assert_eq!(lights.until("/scene/intro/go"), [OscType::Float(50.0), text("of 0.5")]);
     // A button that is let go counts where OSC is sent.
     surface.send("/lamp", &[OscType::Bool(false)]);
     assert_eq!(lights.until("/lamp"), [OscType::Int(0)]);
