@@ -21,6 +21,7 @@ mod host;
 #[allow(dead_code, reason = "the tests need more of it")]
 mod jack;
 mod observe;
+mod rig;
 mod running;
 mod speech;
 mod support;
@@ -58,6 +59,7 @@ enum Section {
     Audio,
     Speech,
     Host,
+    Rig,
 }
 
 impl Section {
@@ -68,6 +70,7 @@ impl Section {
             Self::Audio => audio::run(scope),
             Self::Speech => speech::run(scope),
             Self::Host => host::run(scope),
+            Self::Rig => rig::run(scope),
         }
     }
 }

@@ -39,9 +39,18 @@ impl RunningHost {
     /// Starts `sidetone run` with `home` on a free port and the settings `sets`; waits until it is up.
     pub fn start(home: &Home, sets: &[String]) -> anyhow::Result<Self> {
         let port = super::support::free_port()?;
+        Self::launch(home, NODE, format!("nats://127.0.0.1:{port}"), &format!("bus.port={port}"), sets)
+    }
+
+    /// Starts another by the name `name` on the bus of this one; waits until it is up.
+    pub fn beside(&self, home: &Home, name: &str, sets: &[String]) -> anyhow::Result<Self> {
+        Self::launch(home, name, self.url.clone(), &format!("bus.url={}", self.url), sets)
+    }
+
+    fn launch(home: &Home, name: &str, url: String, bus: &str, sets: &[String]) -> anyhow::Result<Self> {
         let mut command = Command::new(SIDETONE);
-        command.arg("run").arg("--home").arg(home.path()).args(["--name", NODE, "--log-format", "json"]);
-        command.args(["--log", "sidetone::audio=debug", "--set", &format!("bus.port={port}")]);
+        command.arg("run").arg("--home").arg(home.path()).args(["--name", name, "--log-format", "json"]);
+        command.args(["--log", "sidetone::audio=debug", "--set", bus]);
         command.args(sets.iter().flat_map(|set| ["--set", set]));
         let begun = Instant::now();
         let mut child = command
@@ -55,7 +64,7 @@ impl RunningHost {
         let err = child.stderr.take().context("no standard error")?;
         keep(err, Arc::clone(&log));
         let lines = lines(out);
-        let mut host = Self { child, url: format!("nats://127.0.0.1:{port}"), up_after: Duration::ZERO, log };
+        let mut host = Self { child, url, up_after: Duration::ZERO, log };
         host.wait_until_up(&lines)?;
         host.up_after = begun.elapsed();
         Ok(host)

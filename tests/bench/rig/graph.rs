@@ -1,0 +1,86 @@
+//! A patch of many ports: how soon it is made after they have come.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use jack::{AsyncClient, AudioIn, AudioOut, Client, Control, PortId, PortSpec, ProcessScope};
+
+use super::{RATE_HZ, SECTION, Times, wait};
+use crate::jack::{JackServer, open_on};
+use crate::running::RunningHost;
+use crate::support::{BenchHome, Row, Scope, progress};
+
+/// Ports of each client.
+const PORTS: usize = 100;
+/// From the last port to the last connection, in ms.
+const MOST_MS: f64 = 100.0;
+
+/// Takes down when connections were made.
+struct Counter(Arc<Mutex<Vec<Instant>>>);
+
+impl jack::NotificationHandler for Counter {
+    fn ports_connected(&mut self, _: &Client, _: PortId, _: PortId, are_connected: bool) {
+        if are_connected {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+        }
+    }
+}
+
+struct Still<S> {
+    _ports: Vec<jack::Port<S>>,
+}
+
+impl<S: PortSpec + Send + 'static> jack::ProcessHandler for Still<S> {
+    fn process(&mut self, _: &Client, _: &ProcessScope) -> Control {
+        Control::Continue
+    }
+}
+
+/// A client with all its ports, not active yet.
+fn wide<S: PortSpec + Copy>(server: &JackServer, name: &str, spec: S) -> (Client, Still<S>) {
+    let client = open_on(server.name(), name);
+    let ports = (1..=PORTS).map(|n| client.register_port(&format!("p{n:03}"), spec).unwrap()).collect();
+    (client, Still { _ports: ports })
+}
+
+pub fn rows(scope: Scope, server: &JackServer) -> anyhow::Result<Vec<Row>> {
+    let home = BenchHome::new()?;
+    let sets = [
+        r#"node.roles=["audio"]"#.to_owned(),
+        format!("jack.server={}", server.name()),
+        r#"audio.connect=[{ from = "wide-out", to = "wide-in" }]"#.to_owned(),
+    ];
+    let mut host = RunningHost::start(&home.home, &sets)?;
+    let rounds: u32 = scope.of(20, 3);
+    let bar = progress("a patch of 200 ports", u64::from(rounds) + 1);
+    let mut times = Times::default();
+    for round in 0..=rounds {
+        let took = patch(server)?;
+        // The first one may find the host looking for JACK.
+        if round > 0 {
+            times.0.push(took);
+        }
+        host.check()?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let measure = format!("a patch of {} ports after the last of them: longest of {rounds}", 2 * PORTS);
+    let beside = format!("p50 {:.1} ms; {RATE_HZ} Hz", times.p50());
+    Ok(vec![Row::below(SECTION, measure, times.max(), MOST_MS, "ms").beside(beside)])
+}
+
+/// From just before the second client's ports can be connected to the last connection, in ms.
+fn patch(server: &JackServer) -> anyhow::Result<f64> {
+    let made = Arc::<Mutex<Vec<Instant>>>::default();
+    let (client, still) = wide(server, "wide-out", AudioOut::default());
+    let outs: AsyncClient<_, _> = client.activate_async(Counter(Arc::clone(&made)), still)?;
+    let (client, still) = wide(server, "wide-in", AudioIn::default());
+    let begun = Instant::now();
+    let ins = client.activate_async((), still)?;
+    let last = wait("the patch", || {
+        let made = made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.get(PORTS - 1).copied()
+    })?;
+    drop((ins, outs));
+    Ok(crate::support::ms(last.duration_since(begun)))
+}

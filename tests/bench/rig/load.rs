@@ -1,0 +1,225 @@
+//! Floods: whether anything is lost, and what they fill. And how even the clock is.
+
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use futures::StreamExt as _;
+use sidetone::bus::Call;
+use sidetone::bus::message::midi::{self, In, State, StateQuery};
+use sidetone::bus::subject::{Target, pattern};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{PATIENCE, PERIOD, RATE_HZ, SECTION, Stage, Times};
+use crate::running::{NODE, Process};
+use crate::support::{Row, Scope, progress};
+
+/// OSC messages a second.
+const OSC_A_SECOND: u32 = 5_000;
+/// Of MIDI as many a period as more than fill a cable, which carries 1,042 messages of three bytes a second.
+pub const A_PERIOD: usize = 3;
+/// What a host may hold more after a flood, in MB.
+const MOST_MB: f64 = 16.0;
+/// After the last one, until what has not come is lost.
+const QUIET: Duration = Duration::from_secs(2);
+/// The tempo of the clock, which has 24 ticks a beat: a tick is no whole number of periods.
+const BPM: u32 = 120;
+const TICK_FRAMES: i64 = RATE_HZ as i64 * 60 / (BPM as i64 * 24);
+
+pub async fn rows(scope: Scope, stage: &mut Stage) -> anyhow::Result<Vec<Row>> {
+    let seconds = scope.of(10, 2);
+    // What is allocated once is no growth.
+    bus_flood(stage, 1).await?;
+    relay_flood(stage, 1)?;
+    cable(stage, 1).await?;
+    let before = memory(stage)?;
+    let mut rows = vec![
+        lost("OSC → osc.in on the bus", OSC_A_SECOND, bus_flood(stage, seconds).await?),
+        lost("OSC → OSC by a handler", OSC_A_SECOND, relay_flood(stage, seconds)?),
+        lost("MIDI in → midi.in on the bus", RATE_HZ / PERIOD * A_PERIOD as u32, cable(stage, seconds).await?),
+    ];
+    let after = memory(stage)?;
+    rows.push(
+        Row::below(SECTION, format!("memory after 3 × {seconds} s of that"), after - before, MOST_MB, "MB more")
+            .beside(format!("{before:.0} MB before")),
+    );
+    rows.extend(clock(scope, stage).await?);
+    Ok(rows)
+}
+
+fn memory(stage: &Stage) -> anyhow::Result<f64> {
+    Ok(Process::read(stage.near.pid())?.memory()?.resident_mb)
+}
+
+/// How many were sent, and how many came.
+type Count = (u64, u64);
+
+fn lost(measure: &str, a_second: u32, (sent, came): Count) -> Row {
+    Row {
+        target: "0".to_owned(),
+        met: Some(sent == came),
+        ..Row::note(
+            SECTION,
+            format!("lost of {sent}, {a_second} a second: {measure}"),
+            (sent.cast_signed() - came.cast_signed()).to_string(),
+        )
+    }
+}
+
+/// Sends to `address` by the millisecond; each is another one.
+fn flood(stage: &Stage, address: &str, seconds: u32) -> anyhow::Result<u64> {
+    let (begun, all) = (Instant::now(), u64::from(OSC_A_SECOND) * u64::from(seconds));
+    let bar = progress(&format!("a flood of {address}"), u64::from(seconds));
+    let mut sent = 0;
+    while sent < all {
+        let due = (u64::try_from(begun.elapsed().as_millis())? + 1) * u64::from(OSC_A_SECOND) / 1_000;
+        while sent < due.min(all) {
+            stage.surface.send(address, &[i32::try_from(sent)?])?;
+            sent += 1;
+        }
+        bar.set_position(begun.elapsed().as_secs());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    bar.finish_and_clear();
+    Ok(sent)
+}
+
+/// Waits until as many have come, or none came for a while.
+fn settle(count: &AtomicU64, sent: u64) -> u64 {
+    let (mut last, mut since) = (count.load(Ordering::Relaxed), Instant::now());
+    while last < sent && since.elapsed() < QUIET {
+        std::thread::sleep(Duration::from_millis(20));
+        let now = count.load(Ordering::Relaxed);
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    last
+}
+
+/// Counts what comes on a subject.
+async fn counted(stage: &Stage, subject: String) -> anyhow::Result<(Arc<AtomicU64>, AbortOnDropHandle<()>)> {
+    let mut messages = stage.nats.subscribe(subject).await?;
+    stage.nats.flush().await?;
+    let count = Arc::<AtomicU64>::default();
+    let counting = Arc::clone(&count);
+    let task = tokio::spawn(async move {
+        while messages.next().await.is_some() {
+            counting.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    Ok((count, AbortOnDropHandle::new(task)))
+}
+
+async fn bus_flood(stage: &Stage, seconds: u32) -> anyhow::Result<Count> {
+    let (count, _counting) = counted(stage, pattern::filter(pattern::OSC_IN, Some(NODE))).await?;
+    let sent = flood(stage, "/desk/fader/3", seconds)?;
+    Ok((sent, settle(&count, sent)))
+}
+
+fn relay_flood(stage: &Stage, seconds: u32) -> anyhow::Result<Count> {
+    let back = stage.back.try_clone()?;
+    widen(&back)?;
+    back.set_read_timeout(Some(Duration::from_millis(50)))?;
+    let (count, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut buffer = [0; 1_024];
+            while !done.load(Ordering::Relaxed) {
+                if back.recv(&mut buffer).is_ok() {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        let sent = flood(stage, "/relay", seconds);
+        let came = sent.as_ref().map_or(0, |sent| settle(&count, *sent));
+        done.store(true, Ordering::Relaxed);
+        Ok((sent?, came))
+    })
+}
+
+/// Gives a socket as much room as it may have, so that nothing is lost here.
+fn widen(socket: &UdpSocket) -> anyhow::Result<()> {
+    let room: libc::c_int = 4 << 20;
+    let size = u32::try_from(size_of_val(&room))?;
+    // SAFETY: a plain call with a number and its size.
+    let done = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, (&raw const room).cast(), size)
+    };
+    ensure!(done == 0, "the socket takes no more room");
+    Ok(())
+}
+
+/// A cable that is full: notes, controllers and bends.
+async fn cable(stage: &mut Stage, seconds: u32) -> anyhow::Result<Count> {
+    let mut came = stage.bus.subscribe::<In>(&pattern::filter(pattern::MIDI_IN, Some(NODE))).await?;
+    let count = Arc::<AtomicU64>::default();
+    let counting = Arc::clone(&count);
+    let _counting = AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Some((_, message)) = came.next().await {
+            // One that can't be read has not come.
+            counting.fetch_add(u64::from(message.is_ok()), Ordering::Relaxed);
+        }
+    }));
+    let before = midi(stage).await?;
+    let all = u64::from(seconds) * u64::from(RATE_HZ / PERIOD) * A_PERIOD as u64;
+    let bar = progress("a full MIDI cable", u64::from(seconds));
+    for n in 0..all {
+        let value = (n % 127 + 1) as u8;
+        stage.keys.play([[0x90, value, 64], [0x80, value, 0], [0xb0, 20, value]][(n % 3) as usize])?;
+    }
+    for _ in 0..seconds {
+        std::thread::sleep(Duration::from_secs(1));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let came = settle(&count, all);
+    let after = midi(stage).await?;
+    let counts = |state: &State| (state.lost, state.untold);
+    if came < all {
+        eprintln!(
+            "MIDI in: of {all} the host had {}; lost and untold were {:?}, are {:?}",
+            after.received - before.received,
+            counts(&before),
+            counts(&after)
+        );
+    }
+    Ok((all, came))
+}
+
+/// What the host says of its MIDI.
+async fn midi(stage: &Stage) -> anyhow::Result<State> {
+    Ok(stage.bus.ask(Target::Node(NODE), &StateQuery::default(), &Call::within(PATIENCE)).await?)
+}
+
+/// The ticks of the clock against their grid.
+async fn clock(scope: Scope, stage: &mut Stage) -> anyhow::Result<Vec<Row>> {
+    let send = |json: &'static str| serde_json::from_str::<midi::Out>(json).context("that is no MIDI");
+    let call = Call::within(PATIENCE);
+    stage.synth.forget();
+    let xruns = stage.synth.xruns();
+    stage.bus.ask(Target::Node(NODE), &send(r#"{"transport": "start", "bpm": 120}"#)?, &call).await?;
+    crate::support::pass("the MIDI clock", Duration::from_secs(scope.of(30, 5)));
+    stage.bus.ask(Target::Node(NODE), &send(r#"{"transport": "stop"}"#)?, &call).await?;
+    let xruns = stage.synth.xruns() - xruns;
+    let heard: Vec<_> = std::iter::from_fn(|| stage.synth.next()).filter(|heard| heard.bytes[0] == 0xf8).collect();
+    let first = heard.first().context("there were no ticks")?.frame;
+    let frames = heard.iter().map(|heard| i64::from(heard.frame.wrapping_sub(first)));
+    // Where the first tick lies on the grid is not known: the middle of all says.
+    let mut off: Vec<i64> = (0..).zip(frames).map(|(n, frame)| frame - n * TICK_FRAMES).collect();
+    off.sort_unstable();
+    let middle = off[off.len() / 2];
+    let jitter = Times(off.iter().map(|off| (off - middle).abs() as f64).collect());
+    let measure = format!("jitter of {} ticks of the MIDI clock at {BPM}: the most", off.len());
+    Ok(vec![
+        Row {
+            target: format!("≤ {PERIOD} frames, one period"),
+            met: Some(jitter.max() <= f64::from(PERIOD)),
+            ..Row::note(SECTION, measure, format!("{:.0} frames", jitter.max()))
+        }
+        .beside(format!("p50 {:.0}, p99 {:.0}; JACK missed {xruns} periods", jitter.p50(), jitter.p99())),
+    ])
+}
