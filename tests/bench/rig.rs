@@ -15,10 +15,10 @@ use async_nats::Client;
 use sidetone::bus::Bus;
 use sidetone::osc::{OscMessage, OscType, encode};
 
-use self::gear::{Driver, Synth};
+use self::gear::{Driver, Heard, Synth};
 use crate::jack::{JackServer, available};
 use crate::running::RunningHost;
-use crate::support::{BenchHome, Row, Scope, free_port};
+use crate::support::{BenchHome, Row, Scope, free_port, ms};
 
 const SECTION: &str = "rig";
 const RATE_HZ: u32 = 48_000;
@@ -67,6 +67,8 @@ struct Stage {
     keys: Driver,
     /// Hears the driver and the host.
     synth: Synth,
+    /// Hears the keys as the host does.
+    ear: Synth,
     bus: Bus,
     nats: Client,
     _homes: [BenchHome; 2],
@@ -98,15 +100,18 @@ impl Stage {
         let far = near.beside(&homes[1].home, FAR, &sets)?;
         let bus = Bus::connect(&near.url, "bench-peer").await?;
         let nats = async_nats::connect(&near.url).await?;
-        let synth = Synth::open(server, "synth");
+        let (synth, ear) = (Synth::open(server, "synth"), Synth::open(server, "ear"));
         let (driver, keys) = (Driver::open(server, "driver", usize::MAX), Driver::open(server, "keys", load::A_PERIOD));
-        for (source, sink) in
-            [("driver:out", "synth:in"), ("sidetone-midi:midi_out", "synth:in"), ("keys:out", "sidetone-midi:midi_in")]
-        {
+        for (source, sink) in [
+            ("driver:out", "synth:in"),
+            ("sidetone-midi:midi_out", "synth:in"),
+            ("keys:out", "sidetone-midi:midi_in"),
+            ("keys:out", "ear:in"),
+        ] {
             synth.connect(source, sink)?;
         }
         let (surface, far_surface) = (Surface::new(port)?, Surface::new(far_port)?);
-        let stage = Self { near, far, surface, far_surface, back, driver, keys, synth, bus, nats, _homes: homes };
+        let stage = Self { near, far, surface, far_surface, back, driver, keys, synth, ear, bus, nats, _homes: homes };
         Ok(stage)
     }
 }
@@ -138,12 +143,24 @@ impl Surface {
 
 /// What something took, over and over, in ms.
 #[derive(Debug, Default)]
-struct Times(Vec<f64>);
+struct Times {
+    took: Vec<f64>,
+    /// How often it was not heard.
+    unheard: u64,
+}
 
 impl Times {
+    /// Takes down when something was heard that was begun at `begun`.
+    fn heard(&mut self, begun: Instant, heard: Option<Heard>) {
+        match heard {
+            Some(heard) => self.took.push(ms(heard.at.saturating_duration_since(begun))),
+            None => self.unheard += 1,
+        }
+    }
+
     /// Of `share` of the times it took no longer.
     fn quantile(&self, share: f64) -> f64 {
-        let mut sorted = self.0.clone();
+        let mut sorted = self.took.clone();
         sorted.sort_by(f64::total_cmp);
         let at = (sorted.len() as f64 * share).ceil() as usize;
         sorted.get(at.saturating_sub(1)).copied().unwrap_or(f64::NAN)
@@ -165,27 +182,32 @@ impl Times {
     /// p99 below a limit in ms, and p50.
     fn below(&self, measure: &str, limit_ms: f64) -> Vec<Row> {
         vec![
-            Row::below(SECTION, format!("{measure}: p99 of {}", self.0.len()), self.p99(), limit_ms, "ms"),
+            Row::below(SECTION, format!("{measure}: p99 of {}", self.took.len()), self.p99(), limit_ms, "ms"),
             Row::note(SECTION, "   p50", format!("{:.2} ms", self.p50())),
         ]
     }
 
     /// p99 at most `most_ms` over that of `bare`, and p50.
-    fn over(&self, measure: &str, bare: &Self, what: &str, most_ms: f64) -> Vec<Row> {
+    fn over(&self, measure: &str, bare: &Self, what: &str, most_ms: f64, xruns: u64) -> Vec<Row> {
         let row = |measure: String, own: f64, bare: f64| Row {
             baseline: format!("{bare:.2} ms {what}"),
             compared: format!("{:+.2} ms", own - bare),
             ..Row::note(SECTION, measure, format!("{own:.2} ms"))
         };
         let (p99, bare_p99) = (self.p99(), bare.p99());
-        vec![
+        let mut rows = vec![
             Row {
                 target: format!("≤ +{most_ms} ms"),
                 met: Some(p99 - bare_p99 <= most_ms),
-                ..row(format!("{measure}: p99 of {}", self.0.len()), p99, bare_p99)
+                ..row(format!("{measure}: p99 of {}", self.took.len()), p99, bare_p99)
             },
             row("   p50".to_owned(), self.p50(), bare.p50()),
-        ]
+        ];
+        if self.unheard + bare.unheard > 0 {
+            let row = Row::note(SECTION, "   dropped by JACK with a period that it missed", self.unheard.to_string());
+            rows.push(row.beside(format!("{} of the driver's own; {xruns} xruns", bare.unheard)));
+        }
+        rows
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use jack::{AsyncClient, Client, Control, MidiIn, MidiOut, Port, ProcessScope, RawMidi};
@@ -12,6 +12,8 @@ use crate::jack::{JackServer, open_on};
 
 /// Messages that wait between a callback and the bench.
 const ROOM: usize = 65_536;
+/// After this a message is not coming any more.
+const NOTE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A message that came in.
 #[derive(Debug, Clone, Copy)]
@@ -105,9 +107,17 @@ impl Synth {
         self.heard.pop().ok()
     }
 
-    /// Waits for a message that `fits`; others are passed over.
-    pub fn until(&mut self, what: &str, fits: impl Fn(&Heard) -> bool) -> anyhow::Result<Heard> {
-        super::wait(what, || std::iter::from_fn(|| self.next()).find(&fits))
+    /// Waits for a message that `fits`; others are passed over. `None`: it does not come, since JACK drops what is
+    /// played in a period that it misses.
+    pub fn until(&mut self, fits: impl Fn(&Heard) -> bool) -> Option<Heard> {
+        let until = Instant::now() + NOTE_PATIENCE;
+        while Instant::now() < until {
+            if let Some(heard) = std::iter::from_fn(|| self.next()).find(&fits) {
+                return Some(heard);
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        None
     }
 
     /// Forgets what it has heard.

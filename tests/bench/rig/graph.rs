@@ -58,7 +58,7 @@ pub fn rows(scope: Scope, server: &JackServer) -> anyhow::Result<Vec<Row>> {
         let took = patch(server)?;
         // The first one may find the host looking for JACK.
         if round > 0 {
-            times.0.push(took);
+            times.took.push(took);
         }
         host.check()?;
         bar.inc(1);

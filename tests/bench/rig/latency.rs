@@ -55,11 +55,11 @@ async fn state(scope: Scope, stage: &Stage) -> anyhow::Result<Vec<Row>> {
                 break;
             }
         }
-        own.0.push(ms(begun.elapsed()));
+        own.took.push(ms(begun.elapsed()));
         let begun = Instant::now();
         stage.nats.publish("bench.state", "muted".into()).await?;
         timeout(PATIENCE, bare.next()).await.context("no message came")?;
-        raw.0.push(ms(begun.elapsed()));
+        raw.took.push(ms(begun.elapsed()));
         pause();
         bar.inc(1);
     }
@@ -72,23 +72,22 @@ async fn state(scope: Scope, stage: &Stage) -> anyhow::Result<Vec<Row>> {
 
 /// OSC that plays a note, against a note that the driver plays.
 fn local(scope: Scope, stage: &mut Stage) -> anyhow::Result<Vec<Row>> {
+    let xruns = stage.synth.xruns();
     let rounds: u32 = scope.of(2_000, 200);
     let bar = progress("OSC to MIDI on one host", u64::from(rounds));
     let (mut own, mut bare) = (Times::default(), Times::default());
     for round in 0..rounds {
         let (note, velocity) = note(round);
         let begun = stage.surface.send("/play", &[note.into(), velocity.into()])?;
-        let heard = stage.synth.until("the note of the host", |heard| heard.is_on(0, note))?;
-        own.0.push(ms(heard.at.duration_since(begun)));
+        own.heard(begun, stage.synth.until(|heard| heard.is_on(0, note)));
         pause();
         let begun = stage.driver.play([0x90 | OWN, note, velocity])?;
-        let heard = stage.synth.until("the driver's note", |heard| heard.is_on(OWN, note))?;
-        bare.0.push(ms(heard.at.duration_since(begun)));
+        bare.heard(begun, stage.synth.until(|heard| heard.is_on(OWN, note)));
         pause();
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(own.over("OSC in → MIDI out, one host", &bare, "by the driver", MOST_LOCAL_MS))
+    Ok(own.over("OSC in → MIDI out, one host", &bare, "by the driver", MOST_LOCAL_MS, stage.synth.xruns() - xruns))
 }
 
 /// The same where another host has the MIDI, against a note that the driver plays when it hears of it by bare NATS.
@@ -104,26 +103,30 @@ async fn across(scope: Scope, stage: &mut Stage) -> anyhow::Result<Vec<Row>> {
         }
         stage.synth.next().filter(|heard| heard.is_on(0, 1))
     })?;
-    let rounds: u32 = scope.of(2_000, 200);
+    let (rounds, xruns): (u32, _) = (scope.of(2_000, 200), stage.synth.xruns());
     let bar = progress("OSC to MIDI across two hosts", u64::from(rounds));
     let (mut own, mut bare) = (Times::default(), Times::default());
     for round in 0..rounds {
         let (note, velocity) = note(round);
         let begun = stage.far_surface.send("/play", &[note.into(), velocity.into()])?;
-        let heard = stage.synth.until("the note of the far host", |heard| heard.is_on(0, note))?;
-        own.0.push(ms(heard.at.duration_since(begun)));
+        own.heard(begun, stage.synth.until(|heard| heard.is_on(0, note)));
         pause();
         let begun = Instant::now();
         stage.nats.publish("bench.note", vec![0x90 | OWN, note, velocity].into()).await?;
         let message = timeout(PATIENCE, told.next()).await.context("no message came")?.context("the bus is gone")?;
         stage.driver.play(message.payload.as_ref().try_into().context("that is no note")?)?;
-        let heard = stage.synth.until("the driver's note", |heard| heard.is_on(OWN, note))?;
-        bare.0.push(ms(heard.at.duration_since(begun)));
+        bare.heard(begun, stage.synth.until(|heard| heard.is_on(OWN, note)));
         pause();
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(own.over("OSC in → MIDI out, two hosts", &bare, "by bare NATS and the driver", MOST_ACROSS_MS))
+    Ok(own.over(
+        "OSC in → MIDI out, two hosts",
+        &bare,
+        "by bare NATS and the driver",
+        MOST_ACROSS_MS,
+        stage.synth.xruns() - xruns,
+    ))
 }
 
 /// A held note and `/assistant/stop`.
@@ -136,25 +139,29 @@ async fn stop(scope: Scope, stage: &mut Stage) -> anyhow::Result<Vec<Row>> {
         let (note, _) = note(round);
         for surface in [&stage.surface, &stage.far_surface] {
             stage.surface.send("/hold", &[note.into()])?;
-            stage.synth.until("the held note", |heard| heard.is_on(0, note))?;
+            stage.synth.until(|heard| heard.is_on(0, note));
             pause();
             let begun = surface.send("/assistant/stop", &[])?;
-            let heard = stage.synth.until("the end of the note", |heard| heard.is_off(0, note))?;
+            let heard = stage.synth.until(|heard| heard.is_off(0, note));
             let silent = if std::ptr::eq(surface, &raw const stage.surface) { &mut silent } else { &mut far };
-            silent.0.push(ms(heard.at.duration_since(begun)));
+            silent.heard(begun, heard);
             timeout(PATIENCE, stops.next()).await.context("no stop was told")?.context("the bus is gone")?.1?;
             pause();
         }
         // Waiting for the note would hide when it was told.
         let begun = stage.surface.send("/assistant/stop", &[])?;
         timeout(PATIENCE, stops.next()).await.context("no stop was told")?.context("the bus is gone")?.1?;
-        told.0.push(ms(begun.elapsed()));
+        told.took.push(ms(begun.elapsed()));
         pause();
         stage.synth.forget();
         bar.inc(1);
     }
     bar.finish_and_clear();
     let mut rows = silent.below("stop by OSC → the end of a held note", MOST_STOP_MS);
+    if silent.unheard + far.unheard > 0 {
+        let count = (silent.unheard + far.unheard).to_string();
+        rows.push(Row::note(SECTION, "   ends that JACK dropped with a period", count));
+    }
     rows.extend(far.below("the same, by OSC of another host", MOST_STOP_MS));
     let beside = format!("p50 {:.2} ms, longest {:.2} ms", told.p50(), told.max());
     let told = told.p99();

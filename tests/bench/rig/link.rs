@@ -53,13 +53,13 @@ pub async fn rows(scope: Scope, server: &JackServer) -> anyhow::Result<Vec<Row>>
         links.until(|links| links.near == Some(LinkState::Waiting)).await.context("the first side")?;
         let begun = Instant::now();
         order(&bus, FAR, LinkOrder::Set { link: spec("p2p-client", NODE, bind_port) }).await?;
-        up.0.push(ms(links.until(Links::both_up).await.context("the second side")?.duration_since(begun)));
+        up.took.push(ms(links.until(Links::both_up).await.context("the second side")?.duration_since(begun)));
         // Either end's is killed.
         let host = if round % 2 == 0 { &near } else { &far };
         let begun = Instant::now();
         kill_jacktrip(host)?;
         links.until(|links| !links.both_up()).await.context("the loss")?;
-        back.0.push(ms(links.until(Links::both_up).await.context("after the loss")?.duration_since(begun)));
+        back.took.push(ms(links.until(Links::both_up).await.context("after the loss")?.duration_since(begun)));
         for node in [NODE, FAR] {
             order(&bus, node, LinkOrder::Remove { name: NAME.to_owned() }).await?;
         }
