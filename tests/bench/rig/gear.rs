@@ -22,6 +22,8 @@ pub struct Heard {
     pub at: Instant,
     /// The frame that it came at.
     pub frame: u32,
+    /// When its period began by the server's clock, in frames and in µs.
+    pub period: (u32, u64),
     /// The first bytes of it.
     pub bytes: [u8; 3],
 }
@@ -55,13 +57,14 @@ struct Listen {
 
 impl jack::ProcessHandler for Listen {
     fn process(&mut self, _: &Client, scope: &ProcessScope) -> Control {
+        let period = scope.cycle_times().map_or((0, 0), |times| (times.current_frames, times.current_usecs));
         for event in self.port.iter(scope) {
             let mut bytes = [0; 3];
             let length = event.bytes.len().min(3);
             bytes[..length].copy_from_slice(&event.bytes[..length]);
             let frame = scope.last_frame_time().wrapping_add(event.time);
             // Without room the bench waits in vain and says so.
-            let _ = self.heard.push(Heard { at: Instant::now(), frame, bytes });
+            let _ = self.heard.push(Heard { at: Instant::now(), frame, period, bytes });
         }
         Control::Continue
     }

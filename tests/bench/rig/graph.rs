@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use jack::{AsyncClient, AudioIn, AudioOut, Client, Control, PortId, PortSpec, ProcessScope};
 
-use super::{RATE_HZ, SECTION, Times, wait};
+use super::{SECTION, Times, wait};
 use crate::jack::{JackServer, open_on};
 use crate::running::RunningHost;
 use crate::support::{BenchHome, Row, Scope, progress};
@@ -53,34 +53,62 @@ pub fn rows(scope: Scope, server: &JackServer) -> anyhow::Result<Vec<Row>> {
     let mut host = RunningHost::start(&home.home, &sets)?;
     let rounds: u32 = scope.of(20, 3);
     let bar = progress("a patch of 200 ports", u64::from(rounds) + 1);
-    let mut times = Times::default();
+    let (mut first, mut all, mut bare) = (Times::default(), Times::default(), Times::default());
     for round in 0..=rounds {
-        let took = patch(server)?;
+        let patch = patch(server)?;
         // The first one may find the host looking for JACK.
         if round > 0 {
-            times.took.push(took);
+            first.took.push(patch.first_ms);
+            all.took.push(patch.all_ms);
+            bare.took.push(by_hand(server)?);
         }
         host.check()?;
         bar.inc(1);
     }
     bar.finish_and_clear();
     let measure = format!("a patch of {} ports after the last of them: longest of {rounds}", 2 * PORTS);
-    let beside = format!("p50 {:.1} ms; {RATE_HZ} Hz", times.p50());
-    Ok(vec![Row::below(SECTION, measure, times.max(), MOST_MS, "ms").beside(beside)])
+    let note = |measure: &str, times: &Times| Row::note(SECTION, measure, format!("{:.1} ms", times.p50()));
+    Ok(vec![
+        Row::below(SECTION, measure, all.max(), MOST_MS, "ms")
+            .beside(format!("{:.1} ms of bare jack_connect", bare.max())),
+        note("   p50", &all).beside(format!("{:.1} ms", bare.p50())),
+        note("   until the first connection, p50", &first),
+    ])
 }
 
-/// From just before the second client's ports can be connected to the last connection, in ms.
-fn patch(server: &JackServer) -> anyhow::Result<f64> {
+/// From just before the second client's ports can be connected.
+struct Patch {
+    first_ms: f64,
+    all_ms: f64,
+}
+
+fn patch(server: &JackServer) -> anyhow::Result<Patch> {
     let made = Arc::<Mutex<Vec<Instant>>>::default();
     let (client, still) = wide(server, "wide-out", AudioOut::default());
     let outs: AsyncClient<_, _> = client.activate_async(Counter(Arc::clone(&made)), still)?;
     let (client, still) = wide(server, "wide-in", AudioIn::default());
     let begun = Instant::now();
     let ins = client.activate_async((), still)?;
-    let last = wait("the patch", || {
+    let (first, last) = wait("the patch", || {
         let made = made.lock().unwrap_or_else(PoisonError::into_inner);
-        made.get(PORTS - 1).copied()
+        Some((*made.first()?, *made.get(PORTS - 1)?))
     })?;
     drop((ins, outs));
-    Ok(crate::support::ms(last.duration_since(begun)))
+    let ms = |at: Instant| crate::support::ms(at.saturating_duration_since(begun));
+    Ok(Patch { first_ms: ms(first), all_ms: ms(last) })
+}
+
+/// As many connections, one call after the other and nothing else, in ms.
+fn by_hand(server: &JackServer) -> anyhow::Result<f64> {
+    let (client, still) = wide(server, "bare-out", AudioOut::default());
+    let outs = client.activate_async((), still)?;
+    let (client, still) = wide(server, "bare-in", AudioIn::default());
+    let ins = client.activate_async((), still)?;
+    let begun = Instant::now();
+    for n in 1..=PORTS {
+        ins.as_client().connect_ports_by_name(&format!("bare-out:p{n:03}"), &format!("bare-in:p{n:03}"))?;
+    }
+    let took = crate::support::ms(begun.elapsed());
+    drop((ins, outs));
+    Ok(took)
 }
