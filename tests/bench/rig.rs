@@ -83,7 +83,10 @@ impl Stage {
             r#"{ address = "/play", args = ["n", "v"], do = { midi = { note = "{n}", velocity = "{v}", ms = 20 } } }, "#,
             r#"{ address = "/hold", args = ["n"], do = { midi = { note = "{n}", hold = true } } }"#,
         );
-        let relay = r#"{ address = "/relay", args = ["n"], do = { osc = { target = "back", address = "/relay", args = ["{n}"] } } }"#;
+        let relay = concat!(
+            r#"{ address = "/relay", args = ["n"], "#,
+            r#"do = { osc = { target = "back", address = "/relay", args = ["{n}"] } } }"#,
+        );
         let mut sets = osc(port);
         sets.extend([
             r#"node.roles=["voice","osc","midi"]"#.to_owned(),
@@ -111,8 +114,7 @@ impl Stage {
             synth.connect(source, sink)?;
         }
         let (surface, far_surface) = (Surface::new(port)?, Surface::new(far_port)?);
-        let stage = Self { near, far, surface, far_surface, back, driver, keys, synth, ear, bus, nats, _homes: homes };
-        Ok(stage)
+        Ok(Self { near, far, surface, far_surface, back, driver, keys, synth, ear, bus, nats, _homes: homes })
     }
 }
 
