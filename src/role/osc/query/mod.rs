@@ -3,6 +3,7 @@
 //! It has a server of its own, since the address space begins at `/`, and since who may ask is the same as who may send.
 
 mod announce;
+mod guard;
 mod tree;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use serde_json::{Value, json};
 use super::addresses::{ROOT, SHOWN, VERBS};
 use super::desk::Desk;
 use super::net::{self, Peer, Way};
+use crate::hardware;
 use crate::http::{Http, HttpError, Mounted, Remote};
 use crate::osc::Limits;
 use tree::{ATTRIBUTES, Leaf, NoAnswer, Range};
@@ -82,9 +84,13 @@ async fn answer(
     if !shown.desk.takes(from.ip()) {
         return (StatusCode::FORBIDDEN, "osc.allow does not name this host\n").into_response();
     }
+    let hostname = hardware::hostname();
+    if !guard::is_for_us(&headers, &uri, &[&shown.desk.node, &announce::host(&shown.desk.node), &hostname]) {
+        let text = format!("this host is not called so: ask for it by its address, or as {}.local\n", shown.desk.node);
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
     if let Ok(socket) = socket {
-        // A page of some web site could send OSC in the name of whoever looks at it.
-        if is_foreign(&headers) {
+        if guard::is_foreign(&headers) {
             return (StatusCode::FORBIDDEN, "pages of other servers may not send OSC\n").into_response();
         }
         let max = Limits::default().bytes;
@@ -110,14 +116,6 @@ async fn answer(
             (StatusCode::BAD_REQUEST, text).into_response()
         }
     }
-}
-
-/// Whether a browser asks for a page that another server gave it.
-fn is_foreign(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let (origin, host) = (text(header::ORIGIN), text(header::HOST));
-    let page = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    page.is_some_and(|page| page != host)
 }
 
 impl Shown {
