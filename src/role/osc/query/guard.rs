@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Uri, header, uri::Authority};
 
 /// Whether the request means this host: by an address, as `localhost`, or by one of its `names`, with `.local` or without. What
 /// names no host is no browser.
-pub fn is_for_us(headers: &HeaderMap, uri: &Uri, names: &[&str]) -> bool {
+pub fn is_for_us(headers: &HeaderMap, uri: &Uri, names: &[String]) -> bool {
     let mut given = headers.get_all(header::HOST).iter().peekable();
     if given.peek().is_none() {
         return uri.authority().is_none_or(|authority| is_ours(authority, names));
@@ -21,7 +21,7 @@ pub fn is_for_us(headers: &HeaderMap, uri: &Uri, names: &[&str]) -> bool {
     })
 }
 
-fn is_ours(authority: &Authority, names: &[&str]) -> bool {
+fn is_ours(authority: &Authority, names: &[String]) -> bool {
     let host = authority.host();
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if address.parse::<IpAddr>().is_ok() {
@@ -29,7 +29,7 @@ fn is_ours(authority: &Authority, names: &[&str]) -> bool {
     }
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let host = host.strip_suffix(".local").unwrap_or(&host);
-    let is_name = |name: &&str| !name.is_empty() && name.eq_ignore_ascii_case(host);
+    let is_name = |name: &String| !name.is_empty() && name.eq_ignore_ascii_case(host);
     host == "localhost" || names.iter().any(is_name)
 }
 
@@ -54,8 +54,8 @@ mod tests {
 
     #[test]
     fn a_name_of_somebody_else_is_not_ours() {
-        let is_for_us =
-            |host: &str| is_for_us(&headers(&[(header::HOST, host)]), &Uri::from_static("/"), &["Stage", "pc-7", ""]);
+        let names = ["Stage", "pc-7", ""].map(str::to_owned);
+        let is_for_us = |host: &str| is_for_us(&headers(&[(header::HOST, host)]), &Uri::from_static("/"), &names);
         for host in [
             "127.0.0.1:9001",
             "192.168.1.5",
