@@ -1,6 +1,6 @@
 //! `sidetone osc`: sends OSC, and shows what comes by OSC.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -91,12 +91,14 @@ async fn send(args: SendArgs, globals: &Globals) -> anyhow::Result<()> {
 }
 
 /// Sends from here.
-fn straight(target: &str, message: &OscMessage) -> anyhow::Result<std::net::SocketAddr> {
+fn straight(target: &str, message: &OscMessage) -> anyhow::Result<SocketAddr> {
     let packet = encode(message)?;
-    let to = std::net::ToSocketAddrs::to_socket_addrs(target)
+    let found: Vec<SocketAddr> = std::net::ToSocketAddrs::to_socket_addrs(target)
         .with_context(|| format!("{target:?} is neither a target's name nor HOST:PORT"))?
-        .next()
-        .with_context(|| format!("{target} has no address"))?;
+        .collect();
+    // What hears OSC listens by IPv4, with few exceptions; a datagram to the other address would be lost without a word.
+    let to = found.iter().find(|at| at.is_ipv4()).or(found.first()).copied();
+    let to = to.with_context(|| format!("{target} has no address"))?;
     let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
     socket.set_broadcast(true)?;
     socket.send_to(&packet, to).with_context(|| format!("OSC can't be sent to {to}"))?;

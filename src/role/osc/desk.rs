@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::addresses::{ROOT, VERBS, Wish, meant};
 use super::allow::Allow;
@@ -96,6 +98,10 @@ pub struct Desk {
     pub own_stop: AtomicBool,
     /// From when times count.
     pub begun: Instant,
+    /// The role has ended.
+    pub ended: CancellationToken,
+    /// What goes on beside the role's own tasks until then.
+    pub conversations: TaskTracker,
     /// Patterns that came lately.
     pub patterns: Mutex<HashMap<String, Pattern>>,
     /// Errors answered in this second.

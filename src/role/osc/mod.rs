@@ -42,6 +42,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{Role, RoleContext, RoleError};
 use crate::action::Deed;
@@ -50,6 +53,7 @@ use crate::bus::message::osc::{In, Out};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::{self, Capability};
 use crate::bus::{Bus, message};
+use crate::engine::EngineError;
 use crate::osc::{OscMessage, OscType};
 use addresses::ROOT;
 use allow::Allow;
@@ -72,6 +76,8 @@ const STRAYS: usize = 8_192;
 const LONG: usize = 64;
 /// How often it is looked whether what was held is a loop.
 const SETTLE_EVERY: Duration = Duration::from_millis(100);
+/// How long the clients of OSCQuery may take to be left when the role ends.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The role.
 pub struct Osc;
@@ -102,9 +108,12 @@ impl Role for Osc {
             epoch: AtomicU64::new(0),
             own_stop: AtomicBool::new(false),
             begun: Instant::now(),
+            ended: CancellationToken::new(),
+            conversations: TaskTracker::new(),
             patterns: Mutex::default(),
             answered: Mutex::default(),
         });
+        let ending = desk.ended.clone().drop_guard();
         for name in &config.subscribers {
             let target = desk.targets.get(name).map_err(|fault| setting(format!("osc.subscribers: {fault}")))?;
             desk.surfaces.subscribe(Viewer::Target(Arc::clone(target)), Scope::All);
@@ -145,9 +154,17 @@ impl Role for Osc {
         context.up(offer, Some(server.load()));
         let ended = tokio::select! {
             ended = context.serve_until_stopped(server) => ended,
-            Some(ended) = tasks.join_next() => Err(RoleError::Setting(format!("a part of the role osc has ended: {ended:?}"))),
+            Some(ended) = tasks.join_next() => {
+                Err(EngineError::Failed(format!("a part of the role osc has ended: {ended:?}")).into())
+            }
         };
         tasks.shutdown().await;
+        // The role may be started again, and the ports must be free then.
+        drop((ending, query));
+        desk.conversations.close();
+        if timeout(CLOSE_TIMEOUT, desk.conversations.wait()).await.is_err() {
+            tracing::warn!("clients of OSCQuery are still there");
+        }
         ended
     }
 }

@@ -1,7 +1,7 @@
 //! Sockets: datagrams and streams in, packets out without waiting.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket as PlainUdp};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -98,6 +98,19 @@ impl Peer {
 }
 
 impl Way {
+    /// The first of the addresses of a name that is reached this way: a socket for IPv4 does not reach the others.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn first(&self, mut found: impl Iterator<Item = SocketAddr>) -> Result<SocketAddr, String> {
+        match self {
+            Self::Udp(socket) if socket.local_addr().is_ok_and(|own| own.is_ipv4()) => found
+                .find(SocketAddr::is_ipv4)
+                .ok_or_else(|| "it has no IPv4 address, and osc.listen is one".to_owned()),
+            _ => found.next().ok_or_else(|| "it has no address".to_owned()),
+        }
+    }
+
     /// Sends a packet to `to` at once.
     ///
     /// # Errors
@@ -284,25 +297,52 @@ pub async fn talk(
     let (reader, mut writer) = stream.into_split();
     let max = Limits::default().bytes;
     let mut frames = FramedRead::new(reader, Deframer::new(max));
-    loop {
-        tokio::select! {
-            framed = frames.next() => match framed {
+    // What the other end does not read does not keep what it sends from being heard.
+    let heard = Mutex::new(None);
+    let reading = async {
+        loop {
+            let framed = match frames.next().await {
                 None => return std::io::Error::from(std::io::ErrorKind::UnexpectedEof),
                 Some(Err(error)) => return error,
-                Some(Ok(Framed::Packet(packet))) => desk.packet(&packet, peer),
-                Some(Ok(Framed::TooBig)) => {
-                    desk.unreadable(peer, &format!("a packet of more than {max} bytes"));
-                }
-                Some(Ok(Framed::Garbled)) => desk.unreadable(peer, "a frame with an escape that SLIP does not know"),
-            },
-            Some(packet) = packets.recv() => {
-                let framing = framing.or(frames.decoder().framing()).unwrap_or(Framing::Slip);
-                match timeout(WRITE_TIMEOUT, writer.write_all(&framing.frame(&packet))).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => return error,
-                    Err(_) => return std::io::Error::from(std::io::ErrorKind::TimedOut),
-                }
+                Some(Ok(framed)) => framed,
+            };
+            *heard.lock().unwrap_or_else(PoisonError::into_inner) = frames.decoder().framing();
+            match framed {
+                // A target that is sent to need not be one that may send.
+                _ if !desk.takes(peer.at.ip()) => {}
+                Framed::Packet(packet) => desk.packet(&packet, peer),
+                Framed::TooBig => desk.unreadable(peer, &format!("a packet of more than {max} bytes")),
+                Framed::Garbled => desk.unreadable(peer, "a frame with an escape that SLIP does not know"),
             }
         }
+    };
+    let writing = async {
+        while let Some(packet) = packets.recv().await {
+            let framing = framing.or(*heard.lock().unwrap_or_else(PoisonError::into_inner)).unwrap_or(Framing::Slip);
+            match timeout(WRITE_TIMEOUT, writer.write_all(&framing.frame(&packet))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error,
+                Err(_) => return std::io::Error::from(std::io::ErrorKind::TimedOut),
+            }
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        error = reading => error,
+        error = writing => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_reached_at_an_address_of_the_sockets_kind() {
+        let [v6, v4] = ["[::1]:9000", "127.0.0.1:9000"].map(|at| at.parse::<SocketAddr>().unwrap());
+        let way = Way::Udp(Arc::new(sender("127.0.0.1:0".parse().unwrap()).unwrap()));
+        assert_eq!(way.first([v6, v4].into_iter()), Ok(v4));
+        assert!(way.first([v6].into_iter()).unwrap_err().contains("IPv4"));
+        assert_eq!(Way::Stream(queue().0).first([v6, v4].into_iter()), Ok(v6));
     }
 }

@@ -51,7 +51,7 @@ impl Kind {
     }
 }
 
-/// The count of each kind since it was last told, with the latest reason.
+/// The count of each kind since it was last told, with the first reason since.
 #[derive(Debug, Default)]
 pub struct Tally(Mutex<BTreeMap<Kind, Counted>>);
 

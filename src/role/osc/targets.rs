@@ -151,7 +151,7 @@ impl Target {
 
     async fn look_up(&self) -> Result<SocketAddr, String> {
         let found = match timeout(CONNECT_TIMEOUT, lookup_host(&self.config.to)).await {
-            Ok(Ok(mut found)) => found.next().ok_or_else(|| "it has no address".to_owned()),
+            Ok(Ok(found)) => self.way.first(found),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("its name was not found in time".to_owned()),
         };

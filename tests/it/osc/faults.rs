@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use sidetone::bus::message::fault::Fault;
 use sidetone::osc::OscType;
+use sidetone::osc::frame::Framing;
 
 use crate::support::host::HostSpec;
 use crate::support::nats::{free_port, within};
@@ -123,6 +124,21 @@ async fn strangers_are_left_out_and_told() {
     let client = std::net::TcpStream::connect(host.at).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     assert_eq!(std::io::Read::read(&mut &client, &mut [0; 8]).unwrap(), 0, "the stream is closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_may_not_send_is_not_heard_by_the_stream_to_it() {
+    let target = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings =
+        format!("[osc.targets]\ndesk = {{ to = \"{}\", by = \"tcp_size\" }}\n", target.local_addr().unwrap());
+    let spec = HostSpec::new("stage", "osc").set(&["osc.allow=[\"10.0.0.0/8\"]"]);
+    let host = OscHost::with(spec, &settings, &[]).await;
+    let mut faults = faults(&host).await;
+    let (mut stream, _) = target.accept().unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    std::io::Write::write_all(&mut stream, &Framing::Size.frame(&message("/assistant/ping", &[]))).unwrap();
+    assert!(told(&mut faults, "osc.allow").await.message.contains("127.0.0.1"));
+    assert!(std::io::Read::read(&mut stream, &mut [0; 8]).is_err(), "it was answered");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,11 +81,38 @@ async fn a_websocket_hears_what_it_listens_to_and_sends() {
     let answer = within(socket.next()).await.unwrap().unwrap().into_data();
     assert!(answer.starts_with(b"/assistant/error\0"), "{answer:?}");
 
-    // A page of another server may not.
+    // A page of another server may not, nor one from nowhere, nor one under a name that was made to lead here.
+    let own = format!("http://{}", host.query);
+    let pages = [
+        (None, "http://example.org"),
+        (None, "null"),
+        (Some("evil.example:9001"), "http://evil.example:9001"),
+        (Some("evil.example:9001"), own.as_str()),
+    ];
+    for (name, origin) in pages {
+        let mut request = url.as_str().into_client_request().unwrap();
+        request.headers_mut().insert("origin", origin.parse().unwrap());
+        if let Some(name) = name {
+            request.headers_mut().insert("host", name.parse().unwrap());
+        }
+        let refused = within(tokio_tungstenite::connect_async(request)).await.unwrap_err();
+        assert!(matches!(&refused, Error::Http(response) if response.status() == 403), "{refused}");
+    }
     let mut request = url.as_str().into_client_request().unwrap();
-    request.headers_mut().insert("origin", "http://example.org".parse().unwrap());
-    let refused = within(tokio_tungstenite::connect_async(request)).await.unwrap_err();
-    assert!(matches!(&refused, Error::Http(response) if response.status() == 403), "{refused}");
+    request.headers_mut().insert("origin", own.parse().unwrap());
+    within(tokio_tungstenite::connect_async(request)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_was_made_to_lead_here_is_shown_nothing() {
+    let host = OscHost::start("osc", "").await;
+    let ask = async |name: String| {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let request = reqwest::Client::new().get(format!("http://{}/", host.query)).header("host", name);
+        within(request.send()).await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask("evil.example:9001".to_owned()).await, 403);
+    assert_eq!(ask(format!("stage.local:{}", host.query.port())).await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,12 @@ pub fn name(node: &str) -> String {
     format!("Sidetone {node}")
 }
 
+/// The name of a host in the LAN, before `.local`.
+#[must_use]
+pub fn host(node: &str) -> String {
+    node.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}
+
 impl Announced {
     /// Announces OSC at `osc_port`, and OSCQuery if it has a port.
     ///
@@ -26,7 +32,7 @@ impl Announced {
     /// What is wrong with the network.
     pub fn start(node: &str, osc_port: u16, query_port: Option<u16>) -> Result<Self, mdns_sd::Error> {
         let daemon = ServiceDaemon::new()?;
-        let host: String = node.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let host = host(node);
         let mut announced = Self { daemon, names: Vec::new() };
         let services = [("_osc._udp.local.", Some(osc_port)), ("_oscjson._tcp.local.", query_port)];
         for (kind, port) in services {
@@ -43,12 +49,19 @@ impl Announced {
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        // So that surfaces do not show what is gone. Each is awaited: the daemon forgets what it has not said.
-        for name in &self.names {
-            if let Ok(done) = self.daemon.unregister(name) {
+        // So that surfaces do not show what is gone. Both are awaited, by a thread that may wait: the daemon forgets what it
+        // has not said.
+        let (daemon, names) = (self.daemon.clone(), std::mem::take(&mut self.names));
+        let goodbye = move || {
+            let done: Vec<_> = names.iter().filter_map(|name| daemon.unregister(name).ok()).collect();
+            for done in done {
                 let _ = done.recv_timeout(GOODBYE_TIMEOUT);
             }
+            let _ = daemon.shutdown();
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(goodbye)),
+            Err(_) => goodbye(),
         }
-        let _ = self.daemon.shutdown();
     }
 }

@@ -3,10 +3,12 @@
 //! It has a server of its own, since the address space begins at `/`, and since who may ask is the same as who may send.
 
 mod announce;
+mod guard;
 mod tree;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use axum::extract::State as Shared;
@@ -16,6 +18,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use bytes::Bytes;
+use futures::{SinkExt as _, StreamExt as _};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,6 +26,7 @@ use serde_json::{Value, json};
 use super::addresses::{ROOT, SHOWN, VERBS};
 use super::desk::Desk;
 use super::net::{self, Peer, Way};
+use crate::config::Config;
 use crate::http::{Http, HttpError, Mounted, Remote};
 use crate::osc::Limits;
 use tree::{ATTRIBUTES, Leaf, NoAnswer, Range};
@@ -33,13 +37,16 @@ pub use announce::Announced;
 pub struct Query {
     http: Http,
     _mounted: Mounted,
+    /// Connections that are kept open do not keep it.
+    _shown: Arc<Shown>,
 }
 
 /// What is shown, and of whom.
-#[derive(Clone)]
 struct Shown {
     desk: Arc<Desk>,
     name: String,
+    /// The names of this host in the network.
+    hosts: Arc<[String]>,
     osc_port: u16,
 }
 
@@ -60,9 +67,12 @@ impl Query {
         let http = Http::start(listen).await.map_err(|HttpError::Bind { listen, why }| {
             format!("osc.query is {listen:?}: {why}; give an address and a free port such as \"0.0.0.0:9001\", or \"\" for none")
         })?;
-        let shown = Shown { desk: Arc::clone(desk), name: announce::name(&desk.node), osc_port };
-        let mounted = http.mount("/", Router::new().fallback(answer).with_state(shown));
-        Ok(Self { http, _mounted: mounted })
+        let node = &desk.node;
+        // Without a name of its own a host has that of the system.
+        let hosts = [node.clone(), announce::host(node), Config::default().node_name()].into();
+        let shown = Arc::new(Shown { desk: Arc::clone(desk), name: announce::name(node), hosts, osc_port });
+        let mounted = http.mount("/", Router::new().fallback(answer).with_state(Arc::downgrade(&shown)));
+        Ok(Self { http, _mounted: mounted, _shown: shown })
     }
 
     /// Where it listens.
@@ -73,23 +83,31 @@ impl Query {
 }
 
 async fn answer(
-    Shared(shown): Shared<Shown>,
+    Shared(shown): Shared<Weak<Shown>>,
     Extension(Remote(from)): Extension<Remote>,
     headers: HeaderMap,
     uri: Uri,
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    let Some(shown) = shown.upgrade() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     if !shown.desk.takes(from.ip()) {
         return (StatusCode::FORBIDDEN, "osc.allow does not name this host\n").into_response();
     }
+    if !guard::is_for_us(&headers, &uri, &shown.hosts) {
+        let text = format!("this host is not called so: ask for it by its address, or as {}.local\n", shown.desk.node);
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
     if let Ok(socket) = socket {
-        // A page of some web site could send OSC in the name of whoever looks at it.
-        if is_foreign(&headers) {
+        if guard::is_foreign(&headers) {
             return (StatusCode::FORBIDDEN, "pages of other servers may not send OSC\n").into_response();
         }
         let max = Limits::default().bytes;
         let socket = socket.max_message_size(max).max_frame_size(max);
-        return socket.on_upgrade(move |socket| async move { converse(socket, from, &shown).await });
+        let (ended, conversations) = (shown.desk.ended.clone(), shown.desk.conversations.clone());
+        let conversation = move |socket| async move {
+            ended.run_until_cancelled(converse(socket, from, &shown.desk)).await;
+        };
+        return socket.on_upgrade(move |socket| conversations.track_future(conversation(socket)));
     }
     let path = percent_decode_str(uri.path()).decode_utf8_lossy();
     let attribute = uri.query().filter(|query| !query.is_empty());
@@ -110,14 +128,6 @@ async fn answer(
             (StatusCode::BAD_REQUEST, text).into_response()
         }
     }
-}
-
-/// Whether a browser asks for a page that another server gave it.
-fn is_foreign(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let (origin, host) = (text(header::ORIGIN), text(header::HOST));
-    let page = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    page.is_some_and(|page| page != host)
 }
 
 impl Shown {
@@ -191,53 +201,57 @@ fn range(name: &str) -> Option<Range> {
     }
 }
 
-/// OSC in both directions, and what a client wants to hear, until either end closes.
-async fn converse(mut socket: WebSocket, from: SocketAddr, shown: &Shown) {
+/// OSC in both directions, and what a client wants to hear, until either end closes. What it does not read does not keep what it
+/// sends from being heard.
+async fn converse(socket: WebSocket, from: SocketAddr, desk: &Desk) {
     let (queue, mut packets) = net::queue();
-    let (desk, peer) = (&shown.desk, Peer::new(from, Way::Stream(queue)));
-    let mut changes = desk.listeners.changes();
-    let mut looks = tokio::time::interval_at((Instant::now() + net::SILENCE).into(), net::SILENCE);
-    let mut heard = Instant::now();
-    loop {
-        let sent = tokio::select! {
-            message = socket.recv() => match message {
-                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
-                Some(Ok(message)) => {
-                    heard = Instant::now();
-                    match message {
-                        Message::Binary(packet) => desk.packet(&packet, &peer),
-                        Message::Text(text) => obey(text.as_str(), desk, &peer),
-                        _ => {}
-                    }
-                    Ok(())
-                }
-            },
-            Some(packet) = packets.recv() => give(&mut socket, Message::Binary(packet.into())).await,
-            _ = looks.tick() => {
-                if heard.elapsed() > 3 * net::SILENCE {
-                    Err("it does not answer".to_owned())
-                } else {
-                    give(&mut socket, Message::Ping(Bytes::new())).await
-                }
+    let peer = Peer::new(from, Way::Stream(queue));
+    let (mut writer, mut reader) = socket.split();
+    let begun = Instant::now();
+    let heard = AtomicU64::new(0);
+    let reading = async {
+        while let Some(Ok(message)) = reader.next().await {
+            heard.store(begun.elapsed().as_secs(), Ordering::Relaxed);
+            match message {
+                Message::Binary(packet) => desk.packet(&packet, &peer),
+                Message::Text(text) => obey(text.as_str(), desk, &peer),
+                Message::Close(_) => break,
+                Message::Ping(_) | Message::Pong(_) => {}
             }
-            Ok(()) = changes.changed() => {
-                let changed = json!({ "COMMAND": "PATH_CHANGED", "DATA": ROOT.trim_end_matches('/') });
-                give(&mut socket, Message::Text(changed.to_string().into())).await
-            }
-        };
-        if let Err(why) = sent {
-            tracing::debug!(%from, why, "a client of OSCQuery is gone");
-            break;
         }
-    }
+        "it has hung up".to_owned()
+    };
+    let writing = async {
+        let mut changes = desk.listeners.changes();
+        let mut looks = tokio::time::interval_at((begun + net::SILENCE).into(), net::SILENCE);
+        loop {
+            let message = tokio::select! {
+                Some(packet) = packets.recv() => Message::Binary(packet.into()),
+                _ = looks.tick() => {
+                    let silent = begun.elapsed().as_secs().saturating_sub(heard.load(Ordering::Relaxed));
+                    if silent > 3 * net::SILENCE.as_secs() {
+                        return "it does not answer".to_owned();
+                    }
+                    Message::Ping(Bytes::new())
+                }
+                Ok(()) = changes.changed() => {
+                    let changed = json!({ "COMMAND": "PATH_CHANGED", "DATA": ROOT.trim_end_matches('/') });
+                    Message::Text(changed.to_string().into())
+                }
+            };
+            match tokio::time::timeout(net::WRITE_TIMEOUT, writer.send(message)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error.to_string(),
+                Err(_) => return "it does not read what it is sent".to_owned(),
+            }
+        }
+    };
+    let why = tokio::select! {
+        why = reading => why,
+        why = writing => why,
+    };
+    tracing::debug!(%from, why, "a client of OSCQuery is gone");
     desk.surfaces.unsubscribe(&peer);
-}
-
-async fn give(socket: &mut WebSocket, message: Message) -> Result<(), String> {
-    match tokio::time::timeout(net::WRITE_TIMEOUT, socket.send(message)).await {
-        Ok(sent) => sent.map_err(|e| e.to_string()),
-        Err(_) => Err("it does not read what it is sent".to_owned()),
-    }
 }
 
 fn obey(text: &str, desk: &Desk, peer: &Peer) {
