@@ -13,7 +13,7 @@ use crate::action::Deed;
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::midi::{Length, Out, Play, Sent, Step, Transport};
 use crate::midi::clock::{ClockIn, ClockOut, Grid, Quantum};
-use crate::midi::sounding::{Sounding, silence};
+use crate::midi::sounding::{Held, Sounding, silence};
 use crate::midi::trigger::Fired;
 use crate::midi::{Kind, Message, Note, Parser};
 use crate::rig::loops::Loops;
@@ -360,7 +360,7 @@ impl Core {
         let mut released = 0;
         for at in 0..self.ports.len() {
             if hit(at) {
-                released += self.release(at, now_us, |_| true);
+                released += self.release(at, now_us, None);
                 if all {
                     for message in silence() {
                         self.put(at, message, None, false);
@@ -379,20 +379,22 @@ impl Core {
             Waiting::End { .. } | Waiting::Transport { .. } => true,
         });
         let taken_back = before - self.waiting.len();
-        let ended = (0..self.ports.len()).map(|port| self.release(port, now_us, |held| *held.by == *by)).sum();
+        let ended = (0..self.ports.len()).map(|port| self.release(port, now_us, Some(by))).sum();
         if ended > 0 || taken_back > 0 {
             self.effects.notices.push(format!("{ended} notes of {by}, which is gone, were ended"));
         }
         ended
     }
 
-    fn release(&mut self, port: usize, now_us: u64, whose: impl Fn(&crate::midi::sounding::Held) -> bool) -> u32 {
+    /// Ends what `by` started, or everything.
+    fn release(&mut self, port: usize, now_us: u64, by: Option<&str>) -> u32 {
+        let whose = |held: &Held| by.is_none_or(|by| *held.by == *by);
         let Some(state) = self.ports.get_mut(port) else { return 0 };
         // A note whose beginning is still on its way must not begin after its end.
         let last = state.sounding.notes().filter(|(_, _, held)| whose(held)).map(|(_, _, held)| held.since_us).max();
         let flushed = self.effects.flush;
         let at_us = last.filter(|at| *at > now_us && !flushed);
-        let messages = state.sounding.release(whose);
+        let messages = if by.is_none() { state.sounding.release_all() } else { state.sounding.release(whose) };
         let mut ended = 0;
         for message in messages {
             if let Message::NoteOff { channel, note, .. } = message {
