@@ -84,6 +84,12 @@ impl Sounding {
         self.notes.contains_key(&(channel, note))
     }
 
+    /// Since when a key sounds, in µs.
+    #[must_use]
+    pub fn since_us(&self, channel: u8, note: u8) -> Option<u64> {
+        self.notes.get(&(channel, note)).map(|held| held.since_us)
+    }
+
     /// All notes that sound: channel, key, and what is known of it.
     pub fn notes(&self) -> impl Iterator<Item = (u8, u8, &Held)> {
         self.notes.iter().map(|((channel, note), held)| (*channel, *note, held))

@@ -87,6 +87,8 @@ pub struct PortCore {
     pub shared_with: BTreeSet<String>,
     /// Notes that a device which went still has to be told the end of.
     owed: Vec<(u8, u8)>,
+    /// Ends of notes that were sent ahead, and when they are: nothing of the key may go out before.
+    ends: BTreeMap<(u8, u8), u64>,
 }
 
 /// What waits for its time.
@@ -419,7 +421,14 @@ impl Core {
         let (channel, note, velocity) = key;
         let Some(state) = self.ports.get_mut(port) else { return };
         // Struck anew: a device counts two beginnings as two notes, and would need two ends.
-        let was_on = state.sounding.is_on(channel, note);
+        let since = state.sounding.since_us(channel, note);
+        let was_on = since.is_some();
+        // The end of the one before was sent ahead, or its beginning was: this one goes out after it.
+        let end = state.ends.get(&(channel, note)).copied().filter(|end| *end + self.period_us > begin_us);
+        let (begin_us, at_us) = match end.max(since.filter(|since| *since > begin_us)) {
+            Some(last) => (begin_us.max(last), Some(begin_us.max(last))),
+            None => (begin_us, at_us),
+        };
         let on = Message::NoteOn { channel, note, velocity };
         let id = state.sounding.follow(&on, by, begin_us);
         if was_on {
@@ -441,12 +450,8 @@ impl Core {
                 return self.begin(port, (channel, note, velocity), now_us, at_us, None, by);
             }
             Message::NoteOff { channel, note, .. } => {
-                let begins = state
-                    .sounding
-                    .notes()
-                    .find(|(c, n, _)| (*c, *n) == (channel, note))
-                    .map(|(_, _, held)| held.since_us);
-                at_us = at_us.or_else(|| begins.filter(|begins| *begins > now_us));
+                let begins = state.sounding.since_us(channel, note);
+                at_us = begins.filter(|begins| *begins > now_us).max(at_us);
                 self.effects.kept.push((port, channel, note, false));
             }
             Message::Control { channel, controller: 120 | 123..=127, .. } => {
@@ -464,6 +469,12 @@ impl Core {
         self.sent += 1;
         // The end of a note that has begun must not be taken back with what waits.
         let keep = keep || matches!(message, Message::NoteOff { .. });
+        if let (Message::NoteOff { channel, note, .. }, Some(at), Some(state)) =
+            (&message, at_us, self.ports.get_mut(port))
+        {
+            let end = state.ends.entry((*channel, *note)).or_default();
+            *end = at.max(*end);
+        }
         self.effects.sends.push(Send { port, at_us, keep, message });
     }
 
@@ -517,6 +528,9 @@ impl Core {
                 broken.rounds
             );
             self.effects.notices.push(text);
+        }
+        for port in &mut self.ports {
+            port.ends.retain(|_, end| *end + self.period_us > now_us);
         }
         let until_us = now_us + self.lead_us;
         while let Some(entry) = self.waiting.first_entry().filter(|entry| entry.key().0 <= until_us) {

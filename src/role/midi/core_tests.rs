@@ -93,6 +93,33 @@ fn a_key_that_is_struck_anew_ends_first_and_lasts_as_long_as_the_last() {
 }
 
 #[test]
+fn a_key_that_is_struck_while_its_end_is_on_its_way_begins_after_it() {
+    let mut core = core("");
+    core.play(&out(r#"{"note":60,"ms":100}"#), 0).unwrap();
+    sent(&mut core);
+    // Sent ahead.
+    core.poll(92 * MS);
+    assert_eq!(sent(&mut core), [(0, Some(100 * MS), vec![0x80, 60, 64])]);
+    core.play(&out(r#"{"note":60,"ms":100}"#), 95 * MS).unwrap();
+    core.play(&out(r#"{"note":61,"ms":100}"#), 95 * MS).unwrap();
+    assert_eq!(sent(&mut core), [(0, Some(100 * MS), vec![0x90, 60, 100]), (0, None, vec![0x90, 61, 100])]);
+    let ended = run(&mut core, 95 * MS, 1_000 * MS);
+    assert_eq!(ended, [(0, Some(195 * MS), vec![0x80, 61, 64]), (0, Some(200 * MS), vec![0x80, 60, 64])]);
+}
+
+#[test]
+fn a_key_that_is_struck_while_its_beginning_is_on_its_way_begins_after_it() {
+    let mut core = core("");
+    core.play(&out(r#"{"note":60,"on":"bar","ms":50}"#), 300 * MS).unwrap();
+    core.poll(1_995 * MS);
+    assert_eq!(sent(&mut core), [(0, Some(2_000 * MS), vec![0x90, 60, 100])]);
+    core.play(&out(r#"{"note":60,"ms":100}"#), 1_996 * MS).unwrap();
+    let at = Some(2_000 * MS);
+    assert_eq!(sent(&mut core), [(0, at, vec![0x80, 60, 64]), (0, at, vec![0x90, 60, 100])]);
+    assert_eq!(run(&mut core, 1_996 * MS, 5_000 * MS), [(0, Some(2_100 * MS), vec![0x80, 60, 64])]);
+}
+
+#[test]
 fn a_pad_plays_another_port_for_as_long_as_it_is_down() {
     let mut core = core(
         "[[on]]\nport = 'pad'\nnote = 'any'\nwhen = 'held'\ndo = { midi = { note = '{note}', velocity = '{velocity}', channel = 3 } }",
@@ -281,7 +308,19 @@ proptest! {
                     _ => {}
                 }
             }
-            (on.clone(), kept.clone())
+            // What a device ends up with when nothing more is sent: the core must believe the same.
+            let mut will = on.clone();
+            let mut rest = ahead.clone();
+            rest.sort_by_key(|(at, ..)| *at);
+            for (_, port, bytes, _) in rest {
+                let key = (port, bytes[0] & 0x0f, bytes[1]);
+                match bytes[0] & 0xf0 {
+                    0x90 if bytes[2] > 0 => { will.insert(key); }
+                    0x80 | 0x90 => { will.remove(&key); }
+                    _ => {}
+                }
+            }
+            (on.clone(), kept.clone(), will)
         };
         let mut plugged = false;
         for act in acts {
@@ -305,7 +344,13 @@ proptest! {
                 }
             }
             core.poll(now);
-            hear(&mut core, now, false);
+            let (_, _, will) = hear(&mut core, now, false);
+            let sounding: std::collections::BTreeSet<_> = core.ports.iter().enumerate()
+                .flat_map(|(at, port)| port.sounding.notes().map(move |(channel, note, _)| (at, channel - 1, note)))
+                .collect();
+            if !plugged {
+                prop_assert_eq!(will, sounding);
+            }
         }
         core.panic(None, false, now);
         let device = || BTreeSet::from(["z:z".to_owned()]);
@@ -314,7 +359,7 @@ proptest! {
             core.connected(port, device(), device(), BTreeSet::new(), now);
         }
         core.panic(None, false, now);
-        let (on, kept) = hear(&mut core, now, true);
+        let (on, kept, _) = hear(&mut core, now, true);
         prop_assert_eq!(core.waiting(), 0);
         prop_assert!(kept.is_empty(), "{:?}", kept);
         if !plugged {
