@@ -87,6 +87,8 @@ pub struct PortCore {
     pub shared_with: BTreeSet<String>,
     /// Notes that a device which went still has to be told the end of.
     owed: Vec<(u8, u8)>,
+    /// Channels of such a device whose pedals were down.
+    owed_pedals: BTreeSet<u8>,
     /// Ends of notes that were sent ahead, and when they are: nothing of the key may go out before.
     ends: BTreeMap<(u8, u8), u64>,
 }
