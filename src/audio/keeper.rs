@@ -278,7 +278,8 @@ impl Keeping {
             } else if is_other.is_changed || is_ordered {
                 (self.notify)(GraphEvent::Changed);
             }
-            let next = look.policy.next_look().map_or(TICK, |at| at.saturating_sub(look.begun.elapsed()).min(TICK));
+            let next =
+                look.policy.next_look().map_or(TICK, |at| at.saturating_sub(look.begun.elapsed()).clamp(QUIET, TICK));
             if watch.graph_changes() == seen_changes {
                 std::thread::park_timeout(next);
             }

@@ -142,15 +142,12 @@ impl MidiRt {
     /// Writes what is due in `cycle` on port `port` by `write`, which takes a frame and bytes and says whether there was room.
     /// What finds no room waits for the next period; what finds none in an empty one is lost.
     pub fn send(&mut self, port: usize, cycle: Cycle, mut write: impl FnMut(u32, &[u8]) -> bool) {
-        let epoch = self.counts.epoch.load(Ordering::Acquire);
         let Some((now, timed)) = self.lanes.get_mut(port) else { return };
         let mut written = 0_u32;
-        let mut full = false;
         let mut put = |pipe: &mut PipeOut, offset: u32, bytes: &[u8]| {
             if write(offset, bytes) {
                 written += 1;
             } else if written > 0 {
-                full = true;
                 return false;
             } else {
                 self.counts.lost.fetch_add(1, Ordering::Relaxed);
@@ -163,6 +160,9 @@ impl MidiRt {
                 return;
             }
         }
+        // Only now: who has seen an end that a flush came before must see the flush, or a beginning that was taken back would
+        // follow the end.
+        let epoch = self.counts.epoch.load(Ordering::Acquire);
         let mut last = 0;
         while let Some((head, len)) = timed.peek(&mut self.scratch) {
             if head.epoch != 0 && head.epoch != epoch {

@@ -84,6 +84,12 @@ impl Sounding {
         self.notes.contains_key(&(channel, note))
     }
 
+    /// Since when a key sounds, in µs.
+    #[must_use]
+    pub fn since_us(&self, channel: u8, note: u8) -> Option<u64> {
+        self.notes.get(&(channel, note)).map(|held| held.since_us)
+    }
+
     /// All notes that sound: channel, key, and what is known of it.
     pub fn notes(&self) -> impl Iterator<Item = (u8, u8, &Held)> {
         self.notes.iter().map(|((channel, note), held)| (*channel, *note, held))
@@ -104,8 +110,8 @@ impl Sounding {
         self.programs.iter().map(|(channel, program)| (*channel, *program))
     }
 
-    /// The messages that release what `whose` approves of: its notes, and pedals of their channels that are down. They are
-    /// taken as sent.
+    /// The messages that release what `whose` approves of: its notes, and pedals that are down on the channels of these, if
+    /// nothing else sounds there. They are taken as sent.
     pub fn release(&mut self, whose: impl Fn(&Held) -> bool) -> Vec<Message> {
         let ended: Vec<(u8, u8)> = self.notes.iter().filter(|(_, held)| whose(held)).map(|(key, _)| *key).collect();
         let mut out: Vec<Message> = ended
@@ -115,20 +121,47 @@ impl Sounding {
         for key in &ended {
             self.notes.remove(key);
         }
-        let idle = |channel: &u8| !self.notes.keys().any(|(other, _)| other == channel);
-        for ((channel, controller), value) in &mut self.controllers {
-            if PEDALS.contains(controller) && *value >= 64 && idle(channel) {
-                *value = 0;
-                out.push(Message::Control { channel: *channel, controller: *controller, value: 0 });
-            }
-        }
+        let is_over = |channel: u8| {
+            ended.iter().any(|(other, _)| *other == channel) && !self.notes.keys().any(|(other, _)| *other == channel)
+        };
+        out.extend(lift(&mut self.controllers, is_over));
         out
+    }
+
+    /// The messages that release everything: all notes, and all pedals that are down. They are taken as sent.
+    pub fn release_all(&mut self) -> Vec<Message> {
+        let mut out = self.release(|_| true);
+        out.extend(lift(&mut self.controllers, |_| true));
+        out
+    }
+
+    /// Channels whose pedals are down.
+    pub fn pedals(&self) -> impl Iterator<Item = u8> {
+        let down = self.controllers.iter().filter(|((_, number), value)| PEDALS.contains(number) && **value >= 64);
+        down.map(|((channel, _), _)| *channel)
     }
 
     /// Nothing is known any more: the device has gone, and its state with it.
     pub fn forget(&mut self) {
         *self = Self { next_id: self.next_id, ..Self::default() };
     }
+}
+
+/// Lifts pedals that are down on channels that `on` approves of.
+fn lift(controllers: &mut BTreeMap<(u8, u8), u8>, on: impl Fn(u8) -> bool) -> Vec<Message> {
+    let mut out = Vec::new();
+    for ((channel, controller), value) in controllers {
+        if PEDALS.contains(controller) && *value >= 64 && on(*channel) {
+            *value = 0;
+            out.push(Message::Control { channel: *channel, controller: *controller, value: 0 });
+        }
+    }
+    out
+}
+
+/// What lifts all pedals of a channel.
+pub fn pedals_up(channel: u8) -> impl Iterator<Item = Message> {
+    PEDALS.into_iter().map(move |controller| Message::Control { channel, controller, value: 0 })
 }
 
 /// What silences any device, whoever plays it: pedals up, all sound off and all notes off, on all channels.
@@ -169,6 +202,17 @@ mod tests {
         let rest = state.release(|_| true);
         assert_eq!(rest.len(), 2);
         assert_eq!(rest.last(), Some(&Message::Control { channel: 1, controller: 64, value: 0 }));
+    }
+
+    #[test]
+    fn who_leaves_lifts_no_pedals_of_others() {
+        let (mut state, me) = (Sounding::default(), Arc::from("me"));
+        state.follow(&Message::Control { channel: 1, controller: 64, value: 127 }, &me, 0);
+        state.follow(&Message::NoteOn { channel: 2, note: 60, velocity: 9 }, &Arc::from("you"), 0);
+        assert_eq!(state.release(|held| &*held.by == "somebody"), []);
+        assert_eq!(state.release(|held| &*held.by == "you").len(), 1);
+        assert_eq!(state.release_all(), [Message::Control { channel: 1, controller: 64, value: 0 }]);
+        assert_eq!(state.release_all(), []);
     }
 
     proptest! {

@@ -112,6 +112,7 @@ impl Policy {
         let memory = self.memory.entry(connection.clone()).or_default();
         memory.theirs = true;
         memory.asked = None;
+        memory.retry = None;
     }
 
     /// What is to be done. `fresh` are the ports that have come since the last call, also if one of the same name was there
@@ -218,6 +219,8 @@ impl Policy {
                     Some((StepKind::Part, _)) | None => {}
                 }
             }
+            // It is there in spite of what JACK took: whoever still wants it parted asks again.
+            memory.asked = memory.asked.filter(|(_, at)| now < *at + PENDING);
             memory.righted.retain(|at| now < *at + INSISTS_WITHIN);
             memory.retry = memory.retry.filter(|_| !wanted.contains_key(connection));
         }
@@ -226,6 +229,8 @@ impl Policy {
                 continue;
             }
             let was_there = std::mem::take(&mut memory.there);
+            // What is away need not be parted, whatever JACK said to that.
+            memory.retry = memory.retry.filter(|_| wanted.contains_key(connection));
             match memory.asked {
                 Some((StepKind::Part, _)) => {
                     // Parted as asked. What was not ours comes again only if somebody insists.
@@ -278,6 +283,9 @@ impl Policy {
             let born = |name: &String| self.births.get(name).map(|birth| birth.at).unwrap_or_default();
             let by_program = memory.seen.is_some_and(|seen| seen <= born(source).max(born(sink)) + Self::SETTLE);
             let part = (memory.ours && !memory.theirs) || pinned || (is_forbidden && by_program && !memory.theirs);
+            if !part {
+                memory.retry = None;
+            }
             let pending = memory.asked.is_some_and(|(_, at)| now < at + PENDING);
             let holds_back = memory.retry.is_some_and(|(at, _)| now < at) || memory.righted.len() >= INSISTS;
             if part && !pending && !holds_back {

@@ -272,6 +272,40 @@ fn what_jack_refuses_is_tried_again_less_and_less_often() {
 }
 
 #[test]
+fn what_is_gone_before_it_is_parted_is_not_waited_for() {
+    let mut stage = Stage::new(Vec::new(), vec![disconnect("mic", "main", false)]);
+    stage.comes(source("mic:out"));
+    stage.comes(sink("main:in"));
+    stage.state.connections.insert(pair("mic:out", "main:in"));
+    let steps = stage.steps();
+    assert_eq!(steps.iter().map(|step| step.kind).collect::<Vec<_>>(), [StepKind::Part]);
+    stage.state.connections.clear();
+    stage.policy.done(&steps[0], Outcome::Refused, stage.now);
+    assert_eq!((stage.steps(), stage.policy.next_look(), stage.policy.refused().count()), (vec![], None, 0));
+}
+
+#[test]
+fn what_is_there_although_it_was_parted_is_not_waited_for_in_the_past() {
+    let mut stage = Stage::new(Vec::new(), vec![disconnect("mic", "main", true)]);
+    stage.comes(source("mic:out"));
+    stage.comes(sink("main:in"));
+    stage.settle();
+    stage.now += Policy::SETTLE + 1_000 * MS;
+    stage.state.connections.insert(pair("mic:out", "main:in"));
+    // Somebody makes it again each time before it is seen to be away.
+    let mut parted = 0;
+    for _ in 0..20 {
+        for step in stage.steps() {
+            stage.policy.done(&step, Outcome::Done, stage.now);
+            parted += 1;
+        }
+        assert!(stage.policy.next_look().is_some_and(|next| next > stage.now), "after {parted} times");
+        stage.now += 400 * MS;
+    }
+    assert_eq!(parted, 5);
+}
+
+#[test]
 fn a_plan_says_what_can_not_be_and_why() {
     let mut state = graph([source("mic:out"), source("keys:midi"), sink("main:in"), sink("main:in_2")]);
     state.connections = [pair("mic:out", "main:in_2")].into();

@@ -13,7 +13,7 @@ use crate::action::Deed;
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::midi::{Length, Out, Play, Sent, Step, Transport};
 use crate::midi::clock::{ClockIn, ClockOut, Grid, Quantum};
-use crate::midi::sounding::{Sounding, silence};
+use crate::midi::sounding::{Held, Sounding, silence};
 use crate::midi::trigger::Fired;
 use crate::midi::{Kind, Message, Note, Parser};
 use crate::rig::loops::Loops;
@@ -87,6 +87,10 @@ pub struct PortCore {
     pub shared_with: BTreeSet<String>,
     /// Notes that a device which went still has to be told the end of.
     owed: Vec<(u8, u8)>,
+    /// Channels of such a device whose pedals were down.
+    owed_pedals: BTreeSet<u8>,
+    /// Ends of notes that were sent ahead, and when they are: nothing of the key may go out before.
+    ends: BTreeMap<(u8, u8), u64>,
 }
 
 /// What waits for its time.
@@ -360,7 +364,7 @@ impl Core {
         let mut released = 0;
         for at in 0..self.ports.len() {
             if hit(at) {
-                released += self.release(at, now_us, |_| true);
+                released += self.release(at, now_us, None);
                 if all {
                     for message in silence() {
                         self.put(at, message, None, false);
@@ -379,20 +383,22 @@ impl Core {
             Waiting::End { .. } | Waiting::Transport { .. } => true,
         });
         let taken_back = before - self.waiting.len();
-        let ended = (0..self.ports.len()).map(|port| self.release(port, now_us, |held| *held.by == *by)).sum();
+        let ended = (0..self.ports.len()).map(|port| self.release(port, now_us, Some(by))).sum();
         if ended > 0 || taken_back > 0 {
             self.effects.notices.push(format!("{ended} notes of {by}, which is gone, were ended"));
         }
         ended
     }
 
-    fn release(&mut self, port: usize, now_us: u64, whose: impl Fn(&crate::midi::sounding::Held) -> bool) -> u32 {
+    /// Ends what `by` started, or everything.
+    fn release(&mut self, port: usize, now_us: u64, by: Option<&str>) -> u32 {
+        let whose = |held: &Held| by.is_none_or(|by| *held.by == *by);
         let Some(state) = self.ports.get_mut(port) else { return 0 };
         // A note whose beginning is still on its way must not begin after its end.
         let last = state.sounding.notes().filter(|(_, _, held)| whose(held)).map(|(_, _, held)| held.since_us).max();
         let flushed = self.effects.flush;
         let at_us = last.filter(|at| *at > now_us && !flushed);
-        let messages = state.sounding.release(whose);
+        let messages = if by.is_none() { state.sounding.release_all() } else { state.sounding.release(whose) };
         let mut ended = 0;
         for message in messages {
             if let Message::NoteOff { channel, note, .. } = message {
@@ -417,7 +423,14 @@ impl Core {
         let (channel, note, velocity) = key;
         let Some(state) = self.ports.get_mut(port) else { return };
         // Struck anew: a device counts two beginnings as two notes, and would need two ends.
-        let was_on = state.sounding.is_on(channel, note);
+        let since = state.sounding.since_us(channel, note);
+        let was_on = since.is_some();
+        // The end of the one before was sent ahead, or its beginning was: this one goes out after it.
+        let end = state.ends.get(&(channel, note)).copied().filter(|end| *end + self.period_us > begin_us);
+        let (begin_us, at_us) = match end.max(since.filter(|since| *since > begin_us)) {
+            Some(last) => (begin_us.max(last), Some(begin_us.max(last))),
+            None => (begin_us, at_us),
+        };
         let on = Message::NoteOn { channel, note, velocity };
         let id = state.sounding.follow(&on, by, begin_us);
         if was_on {
@@ -439,12 +452,8 @@ impl Core {
                 return self.begin(port, (channel, note, velocity), now_us, at_us, None, by);
             }
             Message::NoteOff { channel, note, .. } => {
-                let begins = state
-                    .sounding
-                    .notes()
-                    .find(|(c, n, _)| (*c, *n) == (channel, note))
-                    .map(|(_, _, held)| held.since_us);
-                at_us = at_us.or_else(|| begins.filter(|begins| *begins > now_us));
+                let begins = state.sounding.since_us(channel, note);
+                at_us = begins.filter(|begins| *begins > now_us).max(at_us);
                 self.effects.kept.push((port, channel, note, false));
             }
             Message::Control { channel, controller: 120 | 123..=127, .. } => {
@@ -462,6 +471,12 @@ impl Core {
         self.sent += 1;
         // The end of a note that has begun must not be taken back with what waits.
         let keep = keep || matches!(message, Message::NoteOff { .. });
+        if let (Message::NoteOff { channel, note, .. }, Some(at), Some(state)) =
+            (&message, at_us, self.ports.get_mut(port))
+        {
+            let end = state.ends.entry((*channel, *note)).or_default();
+            *end = at.max(*end);
+        }
         self.effects.sends.push(Send { port, at_us, keep, message });
     }
 
@@ -515,6 +530,9 @@ impl Core {
                 broken.rounds
             );
             self.effects.notices.push(text);
+        }
+        for port in &mut self.ports {
+            port.ends.retain(|_, end| *end + self.period_us > now_us);
         }
         let until_us = now_us + self.lead_us;
         while let Some(entry) = self.waiting.first_entry().filter(|entry| entry.key().0 <= until_us) {

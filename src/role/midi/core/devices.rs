@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Core;
 use crate::midi::Message;
+use crate::midi::sounding::pedals_up;
 
 impl Core {
     /// The device connections of a port are these now.
@@ -27,7 +28,8 @@ impl Core {
             self.effects.notices.push(text);
         }
         (state.inputs, state.outputs, state.shared_with) = (inputs, outputs, shared);
-        if !gone_in.is_empty() && state.inputs.is_empty() {
+        // Which of several devices on the port held what can't be told: what one holds too long is worse than a key cut short.
+        if !gone_in.is_empty() {
             let down = state.heard.notes().count();
             state.heard.forget();
             state.parser.reset();
@@ -44,20 +46,21 @@ impl Core {
         let Some(state) = self.ports.get_mut(port) else { return };
         if !gone_out.is_empty() {
             let sounding: Vec<(u8, u8)> = state.sounding.notes().map(|(channel, note, _)| (channel, note)).collect();
+            state.owed_pedals.extend(state.sounding.pedals());
             if !sounding.is_empty() {
                 let (gone, notes) = (gone_out.join(", "), sounding.len());
                 self.effects.notices.push(format!(
                     "MIDI port {name}: {gone} has gone while {notes} notes sounded; they are ended when it is back"
                 ));
-                if state.outputs.is_empty() {
-                    state.sounding.forget();
-                }
                 state.owed.extend(sounding);
                 state.owed.sort_unstable();
                 state.owed.dedup();
             }
+            if state.outputs.is_empty() {
+                state.sounding.forget();
+            }
         }
-        if came_out && !state.owed.is_empty() {
+        if came_out && !(state.owed.is_empty() && state.owed_pedals.is_empty()) {
             self.pay(port);
         }
     }
@@ -66,13 +69,24 @@ impl Core {
     fn pay(&mut self, port: usize) {
         let Some(state) = self.ports.get_mut(port) else { return };
         let owed = std::mem::take(&mut state.owed);
+        // Pedals that were down then are pressed still if they have not been lifted since the device is away.
+        let mut pedals = std::mem::take(&mut state.owed_pedals);
+        pedals.extend(owed.iter().map(|(channel, _)| *channel));
+        for channel in state.sounding.pedals() {
+            pedals.remove(&channel);
+        }
         let name = state.name.clone();
         let due: Vec<(u8, u8)> =
             owed.into_iter().filter(|(channel, note)| !state.sounding.is_on(*channel, *note)).collect();
-        self.effects.notices.push(format!("MIDI port {name}: {} notes from before were ended", due.len()));
+        if !due.is_empty() {
+            self.effects.notices.push(format!("MIDI port {name}: {} notes from before were ended", due.len()));
+        }
         for (channel, note) in due {
             self.effects.kept.push((port, channel, note, false));
             self.put(port, Message::NoteOff { channel, note, velocity: 64 }, None, false);
+        }
+        for message in pedals.into_iter().flat_map(pedals_up) {
+            self.put(port, message, None, false);
         }
     }
 

@@ -44,8 +44,10 @@ impl Core {
             }
         }
         let fired = self.rows.triggers.feed(port, &message, at_us);
-        if !fired.is_empty() && self.is_let_through(port, &message, at_us) {
-            for fired in fired {
+        let is_let_through = !fired.is_empty() && self.is_let_through(port, &message, at_us);
+        for fired in fired {
+            // A release never begins a loop, and leaving it would let what is held go on: a note, a pedal, a word to a listener.
+            if is_let_through || (!fired.on && self.rows.when(fired.row) == When::Held) {
                 self.fired(fired, &message);
             }
         }
