@@ -1,5 +1,5 @@
-//! The rig: what performers feel. OSC and MIDI against what the driver and bare NATS take by themselves, floods, the clock,
-//! links and patches; on real JACK servers, with hosts as processes.
+//! The rig: what performers feel. OSC and MIDI against what the driver and bare NATS take by themselves, floods, the
+//! clock, links and patches; on real JACK servers, with hosts as processes.
 
 mod gear;
 mod graph;
@@ -80,20 +80,20 @@ impl Stage {
         let back = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("no socket")?;
         let (port, far_port) = (free_port()?, free_port()?);
         let on = concat!(
-            r#"{ address = "/play", args = ["n", "v"], do = { midi = { note = "{n}", velocity = "{v}", ms = 20 } } }, "#,
+            r#"{ address = "/play", args = ["n", "v"], "#,
+            r#"do = { midi = { note = "{n}", velocity = "{v}", ms = 20 } } }, "#,
             r#"{ address = "/hold", args = ["n"], do = { midi = { note = "{n}", hold = true } } }"#,
         );
         let relay = concat!(
             r#"{ address = "/relay", args = ["n"], "#,
             r#"do = { osc = { target = "back", address = "/relay", args = ["{n}"] } } }"#,
         );
+        let listener = r#"mode = "push_to_talk", capture_from = [], playback_to = []"#;
         let mut sets = osc(port);
         sets.extend([
             r#"node.roles=["voice","osc","midi"]"#.to_owned(),
             format!("jack.server={}", server.name()),
-            format!(
-                r#"voice.listeners=[{{ name = "{LISTENER}", mode = "push_to_talk", capture_from = [], playback_to = [] }}]"#
-            ),
+            format!("voice.listeners=[{{ name = '{LISTENER}', {listener} }}]"),
             format!(r#"osc.targets={{ back = "{}" }}"#, back.local_addr()?),
             format!("osc.on=[{on}, {relay}]"),
         ]);

@@ -1,4 +1,5 @@
-//! Gear: JACK clients that play and hear MIDI, as a driver or a synthesizer would. Their callbacks neither wait nor allocate.
+//! Gear: JACK clients that play and hear MIDI, as a driver or a synthesizer would. Their callbacks neither wait nor
+//! allocate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
