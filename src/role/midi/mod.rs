@@ -90,7 +90,7 @@ impl Role for Midi {
         let listeners: Vec<String> =
             context.config.voice.listeners.iter().map(|listener| listener.name.clone()).collect();
         let lights = Lights::new(&config.on, &names, &listeners).map_err(setting)?;
-        let follows = config.on.iter().any(|on| on.feedback.is_some());
+        let follows = config.on.iter().any(|on| on.feedback.is_some()) || Rows::has_mutes(&config.on);
         let setup = Setup {
             ports: names.clone(),
             rows,
@@ -225,6 +225,8 @@ async fn release_lost(context: RoleContext, engine: Engine) {
 /// Shows devices what the listeners of this host do.
 async fn follow(context: RoleContext, engine: Engine) {
     let own = subject::pattern::filter(subject::pattern::VOICE_STATE, Some(context.bus.node()));
+    // Toggles of the table stand as what they mute does.
+    let first = context.config.voice.listeners.first().map(|listener| listener.name.clone());
     let mut states = match context.bus.subscribe::<voice::State>(&own).await {
         Ok(states) => states,
         Err(error) => {
@@ -234,6 +236,8 @@ async fn follow(context: RoleContext, engine: Engine) {
     };
     while let Some((_, state)) = states.next().await {
         if let Ok(state) = state {
+            let is_first = first.as_ref() == Some(&state.listener);
+            engine.with(|core, _| core.muted(&state.listener, is_first, state.muted));
             engine.listener(&state.listener, ListenerShown { state: state.state, muted: state.muted });
         }
     }
