@@ -101,7 +101,6 @@ struct Shared {
 }
 
 enum Order {
-    Rules(Rules),
     Restore { rules: Vec<ConnectRule>, is_exact: bool, answer: SyncSender<Result<Restored, String>> },
 }
 
@@ -137,11 +136,6 @@ impl GraphKeeper {
     #[must_use]
     pub fn report(&self) -> Arc<GraphReport> {
         Arc::clone(&self.shared.report.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Takes other rules, and applies them at once.
-    pub fn set_rules(&self, rules: Rules) {
-        self.order(Order::Rules(rules));
     }
 
     /// Makes the connections of `rules` once; with `is_exact` parts all others. Waits up to 5 s.
@@ -219,7 +213,6 @@ impl Keeping {
             }
             while let Ok(order) = self.ordered.try_recv() {
                 match order {
-                    Order::Rules(rules) => self.rules = rules,
                     Order::Restore { answer, .. } => {
                         let why = told.clone().unwrap_or_else(|| "JACK is being looked for; try again".to_owned());
                         // Whoever asked may have given up.
@@ -343,10 +336,6 @@ impl Keeping {
         while let Ok(order) = self.ordered.try_recv() {
             is_ordered = true;
             match order {
-                Order::Rules(rules) => {
-                    self.rules = rules.clone();
-                    look.policy.set_rules(rules);
-                }
                 Order::Restore { rules, is_exact, answer } => {
                     // Whoever asked may have given up.
                     let _ = answer.try_send(Ok(look.restore(&rules, is_exact)));

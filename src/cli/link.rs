@@ -73,19 +73,25 @@ pub async fn run(args: LinkArgs, globals: &Globals) -> anyhow::Result<()> {
     if one.1.rate_hz != other.1.rate_hz {
         bail!("{} and {} can't be linked: {}", args.one, args.other, two_rates(&args, &one.1, &other.1));
     }
+    let before = [before(&bus, &args.one, &args.other).await?, before(&bus, &args.other, &args.one).await?];
     let mut why = String::new();
     // Who waits must be reached by the other; it may be behind a firewall, and the other not.
     for (waits, calls) in [(&args.one, &args.other), (&args.other, &args.one)] {
-        match try_link(&bus, &args, waits, calls).await? {
-            Ok(ends) => {
+        match try_link(&bus, &args, waits, calls).await {
+            Ok(Ok(ends)) => {
                 if args.json {
                     return print::json(&ends);
                 }
                 return print::lines(&ends.iter().map(told).collect::<Vec<_>>());
             }
-            Err(reason) => {
+            Ok(Err(reason)) => {
                 why = reason;
-                take_back(&bus, &args).await;
+                take_back(&bus, &before).await;
+            }
+            Err(error) => {
+                // Half a link is none.
+                take_back(&bus, &before).await;
+                return Err(error);
             }
         }
     }
@@ -113,14 +119,7 @@ async fn try_link(bus: &Bus, args: &LinkArgs, waits: &str, calls: &str) -> anyho
         ..LinkSpec::default()
     };
     let waiting = set(bus, waits, spec(calls, "p2p-server", args.port)).await?;
-    let calling = match set(bus, calls, spec(waits, "p2p-client", waiting.spec.port)).await {
-        Ok(calling) => calling,
-        Err(error) => {
-            // Half a link is none.
-            let _ = order(bus, waits, LinkOrder::Remove { name: waiting.spec.name }).await;
-            return Err(error);
-        }
-    };
+    let calling = set(bus, calls, spec(waits, "p2p-client", waiting.spec.port)).await?;
     let until = Instant::now() + UP_TIMEOUT;
     loop {
         let (one, other) = try_join(look(bus, waits, &waiting.spec.name), look(bus, calls, &calling.spec.name)).await?;
@@ -129,7 +128,6 @@ async fn try_link(bus: &Bus, args: &LinkArgs, waits: &str, calls: &str) -> anyho
             return Ok(Ok(ends));
         }
         if let Some(refused) = ends.iter().find(|end| end.state == LinkState::Refused) {
-            take_back(bus, args).await;
             bail!("{} refuses the link: {}", refused.node, refused.why);
         }
         if Instant::now() > until {
@@ -159,9 +157,29 @@ async fn remove(bus: &Bus, args: &LinkArgs) -> anyhow::Result<()> {
     }
 }
 
-async fn take_back(bus: &Bus, args: &LinkArgs) {
-    for (host, peer) in [(&args.one, &args.other), (&args.other, &args.one)] {
-        if let Err(error) = order(bus, host, LinkOrder::Remove { name: client_name(peer) }).await {
+/// What a host had under the name of the link before.
+struct Before {
+    host: String,
+    name: String,
+    link: Option<Link>,
+}
+
+async fn before(bus: &Bus, host: &str, peer: &str) -> anyhow::Result<Before> {
+    let name = client_name(peer);
+    let link = order(bus, host, LinkOrder::List).await?.into_iter().find(|link| link.spec.name == name);
+    Ok(Before { host: host.to_owned(), name, link })
+}
+
+/// Makes it as it was before.
+async fn take_back(bus: &Bus, before: &[Before]) {
+    for Before { host, name, link } in before {
+        let back = match link {
+            // Of the host's settings, which no order changes.
+            Some(link) if link.configured => continue,
+            Some(link) => LinkOrder::Set { link: link.spec.clone() },
+            None => LinkOrder::Remove { name: name.clone() },
+        };
+        if let Err(error) = order(bus, host, back).await {
             tracing::debug!(host, %error, "the link could not be taken back");
         }
     }

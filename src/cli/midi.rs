@@ -5,8 +5,10 @@ mod learn;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::future::join_all;
 
 use super::{Globals, client, print};
+use crate::bus::message::Ask;
 use crate::bus::message::midi::{In, Keys, Out, Panic, PanicWord, PortState, Sent, State, StateQuery};
 use crate::bus::subject::{self, Capability, Target};
 use crate::bus::{Bus, Call, roster};
@@ -134,12 +136,14 @@ async fn hosts(bus: &Bus, config: &Config, named: Option<String>) -> anyhow::Res
 
 async fn ports(args: PortsArgs, globals: &Globals) -> anyhow::Result<()> {
     let (bus, config) = client::connect(globals).await?;
-    let mut all: Vec<State> = Vec::new();
-    for node in hosts(&bus, &config, args.node).await? {
-        all.push(bus.ask(Target::Node(&node), &StateQuery::default(), &Call::within(TIMEOUT)).await?);
-    }
+    let (all, silent) = ask_all(&bus, hosts(&bus, &config, args.node).await?, StateQuery::default()).await;
+    let all: Vec<State> = all.into_iter().map(|(_, state)| state).collect();
     if args.json {
-        return print::json(&all);
+        print::json(&all)?;
+        return silent;
+    }
+    if all.is_empty() {
+        return silent;
     }
     let rows = all.iter().flat_map(|state| {
         state.ports.iter().enumerate().map(move |(at, port)| {
@@ -159,7 +163,36 @@ async fn ports(args: PortsArgs, globals: &Globals) -> anyhow::Result<()> {
             state.node, clock.bpm, clock.bar, clock.beat
         )])?;
     }
-    Ok(())
+    silent
+}
+
+/// Asks hosts at once: what they answer, and the error that names those that do not.
+async fn ask_all<A: Ask + Clone>(
+    bus: &Bus,
+    hosts: Vec<String>,
+    ask: A,
+) -> (Vec<(String, A::Reply)>, anyhow::Result<()>) {
+    let asked = hosts.into_iter().map(|node| {
+        let ask = ask.clone();
+        async move {
+            let told = bus.ask(Target::Node(&node), &ask, &Call::within(TIMEOUT)).await;
+            (node, told)
+        }
+    });
+    let (mut answers, mut silent, mut first) = (Vec::new(), Vec::new(), None);
+    for (node, told) in join_all(asked).await {
+        match told {
+            Ok(told) => answers.push((node, told)),
+            Err(error) => {
+                silent.push(node);
+                first.get_or_insert(error);
+            }
+        }
+    }
+    let all = first.map_or(Ok(()), |error| {
+        Err(anyhow::Error::from(error).context(format!("no answer from {}", silent.join(", "))))
+    });
+    (answers, all)
 }
 
 fn name(port: &PortState) -> String {
@@ -269,16 +302,16 @@ async fn panic(args: PanicArgs, globals: &Globals) -> anyhow::Result<()> {
     let (bus, config) = client::connect(globals).await?;
     let word = if args.all { PanicWord::All } else { PanicWord::Ours };
     let out = Out { panic: Some(Panic::Word(word)), ..Out::default() };
-    let mut ended = serde_json::Map::new();
-    for node in hosts(&bus, &config, args.node).await? {
-        let sent: Sent = bus.ask(Target::Node(&node), &out, &Call::within(TIMEOUT)).await?;
-        ended.insert(node, sent.released.unwrap_or_default().into());
-    }
+    let (all, silent) = ask_all(&bus, hosts(&bus, &config, args.node).await?, out).await;
+    let ended: serde_json::Map<String, serde_json::Value> =
+        all.into_iter().map(|(node, sent)| (node, sent.released.unwrap_or_default().into())).collect();
     if args.json {
-        return print::json(&ended);
+        print::json(&ended)?;
+    } else {
+        let lines: Vec<String> = ended.iter().map(|(node, count)| format!("{node}: {count} notes ended")).collect();
+        print::lines(&lines)?;
     }
-    let lines: Vec<String> = ended.iter().map(|(node, count)| format!("{node}: {count} notes ended")).collect();
-    print::lines(&lines)
+    silent
 }
 
 #[cfg(test)]

@@ -73,8 +73,9 @@ struct Saved {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct SavedAudio {
-    #[serde(default)]
-    connect: Vec<ConnectConfig>,
+    /// `None`: nothing stands there, not even that there is no connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    connect: Option<Vec<ConnectConfig>>,
 }
 
 /// Runs it.
@@ -202,7 +203,7 @@ fn saved(graph: &Graph) -> Saved {
         to: exactly(&connection.to),
         ..ConnectConfig::default()
     });
-    Saved { audio: SavedAudio { connect: connect.collect() } }
+    Saved { audio: SavedAudio { connect: Some(connect.collect()) } }
 }
 
 /// A port's name as a pattern: it would be a regular expression between slashes.
@@ -220,9 +221,6 @@ fn written(graph: &Graph) -> anyhow::Result<String> {
     let head = format!(
         "# JACK connections of {node}, {at}. `sidetone patch apply FILE` makes them again; pasted into the settings,\n# a host keeps them.\n"
     );
-    if graph.connections.is_empty() {
-        return Ok(head);
-    }
     Ok(head + "\n" + &toml::to_string(&saved(graph))?)
 }
 
@@ -234,15 +232,15 @@ fn read(file: &Path) -> anyhow::Result<Vec<ConnectConfig>> {
     } else {
         toml::from_str(&text).map_err(wrong(&place))?
     };
-    if saved.audio.connect.is_empty() {
+    let Some(connect) = saved.audio.connect else {
         return Err(
             wrong(&place)("there is no [[audio.connect]] in it; `sidetone patch save` writes such a file").into()
         );
-    }
-    for rule in &saved.audio.connect {
+    };
+    for rule in &connect {
         convert::connect_rule(rule).map_err(wrong(&place))?;
     }
-    Ok(saved.audio.connect)
+    Ok(connect)
 }
 
 fn wrong<E: std::fmt::Display>(place: &str) -> impl Fn(E) -> ConfigError {
@@ -272,6 +270,16 @@ mod tests {
         }
         let config = Config::load(&[file], &[]).unwrap();
         assert_eq!(config.audio.connect, read);
+    }
+
+    #[test]
+    fn a_graph_without_connections_is_saved_and_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("patch.toml");
+        let graph = Graph { connections: Vec::new(), ..Graph::example() };
+        std::fs::write(&file, written(&graph).unwrap()).unwrap();
+        assert_eq!(read(&file).unwrap(), []);
+        assert_eq!(Config::load(&[file], &[]).unwrap().audio.connect, []);
     }
 
     #[test]

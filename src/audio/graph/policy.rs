@@ -102,11 +102,6 @@ impl Policy {
         Self { rules, ..Self::default() }
     }
 
-    /// Takes other rules. What was decided by people stays.
-    pub fn set_rules(&mut self, rules: Rules) {
-        self.rules = rules;
-    }
-
     /// Takes up what somebody has made and parted on purpose, so that no rule undoes it at once.
     pub fn respect(&mut self, connection: &Connection) {
         let memory = self.memory.entry(connection.clone()).or_default();

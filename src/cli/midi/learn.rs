@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::StreamExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Globals, client, line, print};
 use crate::action::Action;
@@ -40,6 +40,9 @@ pub(super) struct LearnArgs {
     json: bool,
 }
 
+/// The longest that anybody waits.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
+
 /// A file of settings with one table.
 #[derive(serde::Serialize)]
 struct Written<'a> {
@@ -62,16 +65,17 @@ pub(super) async fn run(args: LearnArgs, globals: &Globals) -> anyhow::Result<()
     let mut all = bus.subscribe::<In>(&filter).await?;
     print::note("touch the control as you will use it");
     let mut touch: Vec<In> = Vec::new();
-    let mut wait = Duration::from_secs(args.wait_s);
+    // Only a touch moves it: a clock that ticks all the time does not.
+    let mut until = Instant::now() + Duration::from_secs(args.wait_s).min(WAIT_MAX);
     while touch.len() < TOUCH_MAX {
-        let Ok(Some((_, came))) = timeout(wait, all.next()).await else { break };
+        let Ok(Some((_, came))) = timeout_at(until, all.next()).await else { break };
         let came = came.map_err(crate::bus::BusError::Fault)?;
         if matches!(came.kind.as_str(), "realtime" | "sysex") {
             continue;
         }
         print::note(&line(&came));
         touch.push(came);
-        wait = QUIET;
+        until = Instant::now() + QUIET;
     }
     if touch.is_empty() {
         anyhow::bail!(

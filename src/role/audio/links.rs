@@ -218,6 +218,15 @@ impl Links {
     }
 }
 
+/// A role that fails leaves no JackTrip behind.
+impl Drop for Links {
+    fn drop(&mut self) {
+        for link in self.running.get_mut().values() {
+            link.stop.cancel();
+        }
+    }
+}
+
 async fn end(link: Running) {
     link.stop.cancel();
     // Else its port may still be taken; the next start tries again.

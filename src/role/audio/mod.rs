@@ -160,8 +160,8 @@ impl Role for Audio {
         };
         server.stop(context.drain_timeout()).await;
         links.stop().await;
-        // libjack may hang, and the keeper waits for it.
-        let closed = tokio::task::spawn_blocking(move || drop(keeper));
+        // libjack may hang, and the keeper waits for it; the links have it as well.
+        let closed = tokio::task::spawn_blocking(move || drop((links, keeper)));
         if tokio::time::timeout(context.drain_timeout(), closed).await.is_err() {
             tracing::warn!("the JACK client of the graph was not closed in time");
         }

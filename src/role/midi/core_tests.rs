@@ -171,6 +171,26 @@ fn a_device_that_goes_with_a_pedal_down_is_told_that_it_is_up() {
 }
 
 #[test]
+fn a_toggle_stands_as_the_listener_that_it_mutes() {
+    let mut core = core("[[on]]\nnote = 60\nwhen = 'toggle'\ndo = { mute = { listener = 'main' } }");
+    let pressed = |core: &mut Core, at: u64| {
+        core.input(0, at, &[0x90, 60, 99]);
+        core.input(0, at + MS, &[0x80, 60, 0]);
+        std::mem::take(&mut core.effects).deeds.into_iter().map(|todo| todo.deed).collect::<Vec<_>>()
+    };
+    let mute = |on: bool| {
+        let control = crate::bus::message::voice::Control::Mute { on: Some(on) };
+        [Deed::Listener { listener: crate::action::ListenerName("main".to_owned()), control }]
+    };
+    assert_eq!(pressed(&mut core, 1_000 * MS), mute(true));
+    // Somebody unmutes it by voice or by hand: the next press mutes.
+    core.muted("other", false, false);
+    core.muted("main", true, false);
+    assert_eq!(pressed(&mut core, 2_000 * MS), mute(true));
+    assert_eq!(pressed(&mut core, 3_000 * MS), mute(false));
+}
+
+#[test]
 fn a_host_that_is_gone_leaves_no_notes() {
     let mut core = core("");
     core.play(&out(r#"{"note":60,"hold":true,"by":"stage"}"#), 0).unwrap();

@@ -13,6 +13,7 @@
 //! | `rows`, `feedback` | `[[midi.on]]`; lights |
 //! | `wires`, `jack_wires`, `alsa` | the way to devices, and who is connected to what |
 //! | `keep` | what sounds, for the run after one that was killed |
+//! | `deeds` | what goes by the bus: in order, or many at once |
 //! | `view` | what is told on the bus |
 
 #![cfg_attr(
@@ -23,6 +24,7 @@
 #[cfg(feature = "midi-alsa")]
 mod alsa;
 mod core;
+mod deeds;
 mod engine;
 mod feedback;
 #[cfg(feature = "midi-jack")]
@@ -39,19 +41,18 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::core::{Core, Setup, Todo};
+use self::core::{Core, Setup};
 use super::{Role, RoleContext, RoleError};
-use crate::action::Deed;
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::midi::{Out, Sent, State, StateQuery};
 use crate::bus::message::node::NodeInfo;
 use crate::bus::message::voice;
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::{self, Capability};
-use engine::{Due, Engine, News};
+use engine::{Engine, News};
 use feedback::{Lights, ListenerShown};
 use keep::Keep;
 use rows::Rows;
@@ -59,8 +60,6 @@ use wires::PortPlan;
 
 /// Requests at once. They are answered in no time.
 const SLOTS: usize = 64;
-/// Commands and tools of the table that run at once.
-const DEEDS: usize = 16;
 /// How long the thread of the driver may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -91,7 +90,7 @@ impl Role for Midi {
         let listeners: Vec<String> =
             context.config.voice.listeners.iter().map(|listener| listener.name.clone()).collect();
         let lights = Lights::new(&config.on, &names, &listeners).map_err(setting)?;
-        let follows = config.on.iter().any(|on| on.feedback.is_some());
+        let follows = config.on.iter().any(|on| on.feedback.is_some()) || Rows::has_mutes(&config.on);
         let setup = Setup {
             ports: names.clone(),
             rows,
@@ -113,50 +112,56 @@ impl Role for Midi {
         let thread = |error: std::io::Error| RoleError::Setting(format!("the system has no thread to give: {error}"));
         let engine =
             Engine::start(core, keep, lights, context.rig.clone(), begun, (news_in, todos_in)).map_err(thread)?;
-        let driver = Driver::start(&context, plans, &engine).map_err(thread)?;
-
-        let player = engine.clone();
-        let _midi = context.rig.plug_midi(Arc::new(move |out| player.play(&out).map(drop)));
-        let ticker = engine.clone();
-        let _clock = context.rig.clock().plug(Arc::new(move |quantum| ticker.until(quantum)));
-        let mut tasks = vec![
-            AbortOnDropHandle::new(tokio::spawn(tell(context.clone(), names.clone(), news))),
-            AbortOnDropHandle::new(tokio::spawn(act(context.clone(), engine.clone(), todos))),
-            AbortOnDropHandle::new(tokio::spawn(stop_with_others(context.clone(), engine.clone()))),
-            AbortOnDropHandle::new(tokio::spawn(release_lost(context.clone(), engine.clone()))),
-        ];
-        if follows {
-            tasks.push(AbortOnDropHandle::new(tokio::spawn(follow(context.clone(), engine.clone()))));
-        }
-
-        let spec = ServiceSpec {
-            capability: Capability::Midi,
-            about: "sends and hears MIDI",
-            engine: DRIVER.to_owned(),
-            models: names,
-            slots: SLOTS,
-        };
-        let offer = spec.offer();
-        let server = context.bus.service(spec).await?;
-        let (player, viewer, node) = (engine.clone(), engine.clone(), context.bus.node().to_owned());
-        server.serve(move |incoming: Incoming<Out>| std::future::ready(play(&player, &incoming.request))).await?;
-        server
-            .serve(move |incoming: Incoming<StateQuery>| std::future::ready(query(&viewer, &node, &incoming.request)))
-            .await?;
-        server.ready().await?;
-        context.up(offer, Some(server.load()));
-        let ended = context.serve_until_stopped(server).await;
-        drop(tasks);
-        let silenced = engine.clone();
+        let mut running = Running { engine: engine.clone(), driver: None };
+        running.driver = Some(Driver::start(&context, plans, &engine).map_err(thread)?);
+        let ended = serve(&context, &engine, names, (news, todos), follows).await;
         // In vain only if the runtime ends, and all with it.
-        let _ = tokio::task::spawn_blocking(move || {
-            silenced.silence();
-            driver.end();
-            silenced.stop();
-        })
-        .await;
+        let _ = tokio::task::spawn_blocking(move || running.end()).await;
         ended
     }
+}
+
+/// Answers until the role is stopped.
+async fn serve(
+    context: &RoleContext,
+    engine: &Engine,
+    names: Vec<String>,
+    (news, todos): (mpsc::Receiver<News>, mpsc::Receiver<engine::Due>),
+    follows: bool,
+) -> Result<(), RoleError> {
+    let player = engine.clone();
+    let _midi = context.rig.plug_midi(Arc::new(move |out| player.play(&out).map(drop)));
+    let ticker = engine.clone();
+    let _clock = context.rig.clock().plug(Arc::new(move |quantum| ticker.until(quantum)));
+    let mut tasks = vec![
+        AbortOnDropHandle::new(tokio::spawn(tell(context.clone(), names.clone(), news))),
+        AbortOnDropHandle::new(tokio::spawn(deeds::act(context.clone(), engine.clone(), todos))),
+        AbortOnDropHandle::new(tokio::spawn(stop_with_others(context.clone(), engine.clone()))),
+        AbortOnDropHandle::new(tokio::spawn(release_lost(context.clone(), engine.clone()))),
+    ];
+    if follows {
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(follow(context.clone(), engine.clone()))));
+    }
+
+    let spec = ServiceSpec {
+        capability: Capability::Midi,
+        about: "sends and hears MIDI",
+        engine: DRIVER.to_owned(),
+        models: names,
+        slots: SLOTS,
+    };
+    let offer = spec.offer();
+    let server = context.bus.service(spec).await?;
+    let (player, viewer, node) = (engine.clone(), engine.clone(), context.bus.node().to_owned());
+    server.serve(move |incoming: Incoming<Out>| std::future::ready(play(&player, &incoming.request))).await?;
+    server
+        .serve(move |incoming: Incoming<StateQuery>| std::future::ready(query(&viewer, &node, &incoming.request)))
+        .await?;
+    server.ready().await?;
+    context.up(offer, Some(server.load()));
+    let ended = context.serve_until_stopped(server).await;
+    drop(tasks);
+    ended
 }
 
 fn play(engine: &Engine, out: &Out) -> Result<Sent, Fault> {
@@ -184,41 +189,6 @@ async fn tell(context: RoleContext, ports: Vec<String>, mut news: mpsc::Receiver
                 }
             }
             News::Notice(text) => context.bus.report(&Fault::new(FaultCode::Failed, text)).await,
-        }
-    }
-}
-
-/// Does what the table says, but for what was done at once. Listeners are told in order; commands and tools take their time.
-async fn act(context: RoleContext, engine: Engine, mut todos: mpsc::Receiver<Due>) {
-    let slots = Arc::new(Semaphore::new(DEEDS));
-    while let Some((Todo { deed, on, by }, stops)) = todos.recv().await {
-        let mut stop = context.rig.stops().subscribe();
-        if context.rig.stops().count() != stops {
-            continue;
-        }
-        let is_quick = matches!(deed, Deed::Listener { .. }) && on.is_none();
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            engine.report(format!("{by}: {DEEDS} commands run already; this one is not done"));
-            continue;
-        };
-        let (rig, engine) = (context.rig.clone(), engine.clone());
-        let done = async move {
-            let _slot = slot;
-            let done = tokio::select! {
-                biased;
-                () = stop.next() => return,
-                done = rig.act_on(deed, on, &by) => done,
-            };
-            match done {
-                Ok(_) => {}
-                Err(fault) if fault.code == FaultCode::Cancelled => {}
-                Err(fault) => engine.report(format!("{by}: {}", fault.message)),
-            }
-        };
-        if is_quick {
-            done.await;
-        } else {
-            tokio::spawn(done);
         }
     }
 }
@@ -255,6 +225,8 @@ async fn release_lost(context: RoleContext, engine: Engine) {
 /// Shows devices what the listeners of this host do.
 async fn follow(context: RoleContext, engine: Engine) {
     let own = subject::pattern::filter(subject::pattern::VOICE_STATE, Some(context.bus.node()));
+    // Toggles of the table stand as what they mute does.
+    let first = context.config.voice.listeners.first().map(|listener| listener.name.clone());
     let mut states = match context.bus.subscribe::<voice::State>(&own).await {
         Ok(states) => states,
         Err(error) => {
@@ -264,7 +236,41 @@ async fn follow(context: RoleContext, engine: Engine) {
     };
     while let Some((_, state)) = states.next().await {
         if let Ok(state) = state {
+            let is_first = first.as_ref() == Some(&state.listener);
+            engine.with(|core, _| core.muted(&state.listener, is_first, state.muted));
             engine.listener(&state.listener, ListenerShown { state: state.state, muted: state.muted });
+        }
+    }
+}
+
+/// What has to end with the role, however it ends.
+struct Running {
+    engine: Engine,
+    driver: Option<Driver>,
+}
+
+impl Running {
+    /// Ends all notes, closes the client and ends the threads.
+    fn end(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            self.engine.silence();
+            driver.end();
+        }
+        self.engine.stop();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut rest = Self { engine: self.engine.clone(), driver: self.driver.take() };
+        if rest.driver.is_some() {
+            // It takes a while, and this may be a thread of the runtime.
+            let ends = std::thread::Builder::new().name("midi-ends".to_owned()).spawn(move || rest.end());
+            if let Err(error) = ends {
+                tracing::warn!(%error, "the MIDI driver is not closed");
+            }
+        } else {
+            self.engine.stop();
         }
     }
 }

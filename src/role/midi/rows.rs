@@ -47,6 +47,22 @@ impl Rows {
         self.whens.get(row).copied().unwrap_or_default()
     }
 
+    /// Whether a row is a toggle that mutes.
+    #[must_use]
+    pub fn has_mutes(rows: &[MidiOn]) -> bool {
+        rows.iter().any(|on| on.when == Some(When::Toggle) && matches!(on.r#do, Action::Mute { on: None, .. }))
+    }
+
+    /// A listener of this host, its first or another, is muted or not, whoever did it: toggles stand as it does.
+    pub fn muted(&mut self, listener: &str, is_first: bool, muted: bool) {
+        for (at, (on, when)) in self.rows.iter().zip(&self.whens).enumerate() {
+            let Action::Mute { listener: meant, on: None } = &on.r#do else { continue };
+            if *when == When::Toggle && (meant.0 == listener || (meant.is_any() && is_first)) {
+                self.triggers.set(at, muted);
+            }
+        }
+    }
+
     /// What a row that fired means; `None` if there is nothing to do, such as when a held note's control is let go.
     ///
     /// # Errors

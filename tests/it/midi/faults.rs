@@ -9,6 +9,7 @@ use super::{send, spec, state};
 use crate::support::host::PATIENCE;
 use crate::support::jack::{JackServer, available};
 use crate::support::midi::Device;
+use crate::support::nats::eventually;
 
 fn fault(result: Result<sidetone::bus::message::midi::Sent, BusError>) -> Fault {
     match result {
@@ -49,12 +50,15 @@ async fn notes_end_by_a_stop_by_the_device_s_return_and_by_the_run_after_a_kill(
     // Another program plays the same device.
     let other = Device::plug(&jack, "other");
     other.connect("other:keys", "pad:synth");
-    loop {
-        let (_, told) = tokio::time::timeout(PATIENCE, faults.next()).await.unwrap().unwrap();
-        if told.unwrap().message.contains("other:keys plays the same device") {
-            break;
+    let shared = async {
+        while let Some((_, told)) = faults.next().await {
+            if told.unwrap().message.contains("other:keys plays the same device") {
+                return;
+            }
         }
-    }
+        panic!("the bus has gone");
+    };
+    tokio::time::timeout(PATIENCE, shared).await.expect("nobody tells of the other player");
     drop(other);
 
     send(&host, &hold(63)).await.unwrap();
@@ -84,9 +88,7 @@ async fn a_server_that_dies_is_waited_for() {
     pad.hears_this(&[0x90, 60, 100]).await;
     jack.kill();
     drop(pad);
-    while state(&host).await.up {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    eventually(|| async { (!state(&host).await.up).then_some(()) }).await;
     let away = fault(send(&host, r#"{"note":61,"port":"pad"}"#).await);
     assert_eq!(away.code, FaultCode::Unavailable, "{away}");
     jack.restart(44_100, 128);
@@ -123,11 +125,12 @@ async fn what_can_not_be_is_told() {
         .collect();
     pad.play_in_periods(rubbish);
     pad.play_in_periods(vec![vec![(0, vec![0xf7]), (1, vec![0xf4]), (2, vec![0xb0, 1, 1])]]);
-    let mut now = state(&host).await;
-    while !now.ports[1].controllers_in.iter().any(|controller| (controller.cc, controller.value) == (1, 1)) {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        now = state(&host).await;
-    }
+    let now = eventually(|| async {
+        let now = state(&host).await;
+        let is_there = now.ports[1].controllers_in.iter().any(|controller| (controller.cc, controller.value) == (1, 1));
+        is_there.then_some(now)
+    })
+    .await;
     assert!(now.skipped > 0 && now.up, "{now:?}");
 
     // Settings that can't be end a host at once, and say which.
@@ -143,8 +146,6 @@ async fn what_can_not_be_is_told() {
     }
     // A second host on the same server has to have another client.
     let second = spec(&jack, "midi", "").start().await;
-    while !second.log().contains("already has a client 'sidetone-midi'") {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    eventually(|| async { second.log().contains("already has a client 'sidetone-midi'").then_some(()) }).await;
     assert!(second.log().contains("set midi.client"), "{}", second.log());
 }

@@ -8,6 +8,7 @@ use super::{send, spec, state};
 use crate::support::host::PATIENCE;
 use crate::support::jack::{JackServer, available};
 use crate::support::midi::Device;
+use crate::support::nats::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_for_is_heard_and_what_is_played_is_told() {
@@ -122,15 +123,12 @@ async fn what_is_to_wait_for_a_clock_that_comes_in_goes_out_on_its_bar() {
     periods[0].insert(0, (0, vec![0xfa]));
     let state_now = |host| async move { state(host).await.clock };
     pad.play_in_periods(periods);
-    pad.until("the clock to be followed", || true).await;
-    loop {
+    let clock = eventually(|| async {
         let clock = state_now(&host).await;
-        if clock.source == "pad" && clock.running && clock.bar >= 2 {
-            assert!((clock.bpm - 125.0).abs() < 2.0, "{clock:?}");
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+        (clock.source == "pad" && clock.running && clock.bar >= 2).then_some(clock)
+    })
+    .await;
+    assert!((clock.bpm - 125.0).abs() < 2.0, "{clock:?}");
     let sent = send(&host, r#"{"note":60,"on":"bar","ms":50,"port":"pad"}"#).await.unwrap();
     assert!(sent.messages == 0 && sent.in_ms.is_some_and(|ms| ms <= 2_100), "{sent:?}");
     pad.hears_this(&[0x80, 60, 64]).await;
@@ -211,7 +209,9 @@ async fn the_command_line_sends_and_learns() {
     let learned = run(&["midi", "learn", "--do", "stop", "--write", file.to_str().unwrap()]);
     let learned = tokio::spawn(learned);
     // It is pressed until somebody looks.
+    let until = std::time::Instant::now() + PATIENCE;
     while !learned.is_finished() {
+        assert!(std::time::Instant::now() < until, "midi learn does not end");
         pad.play(&[&[0xb2, 80, 127], &[0xb2, 80, 0]]);
         tokio::time::sleep(std::time::Duration::from_millis(900)).await;
     }

@@ -74,6 +74,11 @@ impl Core {
         verdict == Verdict::Act || matches!(message, Message::NoteOff { .. })
     }
 
+    /// A listener is muted or not, whoever did it.
+    pub fn muted(&mut self, listener: &str, is_first: bool, muted: bool) {
+        self.rows.muted(listener, is_first, muted);
+    }
+
     pub(super) fn fired(&mut self, fired: Fired, message: &Message) {
         let port = self.ports.get(fired.key.port).map(|port| port.name.clone()).unwrap_or_default();
         let (on, when) = (self.rows.on(fired.row), self.rows.when(fired.row));
