@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use futures::stream::select_all;
+use futures::{FutureExt as _, StreamExt as _};
+use tokio::task::JoinSet;
 
-use super::addresses::mode_name;
+use super::addresses::{ROOT, mode_name};
 use super::desk::Desk;
 use super::listeners::Known;
 use super::surfaces::{Surfaces, addresses};
@@ -61,13 +62,30 @@ pub async fn follow(bus: &Bus, fabric: &Fabric, desk: &Arc<Desk>) -> Result<(), 
     let mut view = View { desk: Arc::clone(desk), turns: VecDeque::new() };
     let mut changes = fabric.changes();
     let mut asked: Vec<Known> = Vec::new();
+    let mut asks: JoinSet<(Known, bool)> = JoinSet::new();
     let mut meters = tokio::time::interval(METER_EVERY);
+    let mut lost = bus.lost().boxed();
     loop {
         tokio::select! {
             Some(told) = told.next() => view.take(told),
             changed = changes.changed(), if desk.listeners.follows => {
                 if changed.is_ok() {
+                    let before = desk.listeners.all();
                     desk.listeners.follow(bus.node(), &fabric.nodes().await);
+                    if forget(desk, &before) {
+                        // Whoever is the first now is shown under the plain addresses.
+                        asked.clear();
+                    }
+                }
+            }
+            // What was told meanwhile was not heard.
+            () = &mut lost => {
+                asked.clear();
+                lost = bus.lost().boxed();
+            }
+            Some(answer) = asks.join_next(), if !asks.is_empty() => {
+                if let Ok((known, true)) = answer && !asked.contains(&known) {
+                    asked.push(known);
                 }
             }
             _ = meters.tick() => {
@@ -76,27 +94,44 @@ pub async fn follow(bus: &Bus, fabric: &Fabric, desk: &Arc<Desk>) -> Result<(), 
                 for (at, known) in all.into_iter().enumerate() {
                     let wanted = addresses(&known.shown, at == 0, "level");
                     let wanted = wanted.iter().any(|address| desk.surfaces.wants(address));
-                    // A listener is asked how it is once; then it tells each change.
+                    // A listener is asked how it is until it answers; then it tells each change.
                     if !wanted && asked.contains(&known) {
                         continue;
                     }
                     let control = Control::Meter { ms: if wanted { METER_MS } else { 0 } };
-                    let (bus, desk, first) = (bus.clone(), Arc::clone(desk), !asked.contains(&known));
-                    if first {
-                        asked.push(known.clone());
-                    }
-                    tokio::spawn(async move {
-                        let state = bus.control(&known.node, &known.listener, &control, &Call::within(ASK_TIMEOUT)).await;
-                        match state {
-                            Ok(state) if first => show(&desk, &state),
-                            Ok(_) => {}
-                            Err(error) => tracing::debug!(listener = known.shown, %error, "a listener does not answer"),
+                    let (bus, desk) = (bus.clone(), Arc::clone(desk));
+                    asks.spawn(async move {
+                        let call = Call::within(ASK_TIMEOUT);
+                        match bus.control(&known.node, &known.listener, &control, &call).await {
+                            Ok(state) => {
+                                show(&desk, &state);
+                                (known, true)
+                            }
+                            Err(error) => {
+                                tracing::debug!(listener = known.shown, %error, "a listener does not answer");
+                                (known, false)
+                            }
                         }
                     });
                 }
             }
         }
     }
+}
+
+/// Forgets the values of listeners that are gone; `true` if another is the first now.
+fn forget(desk: &Desk, before: &[Known]) -> bool {
+    let all = desk.listeners.all();
+    let gone: Vec<String> =
+        before.iter().filter(|known| !all.contains(known)).map(|known| format!("{ROOT}{}/", known.shown)).collect();
+    let is_other = before.first() != all.first();
+    let is_plain = |address: &str| address.strip_prefix(ROOT).is_some_and(|name| !name.contains('/'));
+    if is_other || !gone.is_empty() {
+        desk.surfaces.forget(|address| {
+            gone.iter().any(|gone| address.starts_with(gone.as_str())) || (is_other && is_plain(address))
+        });
+    }
+    is_other
 }
 
 /// What is known of turns.

@@ -74,6 +74,12 @@ impl Peer {
         }
     }
 
+    /// Whether it is connected, so that its end is noticed.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        matches!(self.way, Way::Stream(_))
+    }
+
     /// Whether nobody is there any more; of datagrams that is not known.
     #[must_use]
     pub fn is_gone(&self) -> bool {

@@ -24,6 +24,10 @@ const SUBSCRIBERS: usize = 64;
 const ADDRESSES: usize = 1_024;
 /// A surface that is heard again after so long may have been restarted meanwhile.
 const SILENCE: Duration = Duration::from_secs(10);
+/// One that is reached by datagrams, and of which nothing was heard for so long, is sent no more.
+const LAPSE: Duration = Duration::from_secs(600);
+/// The longest address that somebody may listen to.
+const ADDRESS_BYTES: usize = 255;
 
 /// Whom feedback goes to.
 #[derive(Debug, Clone)]
@@ -51,6 +55,11 @@ impl Viewer {
 
     fn is_peer(&self, other: &Peer) -> bool {
         matches!(self, Self::Peer(peer) if peer.is_same(other))
+    }
+
+    /// Whether it can be gone without a word.
+    fn may_lapse(&self) -> bool {
+        matches!(self, Self::Peer(peer) if !peer.is_stream())
     }
 
     fn is_gone(&self) -> bool {
@@ -104,6 +113,26 @@ struct Inner {
     pace: Pace<String, Vec<OscType>>,
 }
 
+impl Inner {
+    /// Leaves those that are gone, or that by datagrams nothing was heard of for too long.
+    fn tidy(&mut self, now: Instant) {
+        self.subscribers.retain(|old| {
+            let silent = now.saturating_duration_since(old.heard);
+            !old.viewer.is_gone() && !(old.viewer.may_lapse() && silent > LAPSE)
+        });
+    }
+
+    fn make_room(&mut self) {
+        self.tidy(Instant::now());
+        if self.subscribers.len() >= SUBSCRIBERS {
+            let peers = self.subscribers.iter().enumerate().filter(|(_, old)| matches!(old.viewer, Viewer::Peer(_)));
+            if let Some((at, _)) = peers.min_by_key(|(_, old)| old.heard) {
+                self.subscribers.remove(at);
+            }
+        }
+    }
+}
+
 impl Surfaces {
     /// Each address is sent at most `hz` times a second.
     #[must_use]
@@ -130,6 +159,7 @@ impl Surfaces {
         if inner.values.len() == ADDRESSES && !inner.values.contains_key(address) {
             return;
         }
+        inner.tidy(Instant::now());
         inner.values.insert(address.to_owned(), args.clone());
         if let Some(args) = inner.pace.offer(&address.to_owned(), args, self.begun.elapsed()) {
             self.send(&inner, address, &args);
@@ -147,16 +177,25 @@ impl Surfaces {
     /// Sends feedback to `viewer` from now on, and all there is at once.
     pub fn subscribe(&self, viewer: Viewer, scope: Scope) {
         let mut inner = self.lock();
-        inner.subscribers.retain(|old| !old.viewer.is_gone() && !is_same(&old.viewer, &viewer));
-        if inner.subscribers.len() == SUBSCRIBERS {
-            let peers = inner.subscribers.iter().enumerate().filter(|(_, old)| matches!(old.viewer, Viewer::Peer(_)));
-            if let Some((at, _)) = peers.min_by_key(|(_, old)| old.heard) {
-                inner.subscribers.remove(at);
-            }
-        }
+        inner.subscribers.retain(|old| !is_same(&old.viewer, &viewer));
+        inner.make_room();
         let subscriber = Subscriber { viewer, scope, heard: Instant::now() };
         self.send_all(&inner, &subscriber);
         inner.subscribers.push(subscriber);
+    }
+
+    /// Forgets the values of the addresses that `gone` says are gone.
+    pub fn forget(&self, gone: impl Fn(&str) -> bool) {
+        let mut inner = self.lock();
+        inner.values.retain(|address, _| !gone(address));
+        inner.pace.forget(|address| gone(address));
+    }
+
+    /// A target has come, or has come back: it is sent all that it is subscribed to.
+    pub fn resync(&self, target: &Target) {
+        let inner = self.lock();
+        let is_it = |of: &&Subscriber| matches!(&of.viewer, Viewer::Target(one) if one.name == target.name);
+        inner.subscribers.iter().filter(is_it).for_each(|subscriber| self.send_all(&inner, subscriber));
     }
 
     /// Sends no feedback to `peer` any more.
@@ -165,7 +204,16 @@ impl Surfaces {
     }
 
     /// Adds an address to what `peer` is sent, or takes it away (OSCQuery's LISTEN and IGNORE).
-    pub fn listen(&self, peer: &Peer, address: &str, on: bool) {
+    ///
+    /// # Errors
+    /// It is longer than addresses are.
+    pub fn listen(&self, peer: &Peer, address: &str, on: bool) -> Result<(), String> {
+        if address.len() > ADDRESS_BYTES {
+            return Err(format!(
+                "there is no address of {} bytes to listen to: {ADDRESS_BYTES} is the most",
+                address.len()
+            ));
+        }
         let mut inner = self.lock();
         let at = inner.subscribers.iter().position(|old| old.viewer.is_peer(peer));
         match at.and_then(|at| inner.subscribers.get_mut(at)) {
@@ -180,6 +228,7 @@ impl Surfaces {
             None if on => {
                 let scope = Scope::Only(BTreeSet::from([address.to_owned()]));
                 let viewer = Viewer::Peer(peer.clone());
+                inner.make_room();
                 inner.subscribers.push(Subscriber { viewer, scope, heard: Instant::now() });
             }
             None => {}
@@ -187,6 +236,7 @@ impl Surfaces {
         if on && let Some(args) = inner.values.get(address) {
             self.deliver(&Viewer::Peer(peer.clone()), address, args);
         }
+        Ok(())
     }
 
     /// Sends all values once more: to the subscribers on the host that asks, else to whoever asks.
@@ -223,7 +273,7 @@ impl Surfaces {
     #[must_use]
     pub fn wants(&self, address: &str) -> bool {
         let mut inner = self.lock();
-        inner.subscribers.retain(|old| !old.viewer.is_gone());
+        inner.tidy(Instant::now());
         inner.subscribers.iter().any(|subscriber| subscriber.scope.has(address))
     }
 
@@ -355,14 +405,47 @@ mod tests {
     fn who_listens_to_single_addresses_is_sent_those() {
         let (surfaces, surface, peer) = setting();
         surfaces.show("/a", vec![OscType::Int(1)]);
-        surfaces.listen(&peer, "/a", true);
-        surfaces.listen(&peer, "/b", true);
+        surfaces.listen(&peer, "/a", true).unwrap();
+        surfaces.listen(&peer, "/b", true).unwrap();
+        let long = format!("/{}", "a".repeat(255));
+        assert!(surfaces.listen(&peer, &long, true).unwrap_err().contains("256 bytes"));
         surfaces.show("/b", vec![OscType::Int(1)]);
         surfaces.show("/c", vec![OscType::Int(1)]);
         assert_eq!(seen(&surface), ["/a", "/b"]);
-        surfaces.listen(&peer, "/b", false);
+        surfaces.listen(&peer, "/b", false).unwrap();
         surfaces.show("/b", vec![OscType::Int(2)]);
         assert_eq!(seen(&surface), [""; 0]);
+    }
+
+    #[test]
+    fn who_is_silent_for_long_is_sent_no_more_unless_it_is_connected() {
+        let (surfaces, _, peer) = setting();
+        let (queue, _packets) = net::queue();
+        surfaces.subscribe(Viewer::Peer(peer.clone()), Scope::All);
+        surfaces.subscribe(Viewer::Peer(Peer::new("10.0.0.9:1".parse().unwrap(), Way::Stream(queue))), Scope::All);
+        let (now, there) = (Instant::now(), || surfaces.lock().subscribers.len());
+        surfaces.lock().tidy(now + LAPSE / 2);
+        surfaces.heard(&peer, now + LAPSE / 2);
+        surfaces.lock().tidy(now + LAPSE + LAPSE / 4);
+        assert_eq!(there(), 2, "it was heard");
+        surfaces.lock().tidy(now + 2 * LAPSE);
+        assert_eq!(there(), 1);
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten() {
+        let (surfaces, surface, peer) = setting();
+        for address in ["/assistant/stage/main/muted", "/assistant/studio/main/muted"] {
+            surfaces.show(address, vec![OscType::Int(1)]);
+            surfaces.show(address, vec![OscType::Int(0)]);
+        }
+        surfaces.forget(|address| address.starts_with("/assistant/stage/"));
+        assert_eq!(surfaces.value("/assistant/stage/main/muted"), None);
+        surfaces.subscribe(Viewer::Peer(peer), Scope::All);
+        assert_eq!(seen(&surface), ["/assistant/studio/main/muted"]);
+        // Nothing holds back what comes anew.
+        surfaces.show("/assistant/stage/main/muted", vec![OscType::Int(2)]);
+        assert_eq!(seen(&surface), ["/assistant/stage/main/muted"]);
     }
 
     #[test]

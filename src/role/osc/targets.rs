@@ -141,8 +141,12 @@ impl Target {
                 let found = self.look_up().await;
                 pause = if found.is_ok() { LOOK_UP_EVERY } else { (pause * 2).min(PAUSES[1]) };
                 // An address that was found stays, until another is.
-                if found.is_ok() || self.address().is_none() {
+                let before = self.address();
+                if found.is_ok() || before.is_none() {
                     self.set(found);
+                    if self.address() != before {
+                        desk.surfaces.resync(self);
+                    }
                 }
                 sleep(pause).await;
             }
@@ -172,6 +176,7 @@ impl Target {
                         tracing::info!(target = self.name, %at, "connected by OSC");
                         self.set(Ok(at));
                         pause = PAUSES[0];
+                        desk.surfaces.resync(self);
                         let peer = Peer::new(at, self.way.clone());
                         net::talk(stream, &peer, Some(framing), &mut packets, desk).await.to_string()
                     }

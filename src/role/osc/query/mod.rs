@@ -256,11 +256,10 @@ async fn converse(socket: WebSocket, from: SocketAddr, desk: &Desk) {
 
 fn obey(text: &str, desk: &Desk, peer: &Peer) {
     match serde_json::from_str::<Command>(text) {
-        Ok(Command { command, data: Value::String(path) }) if command == "LISTEN" => {
-            desk.surfaces.listen(peer, &path, true)
-        }
-        Ok(Command { command, data: Value::String(path) }) if command == "IGNORE" => {
-            desk.surfaces.listen(peer, &path, false)
+        Ok(Command { command, data: Value::String(path) }) if command == "LISTEN" || command == "IGNORE" => {
+            if let Err(why) = desk.surfaces.listen(peer, &path, command == "LISTEN") {
+                desk.unreadable(peer, &why);
+            }
         }
         Ok(Command { command, .. }) => tracing::debug!(command, "an OSCQuery command that is not known"),
         Err(error) => desk.unreadable(peer, &format!("no OSCQuery command: {error}")),
