@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -52,7 +52,7 @@ pub struct Work {
     /// Who wants it.
     pub peer: Peer,
     /// How many stops there had been.
-    pub epoch: u64,
+    pub stops: u64,
 }
 
 /// What waits for its time.
@@ -92,8 +92,6 @@ pub struct Desk {
     pub strays: mpsc::Sender<In>,
     /// What may trigger itself.
     pub loops: Mutex<Loops<Trigger>>,
-    /// How many stops there were.
-    pub epoch: AtomicU64,
     /// Whether the last stop came by this role.
     pub own_stop: AtomicBool,
     /// From when times count.
@@ -318,7 +316,7 @@ impl Desk {
             Some(Err(fault)) => return self.error(peer, &fault.message),
             None => {}
         }
-        let work = Work { deed, on, peer: peer.clone(), epoch: self.epoch.load(Ordering::Relaxed) };
+        let work = Work { deed, on, peer: peer.clone(), stops: self.rig.stops().count() };
         if self.work.try_send(work).is_err() {
             self.tally.count(Kind::Flood, || format!("from {}", peer.at));
             self.error(peer, "too much is under way: this was left out");
@@ -390,7 +388,6 @@ impl Desk {
 
     /// Everything is to stop: what waits is dropped.
     pub fn stop(&self) {
-        self.epoch.fetch_add(1, Ordering::Relaxed);
         let dropped = self.schedule.clear();
         tracing::debug!(dropped, "pending OSC was dropped");
     }

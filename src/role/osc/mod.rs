@@ -35,7 +35,7 @@ mod tally;
 mod targets;
 pub mod wire;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -105,7 +105,6 @@ impl Role for Osc {
             work: work_in,
             strays: strays_in,
             loops: Mutex::default(),
-            epoch: AtomicU64::new(0),
             own_stop: AtomicBool::new(false),
             begun: Instant::now(),
             ended: CancellationToken::new(),
@@ -252,7 +251,8 @@ async fn do_work(desk: &Arc<Desk>, mut queue: mpsc::Receiver<Work>) {
             Some(_) = long.join_next(), if !long.is_empty() => {}
             work = queue.recv() => {
                 let Some(work) = work else { return };
-                if work.epoch < desk.epoch.load(Ordering::Relaxed) {
+                // A stop has come since.
+                if work.stops != desk.rig.stops().count() {
                     continue;
                 }
                 if !matches!(work.deed, Deed::Listener { .. }) || work.on.is_some() {
