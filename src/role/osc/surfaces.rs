@@ -118,7 +118,7 @@ impl Inner {
     fn tidy(&mut self, now: Instant) {
         self.subscribers.retain(|old| {
             let silent = now.saturating_duration_since(old.heard);
-            !old.viewer.is_gone() && !(old.viewer.may_lapse() && silent > LAPSE)
+            !(old.viewer.is_gone() || old.viewer.may_lapse() && silent > LAPSE)
         });
     }
 
