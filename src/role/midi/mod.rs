@@ -262,15 +262,12 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let mut rest = Self { engine: self.engine.clone(), driver: self.driver.take() };
-        if rest.driver.is_some() {
-            // It takes a while, and this may be a thread of the runtime.
-            let ends = std::thread::Builder::new().name("midi-ends".to_owned()).spawn(move || rest.end());
-            if let Err(error) = ends {
-                tracing::warn!(%error, "the MIDI driver is not closed");
-            }
-        } else {
-            self.engine.stop();
+        let Some(driver) = self.driver.take() else { return self.engine.stop() };
+        let mut rest = Self { engine: self.engine.clone(), driver: Some(driver) };
+        // It takes a while, and this may be a thread of the runtime.
+        let ends = std::thread::Builder::new().name("midi-ends".to_owned()).spawn(move || rest.end());
+        if let Err(error) = ends {
+            tracing::warn!(%error, "the MIDI driver is not closed");
         }
     }
 }
