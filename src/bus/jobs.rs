@@ -13,6 +13,7 @@
 //! changes an entry says which revision it has seen: of two hosts that do one job, since one was taken for dead, one
 //! is believed. A host that is gone is noticed after [`ACK_WAIT`].
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
@@ -98,6 +99,14 @@ async fn within<T>(
     tokio::time::timeout(TIMEOUT, bus.inner.control.keep(place, work)).await.unwrap_or_else(|_| late())
 }
 
+/// A new id, after those that this process has given: jobs are listed in the order of their ids.
+fn next_id() -> Ulid {
+    static IDS: Mutex<ulid::Generator> = Mutex::new(ulid::Generator::new());
+    let mut ids = IDS.lock().unwrap_or_else(PoisonError::into_inner);
+    // More than a millisecond can have: then the order is that of the next.
+    ids.generate().unwrap_or_else(|_| Ulid::generate())
+}
+
 impl Jobs {
     /// Makes sure of the queue and the bucket.
     ///
@@ -145,7 +154,7 @@ impl Jobs {
         request: &A,
         file: Option<&[u8]>,
     ) -> Result<String, BusError> {
-        let id = Ulid::generate().to_string();
+        let id = next_id().to_string();
         let unreadable = |e: serde_json::Error| Fault::failed(format!("can't write {}: {e}", A::SCHEMA));
         let request = serde_json::to_value(request).map_err(unreadable)?;
         let file = match file {
