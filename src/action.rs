@@ -302,8 +302,7 @@ impl ListenerName {
         }
         let own = |name: &String| (here.to_owned(), name.clone());
         let found: Vec<_> = if self.is_any() {
-            let all = matches!(control, Control::Stop | Control::Mute { .. } | Control::Mode { .. });
-            listeners.iter().take(if all { usize::MAX } else { 1 }).map(own).collect()
+            listeners.iter().take(if control.is_for_all() { usize::MAX } else { 1 }).map(own).collect()
         } else {
             listeners.iter().filter(|name| **name == self.0).map(own).collect()
         };

@@ -170,20 +170,6 @@ impl Arg {
         }
     }
 
-    /// As a number, if it is one, or true or false.
-    #[must_use]
-    pub fn number(&self) -> Option<f64> {
-        match self {
-            Self::Int(number) => Some(f64::from(*number)),
-            Self::Float(number) => Some(f64::from(*number)),
-            #[expect(clippy::cast_precision_loss, reason = "what is set by OSC has no 53 bits")]
-            Self::Int64(number) => Some(*number as f64),
-            Self::Double(number) => Some(*number),
-            Self::Bool(is) => Some(f64::from(u8::from(*is))),
-            _ => None,
-        }
-    }
-
     fn typed<S: Serializer, T: Serialize + ?Sized>(out: S, name: &'static str, value: &T) -> Result<S::Ok, S::Error> {
         let mut map = out.serialize_map(Some(1))?;
         map.serialize_entry(name, value)?;

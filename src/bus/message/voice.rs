@@ -46,6 +46,14 @@ pub enum Control {
     },
 }
 
+impl Control {
+    /// Whether it is for all listeners where none is named; all else is for the first.
+    #[must_use]
+    pub const fn is_for_all(&self) -> bool {
+        matches!(self, Self::Stop | Self::Mute { .. } | Self::Mode { .. })
+    }
+}
+
 /// What opens a turn.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

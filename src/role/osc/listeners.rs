@@ -89,11 +89,10 @@ impl Listeners {
     /// There is none of that name; which there are.
     pub fn meant(&self, name: &str, control: &Control) -> Result<Vec<ListenerName>, String> {
         let all = self.all();
-        let silences = matches!(control, Control::Stop | Control::Mute { .. } | Control::Mode { .. });
         let found: Vec<ListenerName> = all
             .iter()
             .filter(|known| name.is_empty() || known.shown == name)
-            .take(if name.is_empty() && silences { usize::MAX } else { 1 })
+            .take(if name.is_empty() && control.is_for_all() { usize::MAX } else { 1 })
             .map(|known| ListenerName(format!("{}/{}", known.node, known.listener)))
             .collect();
         if !found.is_empty() {
