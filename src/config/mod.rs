@@ -168,6 +168,8 @@ pub struct VoiceConfig {
     pub start_ms: u32,
     /// Silence that ends an utterance.
     pub end_silence_ms: u32,
+    /// Silence after which a request is answered that looks unfinished by its last words; 0: none is waited for.
+    pub unfinished_silence_ms: u32,
     /// The longest utterance.
     pub max_utterance_ms: u32,
     /// How long a listener waits for speech after the wake phrase or push to talk.
@@ -196,6 +198,7 @@ impl Default for VoiceConfig {
             pre_roll_ms: 300,
             start_ms: 80,
             end_silence_ms: 500,
+            unfinished_silence_ms: 1_500,
             max_utterance_ms: 30_000,
             listen_timeout_ms: 5_000,
             wake_after_ms: 900,

@@ -2,6 +2,7 @@
 //! what is written but not said; [`template`] fills slots in. Pure: values in, values out.
 
 mod abbreviation;
+pub mod finished;
 pub mod sentence;
 pub mod speech;
 pub mod template;

@@ -137,6 +137,7 @@ async fn start(jack: &JackServer, settings: &[&str]) -> (Host, Studio, Follow, P
     let host = spec.start().await;
     let studio = Studio::open(jack, 48_000);
     studio.connected().await;
+    host.has_audio().await;
     let peers = Peers::start(host.bus()).await;
     let follow = Follow::new(host.bus()).await;
     (host, studio, follow, peers)
@@ -159,7 +160,7 @@ async fn a_turn_is_led_by_hand() {
         return;
     }
     let jack = JackServer::start(48_000, 256);
-    let settings = ["voice.listen_timeout_ms=1000", "voice.max_utterance_ms=4000", "voice.end_silence_ms=400"];
+    let settings = ["voice.listen_timeout_ms=3000", "voice.max_utterance_ms=4000", "voice.end_silence_ms=400"];
     let (host, mut studio, mut follow, peers) = start(&jack, &settings).await;
 
     // The first sentence sounds while the model still writes.
@@ -224,7 +225,29 @@ async fn a_turn_is_led_by_hand() {
     assert_eq!(follow.state(Idle).await.why, "answered");
     follow.story();
 
+    // Whoever pauses in the middle of a request goes on with it: it is one utterance, and has one answer.
+    peers.play(Script { heard: Ok("Tell me about the,"), ..Script::default() });
+    let clip = fixture("computer-04.flac")[8_000..24_000].to_vec();
+    host.control(Control::PushToTalk { held: None }).await.unwrap();
+    studio.say(&[clip.clone(), silence(600)].concat()).await;
+    follow.state(Processing).await;
+    assert_eq!(follow.state(Processing).await.why, "an unfinished transcript");
+    peers.play(Script { heard: Ok("Tell me about the weather."), ..Script::default() });
+    studio.say(&[clip.clone(), silence(600)].concat()).await;
+    assert_eq!(follow.state(Idle).await.why, "answered");
+    let whole = follow.session("the utterance", utterance_ms).await;
+    assert!((2_000..4_000).contains(&whole), "{whole} ms");
+    let story = follow.story();
+    assert_eq!(states(&story), [Listening, Processing, Processing, Listening, Processing, Speaking, Idle]);
+    // Whoever does not go on is answered.
+    peers.play(Script { heard: Ok("Tell me about the,"), ..Script::default() });
+    host.control(Control::PushToTalk { held: None }).await.unwrap();
+    studio.say(&[clip, silence(400)].concat()).await;
+    assert_eq!(follow.state(Idle).await.why, "answered");
+    assert_eq!(states(&follow.story()), [Listening, Processing, Processing, Speaking, Idle]);
+
     // Nobody says anything.
+    peers.play(Script::default());
     host.control(Control::PushToTalk { held: None }).await.unwrap();
     assert_eq!(follow.state(Idle).await.why, "nothing was said");
     assert!(follow.story().iter().all(|seen| !matches!(seen, Seen::Transcribe)));

@@ -1,7 +1,9 @@
-//! One listener: tells the turn what happens, and does what it says.
+//! One listener: tells the turn what happens, and does what it says. What it hears is in [`heard`].
+
+mod heard;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -12,12 +14,12 @@ use super::Told;
 use super::answer::{Failure, Progress, Task, Teller, answer, transcribe};
 use super::earcon;
 use super::meter::Meter;
-use super::mouth::{self, Output, SharedOutput};
+use super::mouth::{self, SharedOutput};
 use super::open::OpenTurn;
-use super::pipeline::{Command, Heard, Pipeline, PipelineSettings, Speech, Utterance};
-use super::turn::{Action, Input, Outcome, Turn, Woken};
+use super::pipeline::{Command, Pipeline, PipelineSettings, Speech, Utterance};
+use super::turn::{Action, Input, Outcome, Turn};
 use super::wake::{Look, WakeEar};
-use crate::audio::{EndReason, PlaybackControl, WakePhrases};
+use crate::audio::{PlaybackControl, WakePhrases};
 use crate::bus::message::agent;
 use crate::bus::message::fault::Fault;
 use crate::bus::message::session::{Times, What};
@@ -33,8 +35,6 @@ use crate::telemetry::trace::Trace;
 
 /// Progress that waits for the listener. When it is full the worker waits.
 const PROGRESS: usize = 256;
-/// Speech after the wake phrase that is no more than its end, and a breath.
-const PHRASE_REST_MS: u32 = 150;
 /// How long a listener may be without an end to its utterance, beyond what the settings allow.
 const LISTEN_GRACE: Duration = Duration::from_secs(5);
 
@@ -66,6 +66,12 @@ pub struct Listener {
     rate_hz: Arc<AtomicU32>,
     /// The utterance that ended while another was being looked at.
     waiting: Option<Utterance>,
+    /// The utterance that ended while what came before it was being transcribed.
+    went_on: Option<Utterance>,
+    /// Whether somebody is speaking.
+    speaking: bool,
+    /// Until when the speaker of an unfinished request may go on.
+    answer_at: Option<Instant>,
     /// The speech that opened the turn, if nothing but the wake phrase had been heard of it.
     phrase: Option<Speech>,
     open: Option<OpenTurn>,
@@ -116,6 +122,9 @@ impl Listener {
             control: None,
             rate_hz: Arc::default(),
             waiting: None,
+            went_on: None,
+            speaking: false,
+            answer_at: None,
             phrase: None,
             open: None,
             own: None,
@@ -145,7 +154,7 @@ impl Listener {
                 self.step(Input::Stop, "the host stops").await;
                 return Ok(());
             }
-            let listen_until = self.listen_until;
+            let (listen_until, answer_at) = (self.listen_until, self.answer_at);
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
@@ -161,9 +170,8 @@ impl Listener {
                     Some(heard) => self.take_heard(heard).await,
                     None => return Err(EngineError::Failed("the listener's thread has ended".to_owned()).into()),
                 },
-                () = async { tokio::time::sleep_until(listen_until.unwrap_or_else(Instant::now).into()).await },
-                    if listen_until.is_some() =>
-                {
+                () = at(answer_at), if answer_at.is_some() => self.step(Input::Waited, "the speaker has finished").await,
+                () = at(listen_until), if listen_until.is_some() => {
                     self.fail("audio", Fault::failed("no end of the utterance came: JACK gives no audio")).await;
                 }
             }
@@ -228,138 +236,25 @@ impl Listener {
         Ok(self.state())
     }
 
-    async fn take_heard(&mut self, heard: Heard) {
-        match heard {
-            Heard::Up { playback, rate_hz } => {
-                self.control = Some(playback.control());
-                let shared = Arc::new(AtomicU32::new(rate_hz));
-                self.rate_hz = Arc::clone(&shared);
-                *self.output.lock().await = Some(Output { playback, rate_hz: shared });
-                "JACK is there".clone_into(&mut self.why);
-                tracing::info!(listener = self.config.name, rate_hz, "JACK is there");
-                self.show(self.turn.state()).await;
-            }
-            Heard::Rate(rate_hz) => self.rate_hz.store(rate_hz, Ordering::Relaxed),
-            Heard::Down(reason) => {
-                tracing::warn!(listener = self.config.name, reason, "no JACK");
-                self.control = None;
-                // After this nobody holds the output: its lock is free.
-                if self.open.is_some() {
-                    let fault = Fault::unavailable(format!("JACK went away in mid-turn: {reason}"));
-                    if let Some(open) = &mut self.open {
-                        open.failure = Some(Failure::new("audio", fault));
-                    }
-                    self.step(Input::AudioLost, "JACK is gone").await;
-                }
-                *self.output.lock().await = None;
-                format!("no JACK: {reason}").clone_into(&mut self.why);
-                self.show(self.turn.state()).await;
-            }
-            Heard::Started => self.step(Input::SpeechStarted, "speech").await,
-            Heard::Glimpse(glimpse) => {
-                if let Some(wake) = self.wake.as_mut().filter(|_| self.turn.wants_wake()) {
-                    wake.glimpse(glimpse);
-                }
-            }
-            Heard::Ended(utterance) if self.turn.is_listening() => self.take_utterance(utterance).await,
-            Heard::Ended(utterance) => {
-                let wants_wake = self.turn.wants_wake() && utterance.speech.speech_ms > 0;
-                let Some(wake) = self.wake.as_mut().filter(|_| wants_wake) else { return };
-                if wake.is_busy() {
-                    self.waiting = Some(utterance);
-                } else {
-                    wake.look_at(utterance);
-                }
-            }
-        }
-    }
-
-    /// The end of the utterance that was listened to.
-    async fn take_utterance(&mut self, utterance: Utterance) {
-        let heard = utterance.speech;
-        let is_phrase = self.phrase.take().is_some_and(|phrase| {
-            phrase.start_sample == heard.start_sample && heard.speech_ms <= phrase.speech_ms + PHRASE_REST_MS
-        });
-        if is_phrase {
-            return self.step(Input::PhraseEnded, "only the wake phrase").await;
-        }
-        let spoken = heard.speech_ms > 0;
-        let why = match utterance.reason {
-            _ if !spoken => "nothing was said",
-            EndReason::Silence => "silence",
-            EndReason::MaxLength => "voice.max_utterance_ms",
-            EndReason::Forced => "push to talk",
-        };
-        self.note_utterance(utterance);
-        self.step(Input::SpeechEnded { spoken }, why).await;
-    }
-
-    fn note_utterance(&mut self, utterance: Utterance) {
-        if let Some(open) = &mut self.open {
-            open.times.endpoint_ms = utterance.endpoint_ms;
-            open.utterance = Some(utterance);
-        }
-    }
-
-    async fn take_look(&mut self, look: Look) {
-        if !self.wake.as_mut().is_some_and(|wake| wake.done(&look)) {
-            return;
-        }
-        let waiting = self.waiting.take();
-        if !self.turn.wants_wake() {
-            return;
-        }
-        let found = look.found.filter(|found| !self.is_own_voice(&found.phrase, &look.speech));
-        let Some(found) = found else {
-            if let Some((next, wake)) = waiting.zip(self.wake.as_mut()) {
-                wake.look_at(next);
-            }
-            return;
-        };
-        let why = format!("wake phrase {:?}", found.phrase);
-        let alone = found.rest.is_empty();
-        match (look.utterance, waiting) {
-            // The speaker goes on; or has said the phrase, and what follows is over as well.
-            (None, _) => {
-                self.step(Input::Wake(Woken::Running), &why).await;
-                self.phrase = Some(look.speech).filter(|_| alone);
-            }
-            (Some(_), Some(next)) if alone => {
-                self.step(Input::Wake(Woken::Running), &why).await;
-                self.take_utterance(next).await;
-            }
-            (Some(_), None) if alone => self.step(Input::Wake(Woken::Alone), &why).await,
-            // What looks for the phrase has heard all of it, and is what `stt` would ask.
-            (Some(utterance), _) if look.whole && self.voice().wake_model == self.context.config.stt.model => {
-                self.heard = Some((utterance, found.rest, look.took));
-                self.step(Input::Wake(Woken::WithRequest), &why).await;
-            }
-            (Some(utterance), _) => {
-                self.step(Input::Wake(Woken::Running), &why).await;
-                self.take_utterance(utterance).await;
-            }
-        }
-    }
-
-    /// Whether the phrase is in what was being spoken as the speech began: then the microphone has heard the loudspeaker.
-    fn is_own_voice(&self, phrase: &str, speech: &Speech) -> bool {
-        let phrase = phrase.to_lowercase();
-        let began = speech.began + Duration::from_millis(u64::from(self.voice().pre_roll_ms));
-        let now = self.open.as_ref().filter(|_| self.turn.state() == TurnState::Speaking);
-        now.is_some_and(|open| open.reply.to_lowercase().contains(&phrase))
-            || self.own.as_ref().is_some_and(|(reply, until)| began < *until && reply.contains(&phrase))
-    }
-
     async fn take_progress(&mut self, turn: Ulid, progress: Progress) {
         let Some(open) = self.open.as_mut().filter(|open| open.id == turn) else { return };
         match progress {
             Progress::Transcribed(Ok(text), took) => {
                 open.times.stt_ms = millis(took);
                 open.transcribed = Some(Instant::now());
+                let anew = open.went_on;
                 open.text =
-                    self.wake.as_ref().map_or_else(|| text.trim().to_owned(), |wake| wake.without_phrase(&text));
-                let words = open.text.chars().any(char::is_alphanumeric);
-                self.step(Input::Transcribed { words }, if words { "transcript" } else { "no words" }).await;
+                    self.wake.as_ref().map_or_else(|| text.trim().to_owned(), |wake| wake.without_phrase(&text, anew));
+                let text = open.text.clone();
+                let words = text.chars().any(char::is_alphanumeric);
+                let finished = !words || self.is_finished(&text);
+                let why = match (words, finished) {
+                    (false, _) => "no words",
+                    (true, true) => "transcript",
+                    (true, false) => "an unfinished transcript",
+                };
+                self.step(Input::Transcribed { words, finished }, why).await;
+                self.go_on().await;
             }
             Progress::Transcribed(Err(fault), _) => self.fail("stt", fault).await,
             Progress::Text(text) => open.reply.push_str(&text),
@@ -392,8 +287,13 @@ impl Listener {
                 Action::Open => self.open(input),
                 Action::Listen { held } => self.pipeline.tell(Command::Listen { held }),
                 Action::EndListening => self.pipeline.tell(Command::End),
-                Action::DropSpeech => self.pipeline.tell(Command::Drop),
+                Action::DropSpeech => {
+                    self.speaking = false;
+                    self.pipeline.tell(Command::Drop);
+                }
                 Action::Transcribe => self.transcribe(),
+                Action::Wait => self.wait(),
+                Action::Resume => self.resume(),
                 Action::Answer => self.answer(),
                 Action::Speak => self.speak().await,
                 Action::Silence => self.silence().await,
@@ -416,12 +316,14 @@ impl Listener {
             _ => format!("{}-{}", self.config.name, Ulid::generate()),
         };
         self.session = Some((session.clone(), Instant::now()));
-        self.phrase = None;
+        (self.phrase, self.went_on) = (None, None);
         let id = Ulid::generate();
         let mut open = OpenTurn {
             id,
             trace: Trace::begin(id, &session),
             session,
+            earlier: Vec::new(),
+            went_on: false,
             utterance: None,
             transcribed: None,
             text: String::new(),
@@ -445,6 +347,7 @@ impl Listener {
     fn transcribe(&mut self) {
         let timeout = Duration::from_millis(self.voice().stt_timeout_ms);
         let (fabric, teller) = (self.context.fabric.clone(), self.teller.clone());
+        self.went_on = None;
         let Some(open) = &mut self.open else { return };
         let samples = open.utterance.as_ref().map(|utterance| utterance.samples.clone()).unwrap_or_default();
         let language = self.config.language.clone();
@@ -452,6 +355,7 @@ impl Listener {
     }
 
     fn answer(&mut self) {
+        self.answer_at = None;
         let Some(open) = &self.open else { return };
         let audio_ms = open.utterance.as_ref().map_or(0, |u| u.samples.len() as u64 / 16);
         let heard =
@@ -493,6 +397,7 @@ impl Listener {
     }
 
     async fn close(&mut self, outcome: Outcome) {
+        self.answer_at = None;
         let Some(open) = self.open.take() else { return };
         let OpenTurn { id, session, times, failure, reply, .. } = open;
         if let Some((_, last)) = &mut self.session {
@@ -545,6 +450,10 @@ impl Listener {
             tracing::debug!(%error, "the state was not published");
         }
     }
+}
+
+async fn at(time: Option<Instant>) {
+    tokio::time::sleep_until(time.unwrap_or_else(Instant::now).into()).await;
 }
 
 fn spawn(work: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {

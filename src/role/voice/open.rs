@@ -17,6 +17,10 @@ pub struct OpenTurn {
     pub id: Ulid,
     pub session: String,
     pub trace: Trace,
+    /// What was said before a pause, if the speaker went on: 16 kHz mono.
+    pub earlier: Vec<f32>,
+    /// Whether the speaker went on after a pause.
+    pub went_on: bool,
     pub utterance: Option<Utterance>,
     /// When the transcript was there.
     pub transcribed: Option<Instant>,
@@ -29,6 +33,22 @@ pub struct OpenTurn {
 }
 
 impl OpenTurn {
+    /// Takes an utterance down, behind what was said before it.
+    pub fn note_utterance(&mut self, mut utterance: Utterance) {
+        if !self.earlier.is_empty() {
+            self.earlier.append(&mut utterance.samples);
+            utterance.samples = std::mem::take(&mut self.earlier);
+        }
+        self.times.endpoint_ms = utterance.endpoint_ms;
+        self.utterance = Some(utterance);
+    }
+
+    /// Breaks the work on the utterance off, since it goes on.
+    pub fn resume(&mut self) {
+        (self.work, self.transcribed, self.went_on) = (None, None, true);
+        self.earlier = self.utterance.take().map(|utterance| utterance.samples).unwrap_or_default();
+    }
+
     /// Takes down the times of the stages, if the turn was spoken and has been answered.
     pub fn note_times(&mut self, spoken: &Spoken) {
         let (Some(utterance), Some(transcribed)) = (&self.utterance, self.transcribed) else { return };

@@ -15,8 +15,9 @@
 //!                               └──────────┘◀── say; a text to be answered leads to processing
 //! ```
 //!
-//! A stop leads from everywhere to idle. A wake phrase, push to talk or say during processing or speaking breaks the
-//! turn off and opens the next (barge-in).
+//! A transcript that looks unfinished is not answered at once: for a while its speaker may go on, which leads from
+//! processing back to listening. A stop leads from everywhere to idle. A wake phrase, push to talk or say during
+//! processing or speaking breaks the turn off and opens the next (barge-in).
 
 use crate::bus::message::voice::{Mode, TurnState};
 
@@ -26,7 +27,10 @@ pub enum Woken {
     /// The speaker goes on.
     Running,
     /// It is over, and there is a request after the phrase.
-    WithRequest,
+    WithRequest {
+        /// Whether the request looks whole.
+        finished: bool,
+    },
     /// It is over, and there is nothing after the phrase.
     Alone,
 }
@@ -44,6 +48,8 @@ pub enum Input {
     SpeechEnded {
         /// Whether somebody spoke.
         spoken: bool,
+        /// Whether silence has ended it, so that it may have been a pause.
+        paused: bool,
     },
     /// The speech that was listened to is over, and was only the wake phrase.
     PhraseEnded,
@@ -51,7 +57,11 @@ pub enum Input {
     Transcribed {
         /// Whether it has words beside the wake phrase.
         words: bool,
+        /// Whether it looks whole.
+        finished: bool,
     },
+    /// The speaker of an unfinished request has not gone on.
+    Waited,
     /// The first sample of the answer has left.
     FirstSound,
     /// The answer is whole, and its last sample has left.
@@ -117,6 +127,10 @@ pub enum Action {
     DropSpeech,
     /// Have the utterance transcribed.
     Transcribe,
+    /// See whether the speaker goes on.
+    Wait,
+    /// What is being said now belongs to the utterance.
+    Resume,
     /// Have the transcript answered and the answer spoken.
     Answer,
     /// Speak the text that was given.
@@ -129,6 +143,9 @@ pub enum Action {
     Show(TurnState),
 }
 
+/// How often a speaker may pause in a request that looks unfinished.
+const RESUMES: u8 = 3;
+
 /// A listener's turn.
 #[derive(Debug, Clone, Default)]
 pub struct Turn {
@@ -137,6 +154,12 @@ pub struct Turn {
     muted: bool,
     /// Whether this turn has waited for a request after the bare wake phrase before.
     asked_again: bool,
+    /// Whether the utterance may have ended by a pause.
+    paused: bool,
+    /// Whether the speaker of an unfinished request is awaited.
+    waiting: bool,
+    /// How often the speaker has gone on.
+    resumes: u8,
 }
 
 impl Turn {
@@ -219,9 +242,10 @@ impl Turn {
                 match woken {
                     Woken::Running => {}
                     Woken::Alone => actions.push(Action::Listen { held: false }),
-                    Woken::WithRequest => {
+                    Woken::WithRequest { finished } => {
                         self.show(TurnState::Processing, &mut actions);
-                        actions.push(Action::Answer);
+                        self.paused = true;
+                        self.answer(finished, &mut actions);
                     }
                 }
             }
@@ -239,19 +263,28 @@ impl Turn {
     fn go_on(&mut self, input: Input, actions: &mut Vec<Action>) {
         use TurnState::{Listening, Processing, Speaking};
         match (self.state, input) {
-            (Listening, Input::SpeechEnded { spoken: true }) => {
+            // Of a request that went on there are words already.
+            (Listening, Input::SpeechEnded { spoken, paused }) if spoken || self.resumes > 0 => {
+                self.paused = paused;
                 self.show(Processing, actions);
                 actions.push(Action::Transcribe);
             }
-            (Listening, Input::SpeechEnded { spoken: false }) => self.close(Outcome::Nothing, actions),
+            (Listening, Input::SpeechEnded { .. }) => self.close(Outcome::Nothing, actions),
             (Listening, Input::PhraseEnded) => actions.push(Action::Listen { held: false }),
-            (Processing, Input::Transcribed { words: true }) => actions.push(Action::Answer),
-            (Processing, Input::Transcribed { words: false }) if !self.asked_again => {
+            (Processing, Input::Transcribed { words: true, finished }) => self.answer(finished, actions),
+            (Processing, Input::Transcribed { words: false, .. }) if !self.asked_again => {
                 self.asked_again = true;
                 self.show(Listening, actions);
                 actions.push(Action::Listen { held: false });
             }
-            (Processing, Input::Transcribed { words: false }) => self.close(Outcome::Nothing, actions),
+            (Processing, Input::Transcribed { words: false, .. }) => self.close(Outcome::Nothing, actions),
+            (Processing, Input::SpeechStarted) if self.waiting => {
+                self.waiting = false;
+                self.resumes += 1;
+                actions.push(Action::Resume);
+                self.show(Listening, actions);
+            }
+            (Processing, Input::Waited) if self.waiting => self.answer(true, actions),
             (Processing, Input::FirstSound) => self.show(Speaking, actions),
             (Processing | Speaking, Input::Finished) => {
                 // The microphone may have heard the answer; what is said from now on is somebody's.
@@ -266,6 +299,16 @@ impl Turn {
             }
             _ => {}
         }
+    }
+
+    /// Has the transcript answered, or waits for more of it.
+    fn answer(&mut self, finished: bool, actions: &mut Vec<Action>) {
+        self.waiting = !finished && self.paused && self.resumes < RESUMES;
+        if self.waiting {
+            // So that anybody sees why there is no answer yet.
+            self.show(TurnState::Processing, actions);
+        }
+        actions.push(if self.waiting { Action::Wait } else { Action::Answer });
     }
 
     fn push_to_talk(&mut self, held: Option<bool>, actions: &mut Vec<Action>) {
@@ -290,7 +333,7 @@ impl Turn {
     }
 
     fn open(&mut self, actions: &mut Vec<Action>) {
-        self.asked_again = false;
+        *self = Self { state: self.state, mode: self.mode, muted: self.muted, ..Self::default() };
         actions.push(Action::Open);
     }
 
@@ -328,8 +371,11 @@ mod tests {
         let mut turn = Turn::new(Mode::Wake);
         assert_eq!(turn.step(Input::SpeechStarted), []);
         assert_eq!(states(&turn.step(Input::Wake(Woken::Running))), [WakeDetected, Listening]);
-        assert_eq!(turn.step(Input::SpeechEnded { spoken: true }), [Action::Show(Processing), Action::Transcribe]);
-        assert_eq!(turn.step(Input::Transcribed { words: true }), [Action::Answer]);
+        assert_eq!(
+            turn.step(Input::SpeechEnded { spoken: true, paused: true }),
+            [Action::Show(Processing), Action::Transcribe]
+        );
+        assert_eq!(turn.step(Input::Transcribed { words: true, finished: true }), [Action::Answer]);
         assert_eq!(states(&turn.step(Input::FirstSound)), [Speaking]);
         assert_eq!(turn.step(Input::Finished), [Action::Show(Idle), Action::Close(Outcome::Answered)]);
     }
@@ -338,11 +384,58 @@ mod tests {
     fn the_bare_wake_phrase_is_followed_by_one_wait() {
         let mut turn = Turn::new(Mode::Wake);
         let _ = turn.step(Input::Wake(Woken::Running));
-        let _ = turn.step(Input::SpeechEnded { spoken: true });
-        let actions = turn.step(Input::Transcribed { words: false });
+        let _ = turn.step(Input::SpeechEnded { spoken: true, paused: true });
+        let actions = turn.step(Input::Transcribed { words: false, finished: true });
         assert!(actions.contains(&Action::Listen { held: false }), "{actions:?}");
-        let _ = turn.step(Input::SpeechEnded { spoken: true });
-        assert!(turn.step(Input::Transcribed { words: false }).contains(&Action::Close(Outcome::Nothing)));
+        let _ = turn.step(Input::SpeechEnded { spoken: true, paused: true });
+        assert!(
+            turn.step(Input::Transcribed { words: false, finished: true }).contains(&Action::Close(Outcome::Nothing))
+        );
+    }
+
+    fn unfinished() -> Turn {
+        let mut turn = Turn::new(Mode::Wake);
+        let _ = turn.step(Input::Wake(Woken::Running));
+        let _ = turn.step(Input::SpeechEnded { spoken: true, paused: true });
+        let actions = turn.step(Input::Transcribed { words: true, finished: false });
+        assert_eq!(actions, [Action::Show(TurnState::Processing), Action::Wait]);
+        turn
+    }
+
+    #[test]
+    fn who_pauses_in_the_middle_may_go_on() {
+        use TurnState::{Listening, Processing};
+        let mut turn = unfinished();
+        assert_eq!(turn.step(Input::SpeechStarted), [Action::Resume, Action::Show(Listening)]);
+        let over = Input::SpeechEnded { spoken: true, paused: true };
+        assert_eq!(turn.step(over), [Action::Show(Processing), Action::Transcribe]);
+        assert_eq!(turn.step(Input::Transcribed { words: true, finished: true }), [Action::Answer]);
+        // What is said now is for others.
+        assert_eq!(turn.step(Input::SpeechStarted), []);
+    }
+
+    #[test]
+    fn who_does_not_go_on_is_answered() {
+        let mut turn = unfinished();
+        assert_eq!(turn.step(Input::Waited), [Action::Answer]);
+        assert_eq!(turn.step(Input::Waited), []);
+        // Nor is anybody awaited for ever.
+        let mut turn = unfinished();
+        let mut waits = 1;
+        while turn.step(Input::SpeechStarted).contains(&Action::Resume) {
+            let _ = turn.step(Input::SpeechEnded { spoken: true, paused: true });
+            let actions = turn.step(Input::Transcribed { words: true, finished: false });
+            waits += usize::from(actions.contains(&Action::Wait));
+        }
+        assert_eq!(waits, 3);
+    }
+
+    #[test]
+    fn who_ends_the_utterance_by_hand_has_finished() {
+        let mut turn = Turn::new(Mode::Wake);
+        let _ = turn.step(Input::PushToTalk(Some(true)));
+        let _ = turn.step(Input::SpeechEnded { spoken: true, paused: false });
+        assert_eq!(turn.step(Input::Transcribed { words: true, finished: false }), [Action::Answer]);
     }
 
     #[test]
@@ -367,12 +460,15 @@ mod tests {
 
     fn inputs() -> impl Strategy<Value = Input> {
         let modes = prop_oneof![Just(Mode::Wake), Just(Mode::Open), Just(Mode::PushToTalk)];
+        let with_request = any::<bool>().prop_map(|finished| Woken::WithRequest { finished });
+        let woken = prop_oneof![Just(Woken::Running), with_request, Just(Woken::Alone)];
         prop_oneof![
             Just(Input::SpeechStarted),
-            prop_oneof![Just(Woken::Running), Just(Woken::WithRequest), Just(Woken::Alone)].prop_map(Input::Wake),
+            woken.prop_map(Input::Wake),
+            Just(Input::Waited),
             any::<Option<bool>>().prop_map(Input::PushToTalk),
-            any::<bool>().prop_map(|spoken| Input::SpeechEnded { spoken }),
-            any::<bool>().prop_map(|words| Input::Transcribed { words }),
+            any::<(bool, bool)>().prop_map(|(spoken, paused)| Input::SpeechEnded { spoken, paused }),
+            any::<(bool, bool)>().prop_map(|(words, finished)| Input::Transcribed { words, finished }),
             Just(Input::PhraseEnded),
             Just(Input::FirstSound),
             Just(Input::Finished),
@@ -409,14 +505,17 @@ mod tests {
                                 TurnState::WakeDetected => open && shown == TurnState::Idle,
                                 TurnState::Listening => open && shown != TurnState::Speaking,
                                 TurnState::Processing => {
-                                    open && (shown == TurnState::Listening || input == Input::Asked)
+                                    let goes_on = matches!(shown, TurnState::Listening | TurnState::Processing);
+                                    open && (goes_on || input == Input::Asked)
                                 }
                                 TurnState::Speaking => open && matches!(shown, TurnState::Idle | TurnState::Processing),
                             };
                             prop_assert!(legal, "{shown:?} → {state:?} by {input:?}");
                             shown = state;
                         }
-                        Action::Transcribe | Action::Answer => prop_assert_eq!(shown, TurnState::Processing),
+                        Action::Transcribe | Action::Wait | Action::Resume | Action::Answer => {
+                            prop_assert_eq!(shown, TurnState::Processing);
+                        }
                         Action::Speak => prop_assert_eq!(shown, TurnState::Speaking),
                         Action::Listen { .. } | Action::EndListening => prop_assert_eq!(shown, TurnState::Listening),
                         Action::Silence | Action::DropSpeech => {}

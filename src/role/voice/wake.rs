@@ -108,9 +108,11 @@ impl WakeEar {
         });
     }
 
-    /// What follows the phrase in a transcript; all of it if the phrase is not there.
-    pub fn without_phrase(&self, text: &str) -> String {
-        self.phrases.find(text).map_or_else(|| text.trim().to_owned(), |found| found.rest)
+    /// What follows the phrase in a transcript; all of it if the phrase is not there. `anew`: the speaker may have begun
+    /// anew with the phrase after a pause.
+    pub fn without_phrase(&self, text: &str, anew: bool) -> String {
+        let found = if anew { self.phrases.find_last(text) } else { self.phrases.find(text) };
+        found.map_or_else(|| text.trim().to_owned(), |found| found.rest)
     }
 }
 
