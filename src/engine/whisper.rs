@@ -25,6 +25,9 @@ const SAMPLES_PER_POSITION: usize = 320;
 /// The encoder's context for a clip is cut to what the clip needs, which saves most of its time. With fewer positions
 /// than this the decoder loops.
 const MIN_POSITIONS: usize = 512;
+/// Silence behind the clip, by which the decoder knows where to stop; whisper.cpp's own advice. Without any tiny.en said 2
+/// of 50 spoken texts of 2 to 29 s twice, with 64 or more none.
+const END_POSITIONS: usize = 128;
 /// The most text tokens a window gives, and how fast speech can be: tokens for a clip are `base + rate × seconds`.
 const MAX_TOKENS: usize = 224;
 const TOKENS_BASE: usize = 24;
@@ -304,7 +307,8 @@ fn stretch(segment: &whisper_rs::WhisperSegment<'_>, clip_ms: u64) -> Option<Tra
 
 /// The encoder positions and text tokens that a clip of at most one window needs.
 fn budget(samples: usize) -> (c_int, c_int) {
-    let positions = samples.div_ceil(SAMPLES_PER_POSITION).next_multiple_of(64).clamp(MIN_POSITIONS, 1500);
+    let needed = samples.div_ceil(SAMPLES_PER_POSITION) + END_POSITIONS;
+    let positions = needed.next_multiple_of(64).clamp(MIN_POSITIONS, 1500);
     let tokens = (TOKENS_BASE + TOKENS_PER_S * samples.div_ceil(RECOGNIZER_RATE_HZ as usize)).min(MAX_TOKENS);
     (c_int::try_from(positions).unwrap_or(0), c_int::try_from(tokens).unwrap_or(0))
 }

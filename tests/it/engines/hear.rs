@@ -149,3 +149,28 @@ fn a_model_cut_off_does_not_load() {
         assert!(error.to_string().contains("sidetone models fetch whisper-tiny.en"), "{error}");
     }
 }
+
+/// Texts whose ends were heard twice while the encoder was given no silence behind the clip.
+#[cfg(all(feature = "fake", feature = "sherpa"))]
+#[test]
+fn the_end_of_an_answer_is_heard_once() {
+    use crate::support::studio;
+    let Some(whisper) = whisper(1) else { return };
+    if !studio::available() {
+        return;
+    }
+    let (lights, train, sky, pedal) = (
+        "The lights in the kitchen are on.",
+        "The next train to Hamburg leaves in twelve minutes from platform four.",
+        "The sky is blue because air scatters short waves of light more than long ones.",
+        "You can set the tempo by tapping the pedal twice.",
+    );
+    for sentences in [[lights, train, sky].as_slice(), &[train, sky, pedal]] {
+        let mut clip = studio::spoken(&sentences.join(" "));
+        clip.extend(studio::silence(500));
+        let heard = words(&hear(&whisper, &clip));
+        for sentence in ["the next train", "the sky is blue"] {
+            assert_eq!(heard.matches(sentence).count(), 1, "{heard}");
+        }
+    }
+}
