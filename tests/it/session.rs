@@ -151,6 +151,7 @@ async fn a_replayed_answer_is_spoken() {
     let host = spec.listener(&jack, "mode = \"push_to_talk\"").start().await;
     let studio = Studio::open(&jack, 48_000);
     studio.connected().await;
+    host.has_audio().await;
     let mut follow = Follow::new(host.bus()).await;
     printed(&nats, &["replay", TALK, "--speak", "--node", "stage", "--listener", LISTENER]).await;
     follow.state(TurnState::Speaking).await;

@@ -234,6 +234,7 @@ async fn a_spoken_turn_and_jack_are_measured() {
     let shown = Shown::start(spec.listener(&jack, "mode = \"push_to_talk\"")).await;
     let mut studio = Studio::open(&jack, 48_000);
     studio.connected().await;
+    shown.host.has_audio().await;
     let mut follow = Follow::new(shown.host.bus()).await;
     let (code, health) = shown.until_health("JACK", |health| health["jack"]["main"]["up"] == true).await;
     assert_eq!(code, 200, "{health}");

@@ -19,6 +19,7 @@ async fn start(jack: &JackServer) -> (Host, Studio, Follow) {
     let host = spec.listener(jack, "mode = \"push_to_talk\"").start().await;
     let studio = Studio::open(jack, 48_000);
     studio.connected().await;
+    host.has_audio().await;
     let follow = Follow::new(host.bus()).await;
     (host, studio, follow)
 }

@@ -125,7 +125,10 @@ fn told_to_end_a_host_finishes_its_answers_and_leaves() {
     assert!(roles(shared, "second").is_empty(), "a host that has left is listed");
 
     let site = Site::new("draining");
-    let host = site.host("draining", "llm,agent");
+    // A short answer and much time: on a busy machine the model writes a word a second.
+    let settings = ["--set", "agent.max_tokens=60", "--set", "node.drain_timeout_ms=120000"];
+    let run = ["run", "--name", "draining", "--roles", "llm,agent"];
+    let host = site.host_with(&[run.as_slice(), &settings].concat());
     let (ask, _first_words) = first_output(site.command(&["ask", "Write a long story about a lighthouse keeper."]));
     assert_eq!(host.terminate(), Some(0));
     let output = ask.wait_with_output().unwrap();

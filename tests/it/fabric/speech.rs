@@ -24,6 +24,7 @@ async fn a_sentence_goes_on_where_its_speaker_was_killed() {
     let stage = spec.listener(&jack, "mode = \"push_to_talk\"").start().await;
     let studio = Studio::open(&jack, 48_000);
     studio.connected().await;
+    stage.has_audio().await;
     let mut follow = Follow::new(stage.bus()).await;
     let mut events = Events::new(stage.bus()).await;
     // 40 letters of 60 ms.

@@ -18,6 +18,7 @@ use sidetone::home::Home;
 use tempfile::TempDir;
 
 use super::jack::JackServer;
+use super::nats::eventually;
 
 /// How long a test waits for what must come: long enough for two busy cores.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -237,6 +238,12 @@ impl Host {
     /// Tells its listener something.
     pub async fn control(&self, control: Control) -> Result<State, BusError> {
         self.bus().control(&self.spec.name, LISTENER, &control, &Call::within(Duration::from_secs(20))).await
+    }
+
+    /// Waits until its listener has JACK: it hears of it a moment after its ports are connected.
+    pub async fn has_audio(&self) {
+        let state = || async { self.control(Control::Meter { ms: 0 }).await.ok().filter(|state| state.audio) };
+        eventually(state).await;
     }
 
     /// Sends it a signal.

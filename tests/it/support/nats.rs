@@ -114,14 +114,16 @@ impl Nats {
         self.port
     }
 
-    /// A host on it.
+    /// A host on it. As a host does, it tries again: a machine that has just been woken may keep a first try waiting.
     pub async fn host(&self, node: &str) -> Bus {
-        within(Bus::connect(&self.url(), node)).await.unwrap()
+        let connect = || async { Bus::connect(&self.url(), node).await.inspect_err(|e| eprintln!("{e}")).ok() };
+        eventually(connect).await
     }
 
     /// A plain client on it, that knows nothing of our wire.
     pub async fn raw(&self) -> async_nats::Client {
-        within(async_nats::connect(self.url())).await.unwrap()
+        let connect = || async { async_nats::connect(self.url()).await.inspect_err(|e| eprintln!("{e}")).ok() };
+        eventually(connect).await
     }
 
     /// Subscribes `raw` to `subject`, and waits until the subscription stands: a flush is no proof of that.

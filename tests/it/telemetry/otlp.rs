@@ -106,6 +106,7 @@ async fn a_spoken_turn_is_the_root_of_what_it_asks_for() {
     let mut host = spec.listener(&jack, "mode = \"push_to_talk\"").start().await;
     let mut studio = Studio::open(&jack, 48_000);
     studio.connected().await;
+    host.has_audio().await;
     let mut follow = Follow::new(host.bus()).await;
     host.control(Control::PushToTalk { held: Some(true) }).await.unwrap();
     studio.say(&fixture("computer-04.flac")[8_000..24_000]).await;
