@@ -111,7 +111,7 @@ impl MidiClient {
             let watch = Watch::of(&client);
             let process = Process { inputs, outputs, rt, watch: Arc::clone(&watch), reader };
             let active = client.activate_async(Notices(Arc::clone(&watch)), process).map_err(refused)?;
-            Ok((Some(Arc::clone(&watch)), (active, watch, rings)))
+            Ok((Arc::clone(&watch), (active, watch, rings)))
         })?;
         let name = settings.client_name.clone();
         Ok((Self { active: Some(active), watch, seat, name }, rings))

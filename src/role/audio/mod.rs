@@ -160,8 +160,7 @@ impl Role for Audio {
         };
         server.stop(context.drain_timeout()).await;
         links.stop().await;
-        // libjack may hang, and the keeper waits for it; the links have it as well.
-        let closed = tokio::task::spawn_blocking(move || drop((links, keeper)));
+        let closed = tokio::task::spawn_blocking(move || keeper.close());
         if tokio::time::timeout(context.drain_timeout(), closed).await.is_err() {
             tracing::warn!("the JACK client of the graph was not closed in time");
         }
@@ -173,7 +172,7 @@ impl Role for Audio {
 async fn tell(context: RoleContext, mut events: mpsc::Receiver<GraphEvent>) {
     while let Some(event) = events.recv().await {
         let fault = match event {
-            GraphEvent::Did(step) if step.again => {
+            GraphEvent::Righted(step) => {
                 let what = if step.kind == StepKind::Connect { "parted" } else { "connected" };
                 let (source, sink) = (step.source, step.sink);
                 Fault::failed(format!(
@@ -193,7 +192,7 @@ async fn apply(keeper: Arc<GraphKeeper>, node: String, request: Apply) -> Result
     let rules = request.connect.iter().map(convert::wire_rule).collect::<Result<Vec<_>, _>>()?;
     let restored = tokio::task::spawn_blocking(move || keeper.restore(rules, request.exact)).await;
     let restored = restored.map_err(|error| Fault::failed(format!("libjack broke: {error}")))?;
-    restored.map(|restored| convert::applied(&node, &restored.plan)).map_err(Fault::unavailable)
+    restored.map(|plan| convert::applied(&node, &plan)).map_err(Fault::unavailable)
 }
 
 /// The name of the client that keeps the graph. Two hosts may share a JACK server.
