@@ -119,7 +119,9 @@ impl Role for Audio {
         let ordered = Arc::clone(&links);
         let order = move |incoming: Incoming<LinkOrder>| {
             let links = Arc::clone(&ordered);
-            async move { links.order(incoming.request).await }
+            // To its end, though whoever asked goes away: half an order would leave a link that no file knows, or none.
+            let order = tokio::spawn(async move { links.order(incoming.request).await });
+            async move { order.await.unwrap_or_else(|error| Err(Fault::failed(format!("the order broke: {error}")))) }
         };
         server.serve_at("links-n", LinkOrder::VERB.subject(own), order).await?;
         server.ready().await?;
