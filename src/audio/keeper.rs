@@ -12,8 +12,6 @@ use super::jack::{GraphClient, GraphState, JackError, Watch};
 use super::patcher::Patcher;
 use crate::telemetry::health::Part;
 
-/// Changes come in swarms, each told by itself. After a look as long as it took is left to others, up to this.
-const BREATH_MAX: Duration = Duration::from_millis(5);
 /// The first pause before another try to open a client, and the longest.
 const WAIT_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(1);
@@ -258,27 +256,28 @@ impl Keeping {
         let (mut patcher, watch, mut shown) = (Patcher::new(self.rules.clone()), client.watch(), (0, 0));
         while !watch.is_down() && !self.stopping() {
             let is_ordered = self.take_orders(client, &mut patcher);
-            let (changes, begun) = (watch.graph_changes(), Instant::now());
+            let changes = watch.graph_changes();
             let rate = (watch.rate_hz(), watch.buffer_frames());
             if rate != shown {
                 shown = rate;
                 tracing::info!(rate_hz = rate.0, buffer_frames = rate.1, "JACK graph up");
             }
-            let (difference, next) = self.look(client, &mut patcher);
+            let (difference, next, breath) = self.look(client, &mut patcher);
             if difference.is_up {
                 (self.notify)(GraphEvent::Up { rate_hz: rate.0, buffer_frames: rate.1 });
             } else if difference.is_changed || is_ordered {
                 (self.notify)(GraphEvent::Changed);
             }
-            std::thread::sleep(begun.elapsed().min(BREATH_MAX).min(next));
+            let next_look = Instant::now() + next;
+            std::thread::sleep(breath);
             if watch.graph_changes() == changes {
-                std::thread::park_timeout(next);
+                std::thread::park_timeout(next_look.saturating_duration_since(Instant::now()));
             }
         }
     }
 
-    /// Looks at the graph, does what is to be done, and says what is there and when to look again.
-    fn look(&self, client: &GraphClient, patcher: &mut Patcher) -> (Difference, Duration) {
+    /// Looks at the graph, does what is to be done, and says what is there, when to look again, and how soon at the earliest.
+    fn look(&self, client: &GraphClient, patcher: &mut Patcher) -> (Difference, Duration, Duration) {
         let looked = patcher.look(client.patchbay());
         for step in looked.righted {
             (self.notify)(GraphEvent::Righted(step));
@@ -294,7 +293,7 @@ impl Keeping {
         if !watch.is_down() && *last != report {
             self.publish(report);
         }
-        (Difference { is_up, is_changed }, looked.next)
+        (Difference { is_up, is_changed }, looked.next, looked.breath)
     }
 
     fn take_orders(&mut self, client: &GraphClient, patcher: &mut Patcher) -> bool {

@@ -10,6 +10,8 @@ use super::jack::{ConnectError, GraphState, Patchbay};
 const TICK: Duration = Duration::from_secs(1);
 /// How soon to look again at the earliest.
 const SOON: Duration = Duration::from_millis(1);
+/// See [`Looked::breath`].
+const BREATH_MAX: Duration = Duration::from_millis(5);
 
 /// Keeps rules on one server, as long as one client lives.
 #[derive(Debug)]
@@ -31,6 +33,9 @@ pub struct Looked {
     pub refused: Vec<(Connection, String)>,
     /// How long until the next look, if JACK reports nothing before.
     pub next: Duration,
+    /// How long to leave the machine to others first, whatever JACK reports: changes come in swarms, each told by itself.
+    /// As long as the look took, 5 ms at most.
+    pub breath: Duration,
 }
 
 impl Patcher {
@@ -42,6 +47,7 @@ impl Patcher {
 
     /// Looks at the graph, and does what is to be done.
     pub fn look(&mut self, bay: Patchbay<'_>) -> Looked {
+        let begun = Instant::now();
         // Before the view: a port that comes in between is told with the next one.
         let fresh = bay.take_fresh();
         let state = bay.state();
@@ -49,7 +55,8 @@ impl Patcher {
         let steps = self.policy.decide(&state, &fresh, self.begun.elapsed());
         // One right after the other: JACK copies its graph at the first change of a period, and the rest come cheap.
         let done: Vec<_> = steps.iter().map(|step| take(bay, step)).collect();
-        let mut looked = Looked { state, righted: Vec::new(), refused: Vec::new(), next: TICK };
+        let (righted, refused, breath) = (Vec::new(), Vec::new(), BREATH_MAX);
+        let mut looked = Looked { state, righted, refused, next: TICK, breath };
         tell(&steps, &done);
         let now = self.begun.elapsed();
         for (step, done) in steps.into_iter().zip(done) {
@@ -69,6 +76,7 @@ impl Patcher {
         }
         let next = self.policy.next_look();
         looked.next = next.map_or(TICK, |at| at.saturating_sub(self.begun.elapsed()).clamp(SOON, TICK));
+        looked.breath = begun.elapsed().min(BREATH_MAX).min(looked.next);
         looked
     }
 

@@ -241,6 +241,7 @@ impl Run {
                         );
                     }
                     (seen_changes, next_look) = (changes, Instant::now() + looked.next);
+                    std::thread::sleep(looked.breath);
                 }
                 self.status.playback_latency_frames.store(client.playback_latency_frames(), Ordering::Release);
                 self.status.xruns.store(xruns_before + watch.xruns(), Ordering::Release);
