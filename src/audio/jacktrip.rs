@@ -7,6 +7,7 @@
 //!
 //! Written against JackTrip 1.7; lines that are not known are left alone.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The program.
@@ -237,13 +238,13 @@ pub struct Run {
 /// What of the packets has been lost.
 #[derive(Debug, Default)]
 struct Reports {
-    /// The last counts of each peer.
-    last: Vec<(String, u64, u64)>,
+    /// The last counts of each peer, the latest last.
+    last: VecDeque<(String, u64, u64)>,
     /// (lost, total) of each second.
-    seconds: std::collections::VecDeque<(u64, u64)>,
+    seconds: VecDeque<(u64, u64)>,
 }
 
-/// Peers of a hub that are told apart; the counts of more are left out.
+/// Peers of a hub that are told apart; of more, the one that was not heard of for longest is forgotten.
 const PEERS_MAX: usize = 64;
 
 impl Run {
@@ -356,23 +357,18 @@ impl Run {
 impl Reports {
     /// Takes a peer's counts; returns how many packets came since the last.
     fn take(&mut self, address: String, lost: u64, total: u64) -> u64 {
-        let has_room = self.last.len() < PEERS_MAX;
-        let (more_lost, more) = match self.last.iter_mut().find(|(other, ..)| *other == address) {
-            Some((_, lost_before, before)) => {
-                // With fewer than before it has connected anew, and the counts have begun anew.
-                let begun_anew = total < *before;
-                let base = if begun_anew { (0, 0) } else { (*lost_before, *before) };
-                (*lost_before, *before) = (lost, total);
-                (lost.saturating_sub(base.0), total - base.1)
-            }
-            None if has_room => {
-                self.last.push((address, lost, total));
-                (lost, total)
-            }
-            None => return total,
+        let known = self.last.iter().position(|(other, ..)| *other == address).and_then(|at| self.last.remove(at));
+        let (more_lost, more) = match known {
+            // With fewer than before it has connected anew, and the counts have begun anew.
+            Some((_, lost_before, before)) if total >= before => (lost.saturating_sub(lost_before), total - before),
+            _ => (lost, total),
         };
+        if self.last.len() >= PEERS_MAX {
+            self.last.pop_front();
+        }
+        self.last.push_back((address, lost, total));
         self.seconds.push_back((more_lost, more));
-        if self.seconds.len() > LOSS_REPORTS * self.last.len() {
+        while self.seconds.len() > LOSS_REPORTS * self.last.len() {
             self.seconds.pop_front();
         }
         more.saturating_sub(more_lost)

@@ -1,23 +1,17 @@
 //! Keeps a server's graph as the rules say: a thread that JACK wakes whenever something changes, and that comes back when
 //! the server has gone.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use super::graph::{ConnectRule, Connection, Outcome, Plan, Policy, Rules, Step, StepKind};
-use super::jack::{ConnectError, GraphClient, GraphState, JackError};
+use super::graph::{ConnectRule, Connection, Plan, Rules, Step};
+use super::jack::{GraphClient, GraphState, JackError, Watch};
+use super::patcher::Patcher;
 use crate::telemetry::health::Part;
 
-/// How often to look even if JACK reports nothing: latencies and xruns are not told.
-const TICK: Duration = Duration::from_secs(1);
-/// Changes come in swarms, as when a client registers its ports. One is waited out until nothing came for so long …
-const QUIET: Duration = Duration::from_millis(5);
-/// … but no longer than this.
-const SWARM_MAX: Duration = Duration::from_millis(60);
 /// The first pause before another try to open a client, and the longest.
 const WAIT_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(1);
@@ -45,8 +39,8 @@ pub enum GraphEvent {
         /// Why, and what to do about it.
         reason: String,
     },
-    /// A rule was applied.
-    Did(Step),
+    /// What somebody had changed was put right.
+    Righted(Step),
     /// JACK refuses a connection; it is tried again. Told once each.
     Refused {
         /// What was to be connected.
@@ -75,17 +69,25 @@ pub struct GraphReport {
     pub state: GraphState,
 }
 
-/// What became of an order to make the graph as it was saved.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Restored {
-    /// What was to be done, and what can't be, which includes what JACK refused.
-    pub plan: Plan,
+impl GraphReport {
+    /// Of a graph that a client sees.
+    #[must_use]
+    pub fn of(watch: &Watch, state: GraphState) -> Self {
+        Self {
+            has_looked: true,
+            down: None,
+            rate_hz: watch.rate_hz(),
+            buffer_frames: watch.buffer_frames(),
+            xruns: watch.xruns(),
+            state,
+        }
+    }
 }
 
 /// Hears of every event, on the keeper's thread. It must not wait.
 pub type Notify = Box<dyn Fn(GraphEvent) + Send>;
 
-/// The thread that keeps a graph. Dropping it closes its client and ends the thread, within 5 s.
+/// The thread that keeps a graph. Dropping it ends the thread, and waits for nothing; [`GraphKeeper::close`] waits.
 #[derive(Debug)]
 pub struct GraphKeeper {
     shared: Arc<Shared>,
@@ -101,7 +103,7 @@ struct Shared {
 }
 
 enum Order {
-    Restore { rules: Vec<ConnectRule>, is_exact: bool, answer: SyncSender<Result<Restored, String>> },
+    Restore { rules: Vec<ConnectRule>, is_exact: bool, answer: SyncSender<Result<Plan, String>> },
 }
 
 impl GraphKeeper {
@@ -126,7 +128,7 @@ impl GraphKeeper {
         };
         let handle = std::thread::Builder::new().name("jack-graph".to_owned()).spawn(move || {
             keeping.run();
-            // Only the drop below listens, and not for ever.
+            // Only `close` listens, and not for ever.
             let _ = end.try_send(());
         })?;
         Ok(Self { shared, orders, thread: handle.thread().clone(), ended: Mutex::new(ended) })
@@ -138,11 +140,12 @@ impl GraphKeeper {
         Arc::clone(&self.shared.report.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Makes the connections of `rules` once; with `is_exact` parts all others. Waits up to 5 s.
+    /// Makes the connections of `rules` once; with `is_exact` parts all others. Gives what was done, and what can't be,
+    /// which includes what JACK refused. Waits up to 5 s.
     ///
     /// # Errors
     /// There is no server, or libjack hangs.
-    pub fn restore(&self, rules: Vec<ConnectRule>, is_exact: bool) -> Result<Restored, String> {
+    pub fn restore(&self, rules: Vec<ConnectRule>, is_exact: bool) -> Result<Plan, String> {
         let (answer, answered) = mpsc::sync_channel(1);
         if !self.order(Order::Restore { rules, is_exact, answer }) {
             return Err("too many changes of the graph are waiting; try again".to_owned());
@@ -159,14 +162,26 @@ impl GraphKeeper {
     }
 }
 
-impl Drop for GraphKeeper {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        self.thread.unpark();
-        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if ended.recv_timeout(STOP_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
+impl GraphKeeper {
+    /// Closes the client and ends the thread. Waits up to 5 s, so not for a thread of a runtime.
+    pub fn close(&self) {
+        self.stop();
+        // Whoever came second, or after the end, finds that the thread has gone.
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(STOP_TIMEOUT);
+        if ended == Err(mpsc::RecvTimeoutError::Timeout) {
             tracing::error!("the keeper of the JACK graph does not stop: libjack hangs");
         }
+    }
+
+    fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+impl Drop for GraphKeeper {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -178,17 +193,6 @@ struct Keeping {
     ordered: Receiver<Order>,
     shared: Arc<Shared>,
     part: Part,
-}
-
-/// The keeper's work on one client.
-struct Look<'a> {
-    client: &'a GraphClient,
-    policy: Policy,
-    begun: Instant,
-    /// The names that people should see, of the ports that have one asked for.
-    names: BTreeMap<String, Option<String>>,
-    /// The connections that were told to be refused.
-    refused: BTreeSet<Connection>,
 }
 
 impl Keeping {
@@ -249,96 +253,57 @@ impl Keeping {
 
     /// Stays with a client until its server goes.
     fn watch(&mut self, client: &GraphClient) {
-        let policy = Policy::new(self.rules.clone());
-        let mut look = Look { client, policy, begun: Instant::now(), names: BTreeMap::new(), refused: BTreeSet::new() };
-        let watch = client.watch();
-        let (mut seen_changes, mut shown) = (0, (0, 0));
+        let (mut patcher, watch, mut shown) = (Patcher::new(self.rules.clone()), client.watch(), (0, 0));
         while !watch.is_down() && !self.stopping() {
-            let is_ordered = self.take_orders(&mut look);
+            let is_ordered = self.take_orders(client, &mut patcher);
             let changes = watch.graph_changes();
-            if changes != seen_changes && seen_changes != 0 {
-                wait_out(client);
-            }
-            seen_changes = watch.graph_changes();
             let rate = (watch.rate_hz(), watch.buffer_frames());
             if rate != shown {
                 shown = rate;
                 tracing::info!(rate_hz = rate.0, buffer_frames = rate.1, "JACK graph up");
             }
-            let is_other = self.look(&mut look);
-            if rate != (self.last().rate_hz, self.last().buffer_frames) || is_other.is_up {
+            let (difference, next, breath) = self.look(client, &mut patcher);
+            if difference.is_up {
                 (self.notify)(GraphEvent::Up { rate_hz: rate.0, buffer_frames: rate.1 });
-            } else if is_other.is_changed || is_ordered {
+            } else if difference.is_changed || is_ordered {
                 (self.notify)(GraphEvent::Changed);
             }
-            let next =
-                look.policy.next_look().map_or(TICK, |at| at.saturating_sub(look.begun.elapsed()).clamp(QUIET, TICK));
-            if watch.graph_changes() == seen_changes {
-                std::thread::park_timeout(next);
+            let next_look = Instant::now() + next;
+            std::thread::sleep(breath);
+            if watch.graph_changes() == changes {
+                std::thread::park_timeout(next_look.saturating_duration_since(Instant::now()));
             }
         }
     }
 
-    /// Looks at the graph, does what is to be done, and says what is there.
-    fn look(&self, look: &mut Look<'_>) -> Difference {
-        let client = look.client;
-        // Before the view: a port that comes in between is told with the next one.
-        let fresh = client.take_fresh();
-        let mut state = client.state();
-        look.name(&mut state);
-        let fresh = fresh.unwrap_or_else(|| state.ports.iter().map(|port| port.name.clone()).collect());
-        for step in look.policy.decide(&state, &fresh, look.begun.elapsed()) {
-            let done = look.take(&step);
-            let outcome = if done.is_ok() { Outcome::Done } else { Outcome::Refused };
-            look.policy.done(&step, outcome, look.begun.elapsed());
-            let connection = (step.source.clone(), step.sink.clone());
-            match done {
-                Ok(()) => {
-                    look.refused.remove(&connection);
-                    tracing::info!(
-                        source = step.source,
-                        sink = step.sink,
-                        again = step.again,
-                        "JACK graph: {:?}",
-                        step.kind
-                    );
-                    (self.notify)(GraphEvent::Did(step));
-                }
-                // A port is seen before its client is active, and takes no connection yet.
-                Err(error) => {
-                    tracing::debug!(%error, "JACK graph");
-                    if look.policy.has_insisted(&connection) && look.refused.insert(connection.clone()) {
-                        (self.notify)(GraphEvent::Refused { connection, why: error.to_string() });
-                    }
-                }
-            }
+    /// Looks at the graph, does what is to be done, and says what is there, when to look again, and how soon at the earliest.
+    fn look(&self, client: &GraphClient, patcher: &mut Patcher) -> (Difference, Duration, Duration) {
+        let looked = patcher.look(client.patchbay());
+        for step in looked.righted {
+            (self.notify)(GraphEvent::Righted(step));
+        }
+        for (connection, why) in looked.refused {
+            (self.notify)(GraphEvent::Refused { connection, why });
         }
         let watch = client.watch();
-        let report = GraphReport {
-            has_looked: true,
-            down: None,
-            rate_hz: watch.rate_hz(),
-            buffer_frames: watch.buffer_frames(),
-            xruns: watch.xruns(),
-            state,
-        };
+        let report = GraphReport::of(watch, looked.state);
         let last = self.last();
         let is_up = last.down.is_some() || (last.rate_hz, last.buffer_frames) != (report.rate_hz, report.buffer_frames);
         let is_changed = last.state != report.state;
         if !watch.is_down() && *last != report {
             self.publish(report);
         }
-        Difference { is_up, is_changed }
+        (Difference { is_up, is_changed }, looked.next, looked.breath)
     }
 
-    fn take_orders(&mut self, look: &mut Look<'_>) -> bool {
+    fn take_orders(&mut self, client: &GraphClient, patcher: &mut Patcher) -> bool {
         let mut is_ordered = false;
         while let Ok(order) = self.ordered.try_recv() {
             is_ordered = true;
             match order {
                 Order::Restore { rules, is_exact, answer } => {
                     // Whoever asked may have given up.
-                    let _ = answer.try_send(Ok(look.restore(&rules, is_exact)));
+                    let _ = answer.try_send(Ok(patcher.restore(client.patchbay(), &rules, is_exact)));
                 }
             }
         }
@@ -361,70 +326,4 @@ impl Keeping {
 struct Difference {
     is_up: bool,
     is_changed: bool,
-}
-
-impl Look<'_> {
-    fn take(&self, step: &Step) -> Result<(), ConnectError> {
-        match step.kind {
-            StepKind::Connect => self.client.connect(&step.source, &step.sink),
-            StepKind::Part => self.client.disconnect(&step.source, &step.sink),
-        }
-    }
-
-    /// Adds the names that people should see.
-    fn name(&mut self, state: &mut GraphState) {
-        if self.client.take_renamed() {
-            self.names.clear();
-        }
-        let there: BTreeSet<&String> = state.ports.iter().map(|port| &port.name).collect();
-        self.names.retain(|name, _| there.contains(name));
-        let unknown: Vec<String> = there.into_iter().filter(|name| !self.names.contains_key(*name)).cloned().collect();
-        let found = self.client.pretty_names(&unknown);
-        self.names.extend(unknown.into_iter().zip(found));
-        for port in &mut state.ports {
-            port.pretty_name = self.names.get(&port.name).cloned().flatten();
-        }
-    }
-
-    fn restore(&mut self, rules: &[ConnectRule], is_exact: bool) -> Restored {
-        let mut state = self.client.state();
-        self.name(&mut state);
-        let plan = restore(self.client, &state, rules, is_exact);
-        for connection in plan.make.iter().chain(&plan.part) {
-            self.policy.respect(connection);
-        }
-        Restored { plan }
-    }
-}
-
-/// Makes the connections of `rules` once, on `state`, which is `client`'s; with `is_exact` parts all others. What JACK
-/// refuses is among what is missing.
-#[must_use]
-pub fn restore(client: &GraphClient, state: &GraphState, rules: &[ConnectRule], is_exact: bool) -> Plan {
-    let mut plan = Plan::new(rules, state, is_exact);
-    let mut refused = Vec::new();
-    let mut keep = |connection: &Connection, done: Result<(), ConnectError>| {
-        let Err(error) = done else { return true };
-        let (from, to) = connection.clone();
-        refused.push(super::graph::Missing { from, to, why: error.to_string() });
-        false
-    };
-    plan.make.retain(|connection| keep(connection, client.connect(&connection.0, &connection.1)));
-    plan.part.retain(|connection| keep(connection, client.disconnect(&connection.0, &connection.1)));
-    plan.missing.extend(refused);
-    plan
-}
-
-/// Waits until the swarm of changes is over.
-fn wait_out(client: &GraphClient) {
-    let until = Instant::now() + SWARM_MAX;
-    let mut changes = client.watch().graph_changes();
-    while Instant::now() < until && !client.watch().is_down() {
-        std::thread::sleep(QUIET);
-        let now = client.watch().graph_changes();
-        if now == changes {
-            return;
-        }
-        changes = now;
-    }
 }

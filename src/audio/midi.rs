@@ -1,8 +1,9 @@
 //! MIDI between the JACK callback and the rest: what comes in with its time, what goes out at its time.
 //!
-//! Rings join the two, one for what came in and two a port for what goes out: messages that go at once, and messages
-//! with a time, in its order. When a ring is full a message is lost and counted; nothing waits. [`MidiRt`] neither
-//! allocates nor calls the system.
+//! Rings join the two: one for what came in, and a few for each port that plays, one of them for messages that go at once.
+//! Messages with a time go into the others, each of which has its times in order, and out in the order of all: what is
+//! mapped a moment ahead does not wait behind ticks that were sent further ahead. When a ring is full a message is lost and
+//! counted; nothing waits. [`MidiRt`] neither allocates nor calls the system.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -13,6 +14,8 @@ use rtrb::{Consumer, Producer, RingBuffer};
 const MESSAGES: usize = 4_096;
 /// Bytes that a ring holds; a system exclusive must fit.
 const BYTES: usize = 128 * 1024;
+/// Rings of a port for messages with a time: ticks, notes that wait for a beat, what is mapped, and ends of short notes.
+const TIMED: usize = 4;
 
 /// A message in a ring, without its bytes.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +25,8 @@ struct Head {
     /// The flush that it has not seen; 0: it is not flushed.
     epoch: u32,
     at_us: u64,
+    /// Tells which of two with one time was sent first.
+    seq: u64,
 }
 
 /// A ring of messages: the end that writes.
@@ -52,9 +57,14 @@ impl PipeIn {
 }
 
 impl PipeOut {
+    /// The next message, without its bytes.
+    fn head(&self) -> Option<Head> {
+        self.heads.peek().ok().copied()
+    }
+
     /// Reads the next message into `scratch` and leaves it where it is.
     fn peek(&mut self, scratch: &mut [u8]) -> Option<(Head, usize)> {
-        let head = *self.heads.peek().ok()?;
+        let head = self.head()?;
         let len = head.len as usize;
         let chunk = self.bytes.read_chunk(len).ok()?;
         let (first, second) = chunk.as_slices();
@@ -103,7 +113,21 @@ pub struct Cycle {
     pub frames: u32,
 }
 
+/// By how many periods JACK's count may lie behind what it said before. Beyond, it has begun to count anew.
+const BEHIND_MAX: u64 = 8;
+
 impl Cycle {
+    /// The same, but not before `last` is over. After a period that it missed JACK may give one time to two: what came
+    /// later must not have an earlier time.
+    #[must_use]
+    pub fn after(self, last: Option<Self>) -> Self {
+        let behind = last.map_or(0, |last| last.next_us.saturating_sub(self.start_us));
+        if behind > BEHIND_MAX * self.us() {
+            return self;
+        }
+        Self { start_us: self.start_us + behind, next_us: self.next_us + behind, ..self }
+    }
+
     fn us(&self) -> u64 {
         self.next_us.saturating_sub(self.start_us).max(1)
     }
@@ -122,10 +146,65 @@ impl Cycle {
     }
 }
 
+/// What goes out on a port: the end that reads.
+struct LaneOut {
+    now: PipeOut,
+    timed: Vec<PipeOut>,
+}
+
+impl LaneOut {
+    /// The ring with the earliest message before `until_us`; what a flush has taken back is left out, and is gone.
+    fn earliest(&mut self, epoch: u32, until_us: u64) -> Option<(&mut PipeOut, u64)> {
+        let mut first: Option<(&mut PipeOut, Head)> = None;
+        for pipe in &mut self.timed {
+            while pipe.head().is_some_and(|head| head.epoch != 0 && head.epoch != epoch) {
+                pipe.skip();
+            }
+            let Some(head) = pipe.head().filter(|head| head.at_us < until_us) else { continue };
+            if first.as_ref().is_none_or(|(_, other)| (head.at_us, head.seq) < (other.at_us, other.seq)) {
+                first = Some((pipe, head));
+            }
+        }
+        first.map(|(pipe, head)| (pipe, head.at_us))
+    }
+}
+
+/// The end that writes.
+struct LaneIn {
+    now: PipeIn,
+    /// With the time of each ring's last message.
+    timed: Vec<(PipeIn, u64)>,
+    seq: u64,
+}
+
+impl LaneIn {
+    /// Whether there was room.
+    fn push_at(&mut self, mut head: Head, bytes: &[u8]) -> bool {
+        self.seq += 1;
+        head.seq = self.seq;
+        // The one whose last is the latest before it, so that the others stay open for what is earlier.
+        let mut order: [usize; TIMED] = std::array::from_fn(|at| at);
+        let last = |at: &usize| self.timed.get(*at).map_or(0, |(_, last)| *last);
+        // Behind something later it is late, but not lost.
+        order.sort_unstable_by_key(|at| {
+            let last = last(at);
+            (last > head.at_us, last.abs_diff(head.at_us))
+        });
+        for at in order {
+            let Some((pipe, last)) = self.timed.get_mut(at) else { continue };
+            if pipe.push(head, bytes) {
+                *last = head.at_us.max(*last);
+                return true;
+            }
+        }
+        false
+    }
+}
+
 /// The real-time side: all that a callback does.
 pub struct MidiRt {
     input: PipeIn,
-    lanes: Vec<(PipeOut, PipeOut)>,
+    lanes: Vec<LaneOut>,
     scratch: Vec<u8>,
     counts: Arc<Counts>,
 }
@@ -134,7 +213,7 @@ impl MidiRt {
     /// A message came in.
     pub fn receive(&mut self, port: u16, at_us: u64, bytes: &[u8]) {
         let Ok(len) = u32::try_from(bytes.len()) else { return };
-        if !self.input.push(Head { port, len, epoch: 0, at_us }, bytes) {
+        if !self.input.push(Head { port, len, epoch: 0, at_us, seq: 0 }, bytes) {
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -142,7 +221,7 @@ impl MidiRt {
     /// Writes what is due in `cycle` on port `port` by `write`, which takes a frame and bytes and says whether there was room.
     /// What finds no room waits for the next period; what finds none in an empty one is lost.
     pub fn send(&mut self, port: usize, cycle: Cycle, mut write: impl FnMut(u32, &[u8]) -> bool) {
-        let Some((now, timed)) = self.lanes.get_mut(port) else { return };
+        let Some(lane) = self.lanes.get_mut(port) else { return };
         let mut written = 0_u32;
         let mut put = |pipe: &mut PipeOut, offset: u32, bytes: &[u8]| {
             if write(offset, bytes) {
@@ -155,8 +234,8 @@ impl MidiRt {
             pipe.skip();
             true
         };
-        while let Some((_, len)) = now.peek(&mut self.scratch) {
-            if !put(now, 0, self.scratch.get(..len).unwrap_or_default()) {
+        while let Some((_, len)) = lane.now.peek(&mut self.scratch) {
+            if !put(&mut lane.now, 0, self.scratch.get(..len).unwrap_or_default()) {
                 return;
             }
         }
@@ -164,16 +243,10 @@ impl MidiRt {
         // follow the end.
         let epoch = self.counts.epoch.load(Ordering::Acquire);
         let mut last = 0;
-        while let Some((head, len)) = timed.peek(&mut self.scratch) {
-            if head.epoch != 0 && head.epoch != epoch {
-                timed.skip();
-                continue;
-            }
-            if head.at_us >= cycle.next_us {
-                return;
-            }
-            last = cycle.offset(head.at_us).max(last);
-            if !put(timed, last, self.scratch.get(..len).unwrap_or_default()) {
+        while let Some((pipe, at_us)) = lane.earliest(epoch, cycle.next_us) {
+            let Some((_, len)) = pipe.peek(&mut self.scratch) else { return };
+            last = cycle.offset(at_us).max(last);
+            if !put(pipe, last, self.scratch.get(..len).unwrap_or_default()) {
                 return;
             }
         }
@@ -183,7 +256,7 @@ impl MidiRt {
 /// The other side.
 pub struct MidiRings {
     input: PipeOut,
-    lanes: Vec<(PipeIn, PipeIn)>,
+    lanes: Vec<LaneIn>,
     scratch: Vec<u8>,
     counts: Arc<Counts>,
 }
@@ -195,9 +268,10 @@ pub fn midi_rings(outputs: usize) -> (MidiRt, MidiRings) {
     let (input_in, input_out) = pipe();
     let (mut ins, mut outs) = (Vec::new(), Vec::new());
     for _ in 0..outputs {
-        let ((now_in, now_out), (timed_in, timed_out)) = (pipe(), pipe());
-        ins.push((now_in, timed_in));
-        outs.push((now_out, timed_out));
+        let (now_in, now_out) = pipe();
+        let (timed_in, timed_out): (Vec<_>, Vec<_>) = (0..TIMED).map(|_| pipe()).unzip();
+        ins.push(LaneIn { now: now_in, timed: timed_in.into_iter().map(|pipe| (pipe, 0)).collect(), seq: 0 });
+        outs.push(LaneOut { now: now_out, timed: timed_out });
     }
     let rt = MidiRt { input: input_in, lanes: outs, scratch: vec![0; BYTES], counts: Arc::clone(&counts) };
     (rt, MidiRings { input: input_out, lanes: ins, scratch: vec![0; BYTES], counts })
@@ -217,7 +291,7 @@ impl MidiRings {
         self.push(port, None, 0, bytes)
     }
 
-    /// Sends at a time in JACK's µs; times of a port must not go back. [`MidiRings::flush`] takes it back unless `keep`.
+    /// Sends at a time in JACK's µs. [`MidiRings::flush`] takes it back unless `keep`.
     pub fn send_at(&mut self, port: usize, at_us: u64, keep: bool, bytes: &[u8]) -> bool {
         let epoch = if keep { 0 } else { self.counts.epoch.load(Ordering::Relaxed) };
         self.push(port, Some(at_us), epoch, bytes)
@@ -225,9 +299,9 @@ impl MidiRings {
 
     fn push(&mut self, port: usize, at_us: Option<u64>, epoch: u32, bytes: &[u8]) -> bool {
         let Ok(len) = u32::try_from(bytes.len()) else { return false };
-        let Some((now, timed)) = self.lanes.get_mut(port) else { return false };
-        let pipe = if at_us.is_some() { timed } else { now };
-        let pushed = pipe.push(Head { port: 0, len, epoch, at_us: at_us.unwrap_or(0) }, bytes);
+        let Some(lane) = self.lanes.get_mut(port) else { return false };
+        let head = Head { port: 0, len, epoch, at_us: at_us.unwrap_or(0), seq: 0 };
+        let pushed = if at_us.is_some() { lane.push_at(head, bytes) } else { lane.now.push(head, bytes) };
         if !pushed {
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -244,7 +318,7 @@ impl MidiRings {
     /// Whether all that was to go at once has gone.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.lanes.iter().all(|(now, _)| now.heads.slots() == now.heads.buffer().capacity())
+        self.lanes.iter().all(|lane| lane.now.heads.slots() == lane.now.heads.buffer().capacity())
     }
 
     /// What is counted.
@@ -283,6 +357,59 @@ mod tests {
             (CYCLE.at_us(240), CYCLE.offset(CYCLE.at_us(479)), CYCLE.offset(u64::MAX / 1_000)),
             (15_000, 479, 479)
         );
+    }
+
+    #[test]
+    fn what_is_mapped_does_not_wait_behind_ticks_that_were_sent_ahead() {
+        let (mut rt, mut rings) = midi_rings(1);
+        for at in [12_000, 22_000, 32_000] {
+            assert!(rings.send_at(0, at, true, &[0xf8]));
+        }
+        // A note of the table, the end of a shorter one, and what goes at once.
+        assert!(rings.send_at(0, 15_000, false, &[0x90, 60, 64]));
+        assert!(rings.send_at(0, 11_000, true, &[0x80, 59, 64]) && rings.send(0, &[0xb0, 1, 2]));
+        let all = [(0, vec![0xb0, 1, 2]), (48, vec![0x80, 59, 64]), (96, vec![0xf8]), (240, vec![0x90, 60, 64])];
+        assert_eq!(sent(&mut rt, CYCLE), all);
+        let next = Cycle { start_us: 20_000, next_us: 30_000, frames: 480 };
+        assert_eq!(sent(&mut rt, next), [(96, vec![0xf8])]);
+    }
+
+    #[test]
+    fn what_came_later_never_has_an_earlier_time() {
+        let (mut rt, mut rings) = midi_rings(1);
+        let mut last = None;
+        // The second has the times of the first, as after a period that was missed; the fourth overlaps the third.
+        for (n, start_us) in [10_000, 10_000, 35_000, 44_000, 54_000].into_iter().enumerate() {
+            let cycle = Cycle { start_us, next_us: start_us + 10_000, frames: 480 }.after(last);
+            last = Some(cycle);
+            for offset in [0, 240, 479] {
+                rt.receive(0, cycle.at_us(offset), &[n as u8, offset as u8]);
+            }
+        }
+        let mut came = Vec::new();
+        rings.receive(|_, at, bytes| came.push((at, bytes.to_vec())));
+        assert!(came.windows(2).all(|pair| pair[0].0 < pair[1].0), "{came:?}");
+        let before = Cycle { start_us: 1_000_000, next_us: 1_010_000, frames: 480 };
+        let anew = Cycle { start_us: 5, next_us: 10_005, frames: 480 };
+        assert_eq!(anew.after(Some(before)).start_us, 5, "its clock has begun anew");
+    }
+
+    #[test]
+    fn of_two_with_one_time_the_first_goes_first() {
+        let (mut rt, mut rings) = midi_rings(1);
+        for (at, byte) in [(14_000, 1), (12_000, 2), (14_000, 3), (12_000, 4), (14_000, 5), (11_000, 6), (12_000, 7)] {
+            assert!(rings.send_at(0, at, false, &[byte]));
+        }
+        let order: Vec<u8> = sent(&mut rt, CYCLE).into_iter().map(|(_, bytes)| bytes[0]).collect();
+        assert_eq!(order, [6, 2, 4, 7, 1, 3, 5]);
+    }
+
+    #[test]
+    fn a_ring_that_is_full_leaves_the_rest_to_the_next() {
+        let (mut rt, mut rings) = midi_rings(1);
+        let all = MESSAGES * TIMED;
+        let pushed = (0..all + 10).filter(|_| rings.send_at(0, 11_000, false, &[0xf8])).count();
+        assert_eq!((pushed, rings.counts().lost(), sent(&mut rt, CYCLE).len()), (all, 10, all));
     }
 
     #[test]
@@ -347,6 +474,25 @@ mod tests {
             rings.receive(|port, at, bytes| got.push((port as u16, at, bytes.to_vec())));
             let expected: Vec<_> = messages.into_iter().enumerate().map(|(n, (port, bytes))| (port, n as u64, bytes)).collect();
             prop_assert_eq!(got, expected);
+        }
+
+        /// Each of a few sources that send in their own order goes out at its frame, whatever the others do.
+        #[test]
+        fn sources_do_not_wait_for_each_other(steps in prop::collection::vec((0..TIMED as u64, 0..900u64), 0..200)) {
+            let (mut rt, mut rings) = midi_rings(1);
+            // Each has its own stretch of time, so that they overlap in no order at all.
+            let mut times: Vec<u64> = (0..TIMED as u64).map(|source| 10_000 + source * 2_400).collect();
+            let mut expected = Vec::new();
+            for (source, step) in steps {
+                let at = &mut times[source as usize];
+                *at = (*at + step).min(10_000 + source * 2_400 + 2_399);
+                prop_assert!(rings.send_at(0, *at, false, &[source as u8]));
+                expected.push((CYCLE.offset(*at), source as u8));
+            }
+            expected.sort_by_key(|(offset, _)| *offset);
+            let sent: Vec<_> = sent(&mut rt, CYCLE).into_iter().map(|(offset, bytes)| (offset, bytes[0])).collect();
+            let offsets = |all: &[(u32, u8)]| all.iter().map(|(offset, _)| *offset).collect::<Vec<_>>();
+            prop_assert_eq!(offsets(&sent), offsets(&expected));
         }
 
         /// JACK wants frames of a port that never go back, within the period.

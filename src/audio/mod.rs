@@ -4,8 +4,9 @@
 //! | --- | --- |
 //! | [`ring`] | the real-time side: what the JACK callback does, and the rings that join it to the rest |
 //! | [`rt_check`] | what watches over it in a build with feature `rt-check` |
-//! | [`jack`], [`supervise`], [`patch`] | a listener's JACK client; what keeps it alive; which ports it is connected to |
-//! | [`graph`], [`keeper`] | what is to be connected on a server; the thread that keeps it so |
+//! | [`jack`], [`supervise`] | a listener's JACK client, and one that sees the graph; what keeps the first alive |
+//! | [`graph`], [`patch`] | what is to be connected on a server; what a listener is to be connected to, as rules of that |
+//! | [`patcher`], [`keeper`] | connects it; the thread that keeps a whole graph so |
 //! | [`jacktrip`] | what is asked of the program `jacktrip`, and what it says |
 //! | [`midi`] | the same for MIDI, with times |
 //! | [`clip`], [`pcm`], [`mod@resample`] | audio files; raw samples; from one sample rate to another |
@@ -21,6 +22,7 @@ pub mod jacktrip;
 pub mod keeper;
 pub mod midi;
 pub mod patch;
+pub mod patcher;
 pub mod pcm;
 pub mod pieces;
 pub mod resample;
@@ -33,9 +35,9 @@ pub mod wake;
 mod wav_header;
 
 pub use clip::{CLIP_MAX_S, Clip, ClipError, ClipReader, TRUNCATED};
-pub use jack::{GraphClient, Guest, JackClient, JackError, JackSettings};
+pub use jack::{GraphClient, JackClient, JackError, JackSettings, PortFlow};
 pub use keeper::{GraphEvent, GraphKeeper, GraphReport};
-pub use patch::{Patch, PatternError, PortFlow, PortInfo};
+pub use patch::Patch;
 pub use pcm::{PcmError, PcmFormat, mono_to_pcm, pcm_to_mono, wav_bytes};
 pub use pieces::{CutError, PIECE_MAX_S, Piece, Pieces};
 pub use resample::{ResampleError, Resampler, resample};

@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::jack::{JackClient, JackError, JackSettings, Patched};
+use super::graph::Rules;
+use super::jack::{JackClient, JackError, JackSettings};
+use super::patcher::Patcher;
 use super::ring::{Capture, Playback, RingCounts};
 use super::rt_check;
 use crate::telemetry::health::Part;
@@ -210,7 +212,8 @@ impl Run {
         let watch = client.watch();
         let (mut rate_hz, mut buffer_frames) = (watch.rate_hz(), watch.buffer_frames());
         let xruns_before = self.status.xruns();
-        let (port_in, _) = client.port_names();
+        let (port_in, port_out) = client.port_names();
+        let connect = self.settings.patch.rules(port_in, port_out);
         tracing::info!(port_in, rate_hz, buffer_frames, "JACK client up");
         self.publish(rate_hz, buffer_frames);
         self.status.up.store(true, Ordering::Release);
@@ -219,19 +222,26 @@ impl Run {
         self.status.times_up.fetch_add(1, Ordering::AcqRel);
         let sent = self.send(AudioEvent::Up { rate_hz, buffer_frames, capture, playback });
 
-        let (mut patched, mut seen_changes) = (Patched::default(), 0);
+        let mut patcher = Patcher::new(Rules { connect, ..Rules::default() });
+        let (mut seen_changes, mut next_look) = (0, Instant::now());
         let result = sent.and_then(|()| {
             while !watch.is_down() {
                 if self.stopping() {
                     return Err(Stopped);
                 }
                 let changes = watch.graph_changes();
-                if changes != seen_changes || !patched.failed.is_empty() {
-                    let now = client.connect(&self.settings.patch, &patched.known);
-                    if !now.failed.is_empty() && now.failed != patched.failed {
-                        tracing::warn!(ports = ?now.failed, "JACK ports take no connection; they are tried again every second");
+                if changes != seen_changes || Instant::now() >= next_look {
+                    let looked = patcher.look(client.patchbay());
+                    for ((source, sink), why) in looked.refused {
+                        tracing::warn!(
+                            source,
+                            sink,
+                            why,
+                            "JACK ports take no connection; they are tried again every second"
+                        );
                     }
-                    (patched, seen_changes) = (now, changes);
+                    (seen_changes, next_look) = (changes, Instant::now() + looked.next);
+                    std::thread::sleep(looked.breath);
                 }
                 self.status.playback_latency_frames.store(client.playback_latency_frames(), Ordering::Release);
                 self.status.xruns.store(xruns_before + watch.xruns(), Ordering::Release);
@@ -243,7 +253,7 @@ impl Run {
                     self.send(AudioEvent::Changed { rate_hz, buffer_frames })?;
                 }
                 rt_check::report();
-                std::thread::park_timeout(TICK);
+                std::thread::park_timeout(next_look.saturating_duration_since(Instant::now()).min(TICK));
             }
             Ok(())
         });

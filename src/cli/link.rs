@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use futures::future::try_join;
+use anyhow::{Context as _, anyhow, bail};
+use futures::future::{join_all, try_join};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::{Globals, client, print};
 use crate::bus::message::audio::{Link, LinkOrder, LinkSpec, LinkState};
+use crate::bus::message::fault::FaultCode;
 use crate::bus::message::node::{AudioOffer, NodeInfo};
 use crate::bus::subject::Target;
 use crate::bus::{Bus, BusError, Call};
@@ -48,10 +51,11 @@ pub struct LinkArgs {
     json: bool,
 }
 
-/// Runs it; ends when audio flows.
+/// Runs it; ends when audio flows. Stopped before (Ctrl-C, SIGTERM, SIGHUP), it takes back on both hosts what it has set up,
+/// within 10 s.
 ///
 /// # Errors
-/// There is no such host, their rates differ, or the link does not come up either way.
+/// There is no such host, their rates differ, the link does not come up either way, or it was stopped.
 pub async fn run(args: LinkArgs, globals: &Globals) -> anyhow::Result<()> {
     if args.one == args.other {
         bail!("'{}' is one host; a link needs two", args.one);
@@ -74,24 +78,70 @@ pub async fn run(args: LinkArgs, globals: &Globals) -> anyhow::Result<()> {
         bail!("{} and {} can't be linked: {}", args.one, args.other, two_rates(&args, &one.1, &other.1));
     }
     let before = [before(&bus, &args.one, &args.other).await?, before(&bus, &args.other, &args.one).await?];
+    let (mut signals, stop) = (Signals::new()?, CancellationToken::new());
+    let work = set_up(&bus, &args, &before, &stop);
+    tokio::pin!(work);
+    let ends = tokio::select! {
+        ends = &mut work => ends?,
+        () = signals.next() => {
+            stop.cancel();
+            tokio::select! {
+                ends = &mut work => ends?,
+                () = signals.next() => bail!("stopped twice: {}", may_be_left(&args)),
+            }
+        }
+    };
+    if args.json {
+        return print::json(&ends);
+    }
+    print::lines(&ends.iter().map(told).collect::<Vec<_>>())
+}
+
+/// What asks a program to end.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let hear = |kind: SignalKind| signal(kind).context("can't hear Ctrl-C");
+        Ok(Self([hear(SignalKind::interrupt())?, hear(SignalKind::terminate())?, hear(SignalKind::hangup())?]))
+    }
+
+    async fn next(&mut self) {
+        let Self([interrupt, terminate, hangup]) = self;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// Sets a link up one way or the other. Both hosts have it then, or both are as they were.
+async fn set_up(
+    bus: &Bus,
+    args: &LinkArgs,
+    before: &[Before; 2],
+    stop: &CancellationToken,
+) -> anyhow::Result<[Link; 2]> {
     let mut why = String::new();
     // Who waits must be reached by the other; it may be behind a firewall, and the other not.
     for (waits, calls) in [(&args.one, &args.other), (&args.other, &args.one)] {
-        match try_link(&bus, &args, waits, calls).await {
-            Ok(Ok(ends)) => {
-                if args.json {
-                    return print::json(&ends);
-                }
-                return print::lines(&ends.iter().map(told).collect::<Vec<_>>());
-            }
+        let failed = match try_link(bus, args, waits, calls, stop).await {
+            Ok(Ok(ends)) => return Ok(ends),
             Ok(Err(reason)) => {
                 why = reason;
-                take_back(&bus, &before).await;
+                None
             }
-            Err(error) => {
-                // Half a link is none.
-                take_back(&bus, &before).await;
-                return Err(error);
+            Err(error) => Some(error),
+        };
+        // Half a link is none.
+        let left = take_back(bus, before).await;
+        match (failed, left) {
+            (None, Ok(())) => {}
+            (Some(error), Ok(())) => return Err(error),
+            (failed, Err(left)) => {
+                let failed = failed.unwrap_or_else(|| anyhow!("the link does not come up: {why}"));
+                return Err(failed.context(format!("{left}; {}", may_be_left(args))));
             }
         }
     }
@@ -102,12 +152,27 @@ pub async fn run(args: LinkArgs, globals: &Globals) -> anyhow::Result<()> {
     )
 }
 
+fn may_be_left(args: &LinkArgs) -> String {
+    let (one, other) = (&args.one, &args.other);
+    format!(
+        "one host may have the link and the other not: `sidetone link {one} {other} --remove` takes away what is left"
+    )
+}
+
 fn two_rates(args: &LinkArgs, one: &AudioOffer, other: &AudioOffer) -> String {
     other_rate(&args.other, other.rate_hz, one.rate_hz).replace("this host", &args.one)
 }
 
-/// Sets both ends up, and waits until audio flows; else says why it does not.
-async fn try_link(bus: &Bus, args: &LinkArgs, waits: &str, calls: &str) -> anyhow::Result<Result<[Link; 2], String>> {
+/// Sets both ends up, and waits until audio flows; else says why it does not. No order is left in the middle when all is to
+/// stop: what a host makes of it must be known.
+async fn try_link(
+    bus: &Bus,
+    args: &LinkArgs,
+    waits: &str,
+    calls: &str,
+    stop: &CancellationToken,
+) -> anyhow::Result<Result<[Link; 2], String>> {
+    let stopped = || anyhow!("stopped before audio flowed: {} and {} are as they were", args.one, args.other);
     let spec = |peer: &str, mode: &str, port: u16| LinkSpec {
         name: client_name(peer),
         mode: mode.to_owned(),
@@ -119,6 +184,9 @@ async fn try_link(bus: &Bus, args: &LinkArgs, waits: &str, calls: &str) -> anyho
         ..LinkSpec::default()
     };
     let waiting = set(bus, waits, spec(calls, "p2p-server", args.port)).await?;
+    if stop.is_cancelled() {
+        return Err(stopped());
+    }
     let calling = set(bus, calls, spec(waits, "p2p-client", waiting.spec.port)).await?;
     let until = Instant::now() + UP_TIMEOUT;
     loop {
@@ -134,14 +202,21 @@ async fn try_link(bus: &Bus, args: &LinkArgs, waits: &str, calls: &str) -> anyho
             let worst = ends.iter().find(|end| end.state != LinkState::Up);
             return Ok(Err(worst.map(|end| format!("{}: {}", end.node, end.why)).unwrap_or_default()));
         }
-        sleep(LOOK_EVERY).await;
+        tokio::select! {
+            () = sleep(LOOK_EVERY) => {}
+            () = stop.cancelled() => return Err(stopped()),
+        }
     }
 }
 
 async fn remove(bus: &Bus, args: &LinkArgs) -> anyhow::Result<()> {
+    // Both at once, and to the end: each takes 5 s at most.
+    let _signals = Signals::new()?;
+    let ends = [(&args.one, &args.other), (&args.other, &args.one)];
+    let orders = ends.map(|(host, peer)| order(bus, host, LinkOrder::Remove { name: client_name(peer) }));
     let (mut removed, mut failed) = (Vec::new(), None);
-    for (host, peer) in [(&args.one, &args.other), (&args.other, &args.one)] {
-        match order(bus, host, LinkOrder::Remove { name: client_name(peer) }).await {
+    for ((host, _), done) in ends.into_iter().zip(join_all(orders).await) {
+        match done {
             Ok(_) => removed.push(host.as_str()),
             Err(error) => failed = Some(error),
         }
@@ -170,19 +245,24 @@ async fn before(bus: &Bus, host: &str, peer: &str) -> anyhow::Result<Before> {
     Ok(Before { host: host.to_owned(), name, link })
 }
 
-/// Makes it as it was before.
-async fn take_back(bus: &Bus, before: &[Before]) {
-    for Before { host, name, link } in before {
+/// Makes both hosts as they were before, at once; else says where that was not possible, and why.
+async fn take_back(bus: &Bus, before: &[Before; 2]) -> Result<(), String> {
+    let orders = before.iter().map(|Before { host, name, link }| async move {
         let back = match link {
             // Of the host's settings, which no order changes.
-            Some(link) if link.configured => continue,
+            Some(link) if link.configured => return None,
             Some(link) => LinkOrder::Set { link: link.spec.clone() },
             None => LinkOrder::Remove { name: name.clone() },
         };
-        if let Err(error) = order(bus, host, back).await {
-            tracing::debug!(host, %error, "the link could not be taken back");
+        let error = order(bus, host, back).await.err()?;
+        match error.downcast_ref::<BusError>() {
+            // It never had it.
+            Some(BusError::Fault(fault)) if link.is_none() && fault.code == FaultCode::NotFound => None,
+            _ => Some(format!("{host} could not be made as it was: {error:#}")),
         }
-    }
+    });
+    let left: Vec<String> = join_all(orders).await.into_iter().flatten().collect();
+    if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
 }
 
 async fn set(bus: &Bus, host: &str, link: LinkSpec) -> anyhow::Result<Link> {

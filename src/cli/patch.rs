@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Globals, client, print};
 use crate::audio::jack::GraphClient;
-use crate::audio::keeper::{GraphReport, restore};
+use crate::audio::keeper::GraphReport;
+use crate::audio::patcher::restore;
 use crate::bus::message::audio::{Applied, Apply, AskGraph, Graph};
 use crate::bus::subject::Target;
 use crate::bus::{Bus, Call};
@@ -149,9 +150,7 @@ async fn make(
     let server = Some(config.jack.server.clone()).filter(|name| !name.is_empty());
     let plan = blocking(move || {
         let client = open(server.as_deref())?;
-        let mut state = client.state();
-        name(&client, &mut state);
-        Ok(restore(&client, &state, &rules, exact))
+        Ok(restore(client.patchbay(), &rules, exact))
     })
     .await?;
     Ok(convert::applied(&config.node_name(), &plan))
@@ -170,24 +169,7 @@ fn open(server: Option<&str>) -> anyhow::Result<GraphClient> {
 
 fn look(server: Option<&str>) -> anyhow::Result<GraphReport> {
     let client = open(server)?;
-    let mut state = client.state();
-    name(&client, &mut state);
-    let watch = client.watch();
-    Ok(GraphReport {
-        has_looked: true,
-        down: None,
-        rate_hz: watch.rate_hz(),
-        buffer_frames: watch.buffer_frames(),
-        xruns: watch.xruns(),
-        state,
-    })
-}
-
-fn name(client: &GraphClient, state: &mut crate::audio::jack::GraphState) {
-    let names: Vec<String> = state.ports.iter().map(|port| port.name.clone()).collect();
-    for (port, name) in state.ports.iter_mut().zip(client.pretty_names(&names)) {
-        port.pretty_name = name;
-    }
+    Ok(GraphReport::of(client.watch(), client.state()))
 }
 
 async fn ask<A: crate::bus::message::Ask>(bus: &Bus, host: &str, request: &A) -> anyhow::Result<A::Reply> {

@@ -2,7 +2,6 @@
 
 mod tape;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Globals;
+use crate::audio::jack::PortKind;
+use crate::audio::patcher::restore;
 use crate::audio::{Capture, ClipReader, JackClient, JackSettings, Patch, Playback, Resampler, wav_bytes};
 use tape::Tape;
 
@@ -120,21 +121,18 @@ impl Session {
 
     /// Connects both ways; a port that is not there, or takes no connection, is an error, since nobody would hear.
     fn connect(&self, client: &JackClient) -> anyhow::Result<()> {
-        let ports = client.ports();
-        let (own_in, own_out) = client.port_names();
-        let wanted = self.patch.wanted(own_in, own_out, &ports, &BTreeSet::new());
-        let to = wanted.iter().any(|(source, _)| source == own_out);
-        let from = self.record.is_none() || wanted.iter().any(|(_, sink)| sink == own_in);
-        if !to || !from {
-            let names = ports.iter().map(|port| port.name.as_str()).filter(|name| ![own_in, own_out].contains(name));
-            let what = if to { "--from" } else { "--to" };
-            let names = names.collect::<Vec<_>>().join(", ");
+        let (state, (own_in, own_out)) = (client.patchbay().state(), client.port_names());
+        let (from, to) = self.patch.found(&state);
+        if to.is_empty() || (from.is_empty() && self.record.is_some()) {
+            let names = state.ports.iter().filter(|port| port.kind == PortKind::Audio).map(|port| port.name.as_str());
+            let names = names.filter(|name| ![own_in, own_out].contains(name)).collect::<Vec<_>>().join(", ");
+            let what = if to.is_empty() { "--to" } else { "--from" };
             anyhow::bail!("no JACK port matches {what}: is a host with that listener up? There are: {names}");
         }
-        let refused = client.connect(&self.patch, &BTreeSet::new()).failed;
+        let refused = restore(client.patchbay(), &self.patch.rules(own_in, own_out), false).missing;
         if !refused.is_empty() {
-            let names = refused.into_iter().collect::<Vec<_>>().join(", ");
-            anyhow::bail!("JACK does not connect {names}, whose client may not be active yet: try again");
+            let refused = refused.into_iter().map(|missing| missing.why).collect::<Vec<_>>().join("; ");
+            anyhow::bail!("not all is connected: {refused}; try again");
         }
         Ok(())
     }

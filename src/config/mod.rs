@@ -231,9 +231,9 @@ pub struct ListenerConfig {
     pub name: String,
     /// Its wake phrases, each with the spellings in which it is heard as well.
     pub wake: BTreeMap<String, Vec<String>>,
-    /// Patterns (`*`, `?`, `[12]`) of the ports that `voice_in` is connected to.
+    /// The ports that `voice_in` is connected to: `client:port` with `*`, `?` and `[12]`, a client for all of its, or `/regex/`.
     pub capture_from: Vec<String>,
-    /// Patterns (`*`, `?`, `[12]`) of the ports that `voice_out` is connected to.
+    /// The ports that `voice_out` is connected to, written the same way.
     pub playback_to: Vec<String>,
     /// The voice that it speaks with; empty: the default of whoever speaks.
     pub voice: String,

@@ -91,6 +91,8 @@ pub struct ClockIn {
     times: VecDeque<u64>,
     /// The tick that comes next, from the song's beginning.
     next_tick: i64,
+    /// Where the song goes on: clocks tick on while it stands still.
+    halted_at: Option<i64>,
     running: bool,
     beats_per_bar: u32,
 }
@@ -102,6 +104,7 @@ impl ClockIn {
         Self {
             times: VecDeque::with_capacity(WINDOW),
             next_tick: 0,
+            halted_at: None,
             running: false,
             beats_per_bar: beats_per_bar.max(1),
         }
@@ -122,12 +125,18 @@ impl ClockIn {
             }
             Message::Start => {
                 self.running = true;
-                self.next_tick = 0;
+                (self.next_tick, self.halted_at) = (0, None);
             }
-            Message::Continue => self.running = true,
-            Message::Stop => self.running = false,
+            Message::Continue => {
+                self.running = true;
+                self.next_tick = self.halted_at.take().unwrap_or(self.next_tick);
+            }
+            Message::Stop if self.running => {
+                (self.running, self.halted_at) = (false, Some(self.next_tick));
+            }
             Message::SongPosition(sixteenths) => {
                 self.next_tick = i64::from(*sixteenths) * TICKS_PER_SIXTEENTH.cast_signed();
+                self.halted_at = (!self.running).then_some(self.next_tick);
             }
             _ => {}
         }
@@ -274,6 +283,28 @@ mod tests {
         let last = run(&mut clock, 0, 25);
         // 24 sixteenths are 6 beats: the third bar of 3/4; one beat later it is its second beat.
         assert_eq!(clock.grid(last).unwrap().position(last + 10), (3, 2));
+    }
+
+    #[test]
+    fn a_song_goes_on_where_it_stopped_though_the_clock_ticked_on() {
+        let mut clock = ClockIn::new(4);
+        clock.feed(&Message::Start, 0);
+        let last = run(&mut clock, 0, 24 * 2);
+        clock.feed(&Message::Stop, last);
+        let last = run(&mut clock, last + TICK_US, 31);
+        // There are beats to wait for while it stands still.
+        assert!(clock.grid(last).is_some() && !clock.is_running());
+        clock.feed(&Message::Continue, last);
+        let last = run(&mut clock, last + TICK_US, 1);
+        assert_eq!(clock.grid(last).unwrap().position(last + 10), (1, 3));
+
+        // Told to go elsewhere meanwhile, it goes on from there.
+        clock.feed(&Message::Stop, last);
+        clock.feed(&Message::SongPosition(16), last);
+        let last = run(&mut clock, last + TICK_US, 10);
+        clock.feed(&Message::Continue, last);
+        let last = run(&mut clock, last + TICK_US, 1);
+        assert_eq!(clock.grid(last).unwrap().position(last + 10), (2, 1));
     }
 
     #[test]

@@ -66,7 +66,8 @@ impl Sounding {
             Message::Program { channel, program } => {
                 self.programs.insert(channel, program);
             }
-            Message::Reset => self.notes.clear(),
+            // As after power on.
+            Message::Reset => self.forget(),
             _ => {}
         }
         None
@@ -157,6 +158,12 @@ fn lift(controllers: &mut BTreeMap<(u8, u8), u8>, on: impl Fn(u8) -> bool) -> Ve
         }
     }
     out
+}
+
+/// Whether a message lifts a pedal, and so ends what sounds by it.
+#[must_use]
+pub fn lifts_pedal(message: &Message) -> bool {
+    matches!(message, Message::Control { controller, value: 0..64, .. } if PEDALS.contains(controller))
 }
 
 /// What lifts all pedals of a channel.

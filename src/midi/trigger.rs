@@ -198,6 +198,28 @@ pub struct Fired {
     pub at_us: u64,
 }
 
+impl Fired {
+    /// The message that it stands for, as it fires without any: the time has come, or the device has gone. `None` if several
+    /// messages make one value.
+    #[must_use]
+    pub fn message(&self) -> Option<Message> {
+        let Key { channel, control, number, .. } = self.key;
+        let (number, value) = (u8::try_from(number & 0x7f).ok()?, u8::try_from(self.value.clamp(0, 127)).ok()?);
+        Some(match control {
+            Control::Note if self.on => Message::NoteOn { channel, note: number, velocity: value.max(1) },
+            Control::Note => Message::NoteOff { channel, note: number, velocity: value },
+            Control::Cc => Message::Control { channel, controller: number, value },
+            Control::Program => Message::Program { channel, program: number },
+            Control::Bend => Message::PitchBend { channel, value: i16::try_from(self.value.clamp(-8192, 8191)).ok()? },
+            Control::Pressure => Message::Pressure { channel, value },
+            Control::KeyPressure => Message::KeyPressure { channel, note: number, value },
+            Control::Transport => [Message::Start, Message::Continue, Message::Stop].get(usize::from(number))?.clone(),
+            Control::Song => Message::SongSelect(number),
+            Control::Cc14 | Control::Nrpn | Control::Rpn | Control::Any => return None,
+        })
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
     is_down: bool,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use sidetone::audio::jack::{ConnectError, PortKind};
-use sidetone::audio::{GraphClient, Guest, JackClient, JackError, JackSettings, PortFlow};
+use sidetone::audio::{GraphClient, JackClient, JackError, JackSettings, PortFlow};
 use sidetone::bus::Call;
 use sidetone::bus::message::audio::{AskGraph, Graph};
 use sidetone::bus::subject::Target;
@@ -68,25 +68,18 @@ fn ports_and_connections_are_seen_and_changed_by_name() {
 }
 
 #[test]
-fn after_a_server_died_guests_are_closed_before_anything_is_opened() {
+fn after_a_server_died_all_clients_are_closed_before_any_is_opened() {
     if !available() {
         return;
     }
     let mut server = JackServer::start(48_000, 128);
-    let graph = GraphClient::open("watcher", Some(server.name())).unwrap();
-    let opened = || Ok::<_, std::convert::Infallible>("a client of midir's");
-    let (guest, client) = Guest::open(Some(server.name()), opened).unwrap().unwrap();
-    assert_eq!(client, "a client of midir's");
-    assert!(!guest.is_stale());
-    let error = Guest::open(Some("another"), opened).unwrap_err();
+    let open = |name: &str| GraphClient::open(name, Some(server.name())).unwrap();
+    let (graph, other) = (open("watcher"), open("other"));
+    let error = GraphClient::open("third", Some("another")).unwrap_err();
     assert!(matches!(&error, JackError::OtherServer { current, .. } if current == server.name()), "{error}");
-    // One that fails leaves no trace.
-    let failed = Guest::open(Some(server.name()), || Err::<(), _>("no")).unwrap();
-    assert_eq!(failed.unwrap_err(), "no");
 
     server.kill();
-    wait_for("the death to be told", || graph.watch().is_down().then_some(()));
-    assert!(guest.is_stale());
+    wait_for("the death to be told", || (graph.watch().is_down() && other.watch().is_down()).then_some(()));
     assert_eq!(graph.state().ports, []);
     assert_eq!(graph.connect("a:b", "c:d").unwrap_err(), ConnectError::Down);
     server.restart(44_100, 256);
@@ -94,10 +87,10 @@ fn after_a_server_died_guests_are_closed_before_anything_is_opened() {
     assert_eq!(JackClient::open(&settings).unwrap_err(), JackError::Closing);
     drop(graph);
     assert_eq!(JackClient::open(&settings).unwrap_err(), JackError::Closing);
-    drop(guest);
+    drop(other);
     let (_client, _capture, _playback) = JackClient::open(&settings).unwrap();
-    let (guest, _) = Guest::open(Some(server.name()), opened).unwrap().unwrap();
-    assert!(!guest.is_stale());
+    let graph = GraphClient::open("watcher", Some(server.name())).unwrap();
+    assert!(!graph.watch().is_down());
 }
 
 /// The host's own name for what it is asked by the bus.

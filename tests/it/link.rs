@@ -278,6 +278,64 @@ async fn a_link_that_can_not_be_is_refused_with_the_reason() {
     drop(stage);
 }
 
+/// A folder with a `jacktrip` that says that it waits for its peer, and does `then`; and `$PATH` with it.
+fn deaf_jacktrip(then: &str) -> (tempfile::TempDir, String) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jacktrip");
+    std::fs::write(&file, format!("#!/bin/sh\necho 'Waiting for Peer...'\n{then}\n")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    (folder, path)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_was_never_up_is_not_lost() {
+    if !available() {
+        return;
+    }
+    let Some((nats, bus)) = bus().await else { return };
+    let jack = JackServer::start(48_000, 128);
+    let (_folder, path) = deaf_jacktrip("exit 0");
+    let mut links = Links::new(&bus).await;
+    let settings = "[[audio.link]]\nname = \"stage\"\nmode = \"p2p-server\"\n";
+    let _host = spec(&nats, &jack, "studio", "audio", None, settings).env("PATH", &path).start().await;
+    while links.until("studio", LinkState::Waiting).await.restarts < 3 {}
+    assert!(links.1.iter().all(|(_, state)| *state != LinkState::Lost), "{:?}", links.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_stopped_in_the_middle_is_taken_back_on_both() {
+    if !available() {
+        return;
+    }
+    let Some((nats, bus)) = bus().await else { return };
+    let jack = JackServer::start(48_000, 128);
+    let (_folder, path) = deaf_jacktrip("exec sleep 1000");
+    let spec = |name: &str| spec(&nats, &jack, name, "audio", None, "").env("PATH", &path);
+    let (studio, _stage) = (spec("studio").start().await, spec("stage").start().await);
+    let rates = || async {
+        let nodes = sidetone::bus::roster::nodes(&bus).await.ok()?;
+        let up = |info: &&sidetone::bus::message::node::NodeInfo| {
+            info.offers.iter().any(|offer| offer.audio.as_ref().is_some_and(|audio| audio.rate_hz != 0))
+        };
+        (nodes.iter().filter(up).count() == 2).then_some(())
+    };
+    eventually(rates).await;
+    let links = |node: &'static str| order(&bus, node, LinkOrder::List);
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let mut command = studio.cli(&["link", "studio", "stage"]);
+        let running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        eventually(|| async { (!links("studio").await.ok()?.is_empty()).then_some(()) }).await;
+        // SAFETY: a plain system call on a child that has not been waited for.
+        assert_eq!(unsafe { libc::kill(running.id().cast_signed(), signal) }, 0);
+        let ended = tokio::task::spawn_blocking(move || running.wait_with_output().unwrap());
+        let (code, out, err) = told(within(ended).await.unwrap());
+        assert!(code == 1 && err.contains("studio and stage are as they were"), "{code} {out} {err}");
+        assert_eq!((links("studio").await.unwrap(), links("stage").await.unwrap()), (vec![], vec![]));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_jacktrip_a_link_says_what_to_install() {
     if !ready() {

@@ -21,8 +21,7 @@ pub use restore::{Missing, Plan};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use super::jack::{GraphPort, GraphState, PortKind};
-use super::patch::PortFlow;
+use super::jack::{GraphPort, GraphState, PortFlow, PortKind};
 
 /// A connection, as (source, sink).
 pub type Connection = (String, String);

@@ -5,6 +5,9 @@
 //! within [`Policy::SETTLE`] after its ports came, as programs do that connect themselves; later somebody meant it, and it
 //! stays unless the rule is pinned. What the policy has made and no rule wants any more, because channels came or went, it
 //! parts itself.
+//!
+//! Nothing is asked of a client before it is active, since JACK would refuse, nor while its ports are still coming, since
+//! channels are paired by how many there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,6 +21,10 @@ const PENDING: Duration = Duration::from_millis(300);
 const INSISTS: usize = 5;
 /// See [`INSISTS`].
 const INSISTS_WITHIN: Duration = Duration::from_secs(10);
+/// The ports of a client come one after the other. It has all when none has come for so long …
+const QUIET: Duration = Duration::from_millis(5);
+/// … but it is not waited for longer than this.
+const SWARM_MAX: Duration = Duration::from_millis(60);
 /// JACK tells of a port within this after it can be seen.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
 /// A step that JACK refused is tried again after this, doubling …
@@ -83,11 +90,31 @@ struct Birth {
     is_told: bool,
 }
 
+/// The ports of a client that came last.
+#[derive(Debug, Clone, Copy)]
+struct Swarm {
+    began: Duration,
+    latest: Duration,
+    /// JACK has told of one of its ports: it is active.
+    is_active: bool,
+}
+
+impl Swarm {
+    /// When the client's ports may be connected.
+    fn ready_at(&self) -> Duration {
+        (self.latest + QUIET).min(self.began + SWARM_MAX)
+    }
+}
+
 /// Decides; see the module.
 #[derive(Debug, Default)]
 pub struct Policy {
     rules: Rules,
     births: BTreeMap<String, Birth>,
+    /// Clients that came, or got ports, since the first look.
+    swarms: BTreeMap<String, Swarm>,
+    /// When what waits for a client can be done.
+    ready_at: Option<Duration>,
     has_looked: bool,
     memory: BTreeMap<Connection, Memory>,
 }
@@ -116,6 +143,7 @@ impl Policy {
         self.note_ports(state, fresh, now);
         let wanted = self.wanted(state);
         self.note_connections(state, &wanted, now);
+        self.ready_at = None;
         let mut steps = Vec::new();
         for (connection, pinned) in &wanted {
             self.want(connection, *pinned, now, &mut steps);
@@ -153,7 +181,7 @@ impl Policy {
             let held = (memory.righted.len() >= INSISTS).then(|| memory.righted.first().map(|at| *at + INSISTS_WITHIN));
             [memory.retry.map(|(at, _)| at), shows, held.flatten()].into_iter().flatten().min()
         };
-        self.memory.values().filter_map(of).min()
+        self.memory.values().filter_map(of).chain(self.ready_at).min()
     }
 
     /// Whether JACK has refused this connection for about a second, which is longer than a client takes to become active.
@@ -180,11 +208,46 @@ impl Policy {
         });
         let births = &self.births;
         self.memory.retain(|(source, sink), _| births.contains_key(source) && births.contains_key(sink));
-        for name in there {
-            let is_told = !self.has_looked || fresh.contains(name);
-            self.births.entry(name.to_owned()).or_insert(Birth { at: now, is_told });
+        let clients: BTreeSet<&str> = state.ports.iter().map(GraphPort::client).collect();
+        self.swarms.retain(|client, _| clients.contains(client.as_str()));
+        for port in &state.ports {
+            let is_told = !self.has_looked || fresh.contains(&port.name);
+            let birth = self.births.entry(port.name.clone()).or_insert(Birth { at: now, is_told });
+            if !self.has_looked || birth.at != now && !is_told {
+                continue;
+            }
+            let new = Swarm { began: now, latest: now, is_active: false };
+            let swarm = self.swarms.entry(port.client().to_owned()).or_insert(new);
+            swarm.is_active |= is_told;
+            if birth.at == now {
+                if now >= swarm.latest + QUIET {
+                    swarm.began = now;
+                }
+                swarm.latest = now;
+            }
         }
         self.has_looked = true;
+    }
+
+    /// Whether a client may be asked for connections now; else notes when it may, if only time is missing.
+    fn is_ready(&mut self, port: &str, now: Duration) -> bool {
+        let client = port.split_once(':').map_or(port, |(client, _)| client);
+        let Some(swarm) = self.swarms.get(client) else { return true };
+        if swarm.is_active && now >= swarm.ready_at() {
+            return true;
+        }
+        if swarm.is_active {
+            let at = swarm.ready_at();
+            self.ready_at = Some(self.ready_at.map_or(at, |before| before.min(at)));
+        }
+        // Not every server tells.
+        !swarm.is_active && now > swarm.latest + TOLD_WITHIN
+    }
+
+    /// Whether both ends of a connection are ready.
+    fn are_ready(&mut self, (source, sink): &Connection, now: Duration) -> bool {
+        let (source, sink) = (self.is_ready(source, now), self.is_ready(sink, now));
+        source && sink
     }
 
     /// What the rules want, and whether it is pinned.
@@ -255,12 +318,11 @@ impl Policy {
         if memory.there || pending || holds_back || (memory.theirs && !pinned) {
             return;
         }
-        steps.push(Step {
-            kind: StepKind::Connect,
-            source: connection.0.clone(),
-            sink: connection.1.clone(),
-            again: memory.theirs,
-        });
+        let again = memory.theirs;
+        if self.are_ready(connection, now) {
+            let (source, sink) = connection.clone();
+            steps.push(Step { kind: StepKind::Connect, source, sink, again });
+        }
     }
 
     /// Parts what is forbidden, and what was made for channels that are others now.
@@ -269,6 +331,9 @@ impl Policy {
         for connection in state.connections.iter().filter(|connection| !wanted.contains_key(*connection)) {
             let (source, sink) = connection;
             let (Some(from), Some(to)) = (ports.get(source.as_str()), ports.get(sink.as_str())) else { continue };
+            // What is to come instead may have to wait.
+            let is_ours = self.memory.get(connection).is_some_and(|memory| memory.ours && !memory.theirs);
+            let is_left_over = is_ours && self.are_ready(connection, now);
             let Some(memory) = self.memory.get_mut(connection) else { continue };
             let forbids = self.rules.disconnect.iter().filter(|rule| rule.forbids(from, to));
             let (mut is_forbidden, mut pinned) = (false, false);
@@ -277,7 +342,7 @@ impl Policy {
             }
             let born = |name: &String| self.births.get(name).map(|birth| birth.at).unwrap_or_default();
             let by_program = memory.seen.is_some_and(|seen| seen <= born(source).max(born(sink)) + Self::SETTLE);
-            let part = (memory.ours && !memory.theirs) || pinned || (is_forbidden && by_program && !memory.theirs);
+            let part = is_left_over || pinned || (is_forbidden && by_program && !memory.theirs);
             if !part {
                 memory.retry = None;
             }

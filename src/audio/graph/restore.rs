@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{ConnectRule, Connection};
-use crate::audio::jack::{GraphPort, GraphState};
-use crate::audio::patch::PortFlow;
+use crate::audio::jack::{GraphPort, GraphState, PortFlow};
 
 /// What a saved graph asks of the one that is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -7,21 +7,10 @@ use proptest::prelude::*;
 
 use super::restore::Plan;
 use super::*;
-use crate::audio::jack::Latency;
 
 fn port(name: &str, flow: PortFlow) -> GraphPort {
     let kind = if name.contains("midi") { PortKind::Midi } else { PortKind::Audio };
-    GraphPort {
-        name: name.to_owned(),
-        aliases: Vec::new(),
-        pretty_name: None,
-        kind,
-        flow,
-        is_physical: false,
-        is_terminal: false,
-        capture: Latency::default(),
-        playback: Latency::default(),
-    }
+    GraphPort::named(name, kind, flow)
 }
 
 fn source(name: &str) -> GraphPort {
@@ -81,6 +70,17 @@ impl Stage {
         }
     }
 
+    /// A port of a client that is not active: it is there, and JACK does not tell of it.
+    fn is_there(&mut self, port: GraphPort) {
+        self.state.ports.push(port);
+    }
+
+    fn at(&mut self, now: Duration) -> Vec<Step> {
+        self.now = now;
+        let fresh = std::mem::take(&mut self.fresh);
+        self.policy.decide(&self.state, &fresh, self.now)
+    }
+
     fn goes(&mut self, name: &str) {
         self.state.ports.retain(|port| port.name != name);
         self.state.connections.retain(|(source, sink)| source != name && sink != name);
@@ -96,20 +96,20 @@ impl Stage {
     }
 
     fn steps(&mut self) -> Vec<Step> {
-        self.now += 10 * MS;
-        let fresh = std::mem::take(&mut self.fresh);
-        self.policy.decide(&self.state, &fresh, self.now)
+        self.at(self.now + 10 * MS)
     }
 
     /// Looks and acts until there is nothing more to do.
     fn settle(&mut self) -> Vec<Step> {
         let mut all = Vec::new();
-        for _ in 0..6 {
+        for _ in 0..10 {
             let steps = self.steps();
             for step in &steps {
                 self.apply(step);
             }
-            if steps.is_empty() {
+            // Ports that have just come are waited for.
+            let waits = self.policy.next_look().is_some_and(|next| next <= self.now + 10 * MS);
+            if steps.is_empty() && !waits {
                 return all;
             }
             all.extend(steps);
@@ -176,17 +176,71 @@ fn what_is_taken_away_stays_away_until_a_port_comes_anew() {
 }
 
 #[test]
-fn a_port_that_is_seen_before_jack_tells_of_it_is_one_port() {
+fn a_port_that_is_seen_before_jack_tells_of_it_is_one_port_and_takes_no_connection_until_then() {
     let mut stage = Stage::new(vec![connect("mic", "main")], Vec::new());
     stage.settle();
-    stage.comes(source("mic:out"));
+    stage.is_there(source("mic:out"));
     stage.comes(sink("main:in"));
-    let told = std::mem::take(&mut stage.fresh);
-    stage.settle();
-    stage.state.connections.clear();
-    stage.settle();
-    stage.fresh = told;
     assert_eq!(stage.settle(), []);
+    stage.fresh.insert("mic:out".to_owned());
+    stage.settle();
+    assert_eq!(stage.connections(), [pair("mic:out", "main:in")]);
+    stage.state.connections.clear();
+    assert_eq!(stage.settle(), []);
+
+    // A server that tells of none is not waited for for ever.
+    let mut stage = Stage::new(vec![connect("mic", "main")], Vec::new());
+    stage.settle();
+    stage.is_there(source("mic:out"));
+    stage.is_there(sink("main:in"));
+    assert_eq!(stage.settle(), []);
+    stage.now += Duration::from_secs(6);
+    stage.settle();
+    assert_eq!(stage.connections(), [pair("mic:out", "main:in")]);
+}
+
+#[test]
+fn all_ports_of_a_client_are_connected_at_once_when_the_first_of_them_is_told() {
+    let mut stage = Stage::new(vec![connect("keys", "main")], Vec::new());
+    stage.comes(sink("main:in_1"));
+    stage.comes(sink("main:in_2"));
+    stage.settle();
+    stage.is_there(source("keys:left"));
+    stage.is_there(source("keys:right"));
+    let now = stage.now + 100 * MS;
+    assert_eq!(stage.at(now), []);
+    stage.fresh.insert("keys:left".to_owned());
+    let steps = stage.at(now + 20 * MS);
+    let made: Vec<_> = steps.iter().map(|step| pair(&step.source, &step.sink)).collect();
+    assert_eq!(made, pairs(&[("keys:left", "main:in_1"), ("keys:right", "main:in_2")]));
+}
+
+#[test]
+fn ports_that_come_one_after_the_other_are_waited_for_but_not_for_ever() {
+    let mut stage = Stage::new(vec![connect("keys", "main")], Vec::new());
+    stage.comes(sink("main:in_1"));
+    stage.comes(sink("main:in_2"));
+    stage.settle();
+    let begun = stage.now + 100 * MS;
+    stage.comes(source("keys:out_1"));
+    assert_eq!(stage.at(begun), []);
+    assert_eq!(stage.policy.next_look(), Some(begun + 5 * MS));
+    stage.comes(source("keys:out_2"));
+    assert_eq!(stage.at(begun + 3 * MS), []);
+    // No first port is connected with both.
+    let steps = stage.at(begun + 8 * MS);
+    let made: Vec<_> = steps.iter().map(|step| pair(&step.source, &step.sink)).collect();
+    assert_eq!(made, pairs(&[("keys:out_1", "main:in_1"), ("keys:out_2", "main:in_2")]));
+
+    let mut stage = Stage::new(vec![connect("keys", "main")], Vec::new());
+    stage.comes(sink("main:in_1"));
+    stage.settle();
+    let begun = stage.now + 100 * MS;
+    let waited = (0..100).find(|n| {
+        stage.comes(source(&format!("keys:out_{n}")));
+        !stage.at(begun + *n * MS).is_empty()
+    });
+    assert_eq!(waited, Some(60));
 }
 
 #[test]

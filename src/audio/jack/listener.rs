@@ -1,15 +1,15 @@
 //! A listener's client: one with the ports `voice_in` and `voice_out`.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use jack::{AudioIn, AudioOut, Client, Control, Frames, Port, PortFlags, ProcessScope};
+use jack::{AudioIn, AudioOut, Client, Control, Frames, Port, ProcessScope};
 
 use super::open::open_raw;
+use super::patchbay::{Known, Patchbay};
 use super::table::{Seat, close, seated};
 use super::watch::{Notices, Watch};
 use super::{JackError, server_name};
-use crate::audio::patch::{Patch, PortFlow, PortInfo};
+use crate::audio::patch::Patch;
 use crate::audio::ring::{Capture, Playback, RtSide, voice_rings};
 use crate::audio::rt_check::watched;
 
@@ -17,8 +17,6 @@ use crate::audio::rt_check::watched;
 pub const PORT_IN: &str = "voice_in";
 /// Name of the port that speaks.
 pub const PORT_OUT: &str = "voice_out";
-
-const AUDIO_TYPE: &str = "32 bit float mono audio";
 
 /// How a listener appears in JACK.
 #[derive(Debug, Clone)]
@@ -50,15 +48,6 @@ impl JackSettings {
     }
 }
 
-/// How connecting went.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Patched {
-    /// The ports that are there and need no more attention.
-    pub known: BTreeSet<String>,
-    /// The ports that are there and took no connection; to be tried again.
-    pub failed: BTreeSet<String>,
-}
-
 struct Process {
     input: Port<AudioIn>,
     output: Port<AudioOut>,
@@ -82,6 +71,7 @@ impl jack::ProcessHandler for Process {
 pub struct JackClient {
     active: Option<jack::AsyncClient<Notices, Process>>,
     watch: Arc<Watch>,
+    known: Mutex<Known>,
     seat: Arc<Seat>,
     port_in: String,
     port_out: String,
@@ -121,11 +111,12 @@ impl JackClient {
             let watch = Watch::of(&client);
             let process = Process { input, output, rt, watch: Arc::clone(&watch) };
             let active = client.activate_async(Notices(Arc::clone(&watch)), process).map_err(refused)?;
-            Ok((Some(Arc::clone(&watch)), (active, watch, ports, (capture, playback))))
+            Ok((Arc::clone(&watch), (active, watch, ports, (capture, playback))))
         })?;
         let (port_in, port_out) = ports;
         let (capture, playback) = rings;
-        Ok((Self { active: Some(active), watch, seat, port_in, port_out }, capture, playback))
+        let known = Mutex::default();
+        Ok((Self { active: Some(active), watch, known, seat, port_in, port_out }, capture, playback))
     }
 
     /// What JACK has reported so far.
@@ -148,37 +139,10 @@ impl JackClient {
             .map_or(0, |port| port.get_latency_range(jack::LatencyType::Playback).1)
     }
 
-    /// Connects what `patch` wants among the ports that are not in `known`, and says how that went.
+    /// The graph as it sees it.
     #[must_use]
-    pub fn connect(&self, patch: &Patch, known: &BTreeSet<String>) -> Patched {
-        let Some(client) = self.client() else { return Patched::default() };
-        let mut known = known.clone();
-        for port in self.watch.take_came() {
-            if let Some(name) = client.port_by_id(port).and_then(|port| port.name().ok()) {
-                known.remove(&name);
-            }
-        }
-        let ports = audio_ports(client);
-        let mut failed = BTreeSet::new();
-        for (source, sink) in patch.wanted(&self.port_in, &self.port_out, &ports, &known) {
-            match client.connect_ports_by_name(&source, &sink) {
-                Ok(()) => tracing::info!(source, sink, "JACK ports connected"),
-                Err(jack::Error::PortAlreadyConnected(..)) => {}
-                // A port can be seen before its client is active; then it takes no connection yet.
-                Err(err) => {
-                    tracing::debug!(source, sink, %err, "JACK ports not connected");
-                    failed.insert(if source == self.port_out { sink } else { source });
-                }
-            }
-        }
-        let known = ports.into_iter().map(|port| port.name).filter(|name| !failed.contains(name)).collect();
-        Patched { known, failed }
-    }
-
-    /// The audio ports of the graph; none once the server has gone.
-    #[must_use]
-    pub fn ports(&self) -> Vec<PortInfo> {
-        self.client().map(audio_ports).unwrap_or_default()
+    pub fn patchbay(&self) -> Patchbay<'_> {
+        Patchbay { client: self.client(), watch: &self.watch, known: &self.known }
     }
 
     /// The client while its server lives.
@@ -193,14 +157,4 @@ impl Drop for JackClient {
             close(&self.seat, &self.port_in, active);
         }
     }
-}
-
-fn audio_ports(client: &Client) -> Vec<PortInfo> {
-    let list = |flags: PortFlags, flow: PortFlow| {
-        client.ports(None, Some(AUDIO_TYPE), flags).into_iter().map(move |name| {
-            let aliases = client.port_by_name(&name).and_then(|port| port.aliases().ok()).unwrap_or_default();
-            PortInfo { name, aliases, flow }
-        })
-    };
-    list(PortFlags::IS_OUTPUT, PortFlow::Source).chain(list(PortFlags::IS_INPUT, PortFlow::Sink)).collect()
 }

@@ -34,6 +34,7 @@ struct Process {
     rt: MidiRt,
     watch: Arc<Watch>,
     reader: Thread,
+    last: Option<Cycle>,
 }
 
 impl jack::ProcessHandler for Process {
@@ -49,6 +50,8 @@ impl jack::ProcessHandler for Process {
                     Cycle { start_us, next_us: start_us + us, frames }
                 }
             };
+            let cycle = cycle.after(self.last);
+            self.last = Some(cycle);
             let mut came = false;
             for (at, port) in self.inputs.iter().enumerate() {
                 for event in port.iter(scope) {
@@ -109,9 +112,9 @@ impl MidiClient {
             let outputs = settings.outputs.iter().map(output).collect::<Result<Vec<_>, _>>()?;
             let (rt, rings) = midi_rings(outputs.len());
             let watch = Watch::of(&client);
-            let process = Process { inputs, outputs, rt, watch: Arc::clone(&watch), reader };
+            let process = Process { inputs, outputs, rt, watch: Arc::clone(&watch), reader, last: None };
             let active = client.activate_async(Notices(Arc::clone(&watch)), process).map_err(refused)?;
-            Ok((Some(Arc::clone(&watch)), (active, watch, rings)))
+            Ok((Arc::clone(&watch), (active, watch, rings)))
         })?;
         let name = settings.client_name.clone();
         Ok((Self { active: Some(active), watch, seat, name }, rings))

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `listener` | [`JackClient`]: a listener's, with the ports `voice_in` and `voice_out` |
 //! | `graph` | [`GraphClient`]: one without ports, that sees all others' and connects them |
-//! | `table` | who has a client open, and who may open one; [`Guest`] for clients that another crate holds |
+//! | `patchbay` | [`Patchbay`]: what a client sees of the graph, and how it changes it |
+//! | `table` | who has a client open, and who may open one |
 //! | `watch` | [`Watch`]: what JACK reports, as atomics |
 //! | `open` | the call that opens a client on a server of a name |
 //!
@@ -19,13 +20,14 @@ mod graph;
 mod listener;
 mod midi;
 mod open;
+mod patchbay;
 mod table;
 mod watch;
 
-pub use graph::{ConnectError, GraphClient, GraphPort, GraphState, Latency, PortKind};
-pub use listener::{JackClient, JackSettings, PORT_IN, PORT_OUT, Patched};
+pub use graph::GraphClient;
+pub use listener::{JackClient, JackSettings, PORT_IN, PORT_OUT};
 pub use midi::{MidiClient, MidiSettings};
-pub use table::Guest;
+pub use patchbay::{ConnectError, GraphPort, GraphState, Latency, Patchbay, PortFlow, PortKind};
 pub use watch::Watch;
 
 /// The server that is meant: the one named, else `$JACK_DEFAULT_SERVER`, else `default`.

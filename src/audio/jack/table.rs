@@ -1,11 +1,11 @@
 //! Who of this process has a client of JACK open, and who may open one.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use super::JackError;
 use super::watch::Watch;
-use super::{JackError, server_name};
 
 /// How long closing a client may take. libjack can hang on a server that died badly; the client is then left behind.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -15,39 +15,27 @@ const SETTLE: Duration = Duration::from_millis(30);
 
 /// Every client of this process that is not closed for good.
 static CLIENTS: Mutex<Vec<Arc<Seat>>> = Mutex::new(Vec::new());
-/// How often a client of this process was told that its server has gone.
-static DEATHS: AtomicU64 = AtomicU64::new(0);
-
-/// A client of this process has been told that its server has gone. Guests are told nothing by JACK, so they look here.
-pub(super) fn note_death() {
-    DEATHS.fetch_add(1, Ordering::AcqRel);
-}
 
 /// The place of a client in the table. It is taken before the client is opened and left after it was closed.
 #[derive(Debug)]
 pub(super) struct Seat {
     server: String,
-    /// What [`DEATHS`] was when the client was opened.
-    deaths: u64,
-    /// Of a client that JACK tells when the server goes.
-    watch: Option<Arc<Watch>>,
+    /// JACK tells it when the server goes.
+    watch: Arc<Watch>,
     closing: AtomicBool,
 }
 
 impl Seat {
-    /// Whether the client's server has died since, or may have.
+    /// Whether the client's server has died since.
     fn is_stale(&self) -> bool {
-        match &self.watch {
-            Some(watch) => watch.is_down(),
-            None => self.deaths != DEATHS.load(Ordering::Acquire),
-        }
+        self.watch.is_down()
     }
 }
 
 /// Opens a client by `open`, if the other clients of this process allow it. No other client is opened meanwhile.
 pub(super) fn seated<T>(
     server: &str,
-    open: impl FnOnce() -> Result<(Option<Arc<Watch>>, T), JackError>,
+    open: impl FnOnce() -> Result<(Arc<Watch>, T), JackError>,
 ) -> Result<(Arc<Seat>, T), JackError> {
     let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
     if clients.iter().any(|seat| seat.is_stale() || seat.closing.load(Ordering::Acquire)) {
@@ -56,9 +44,8 @@ pub(super) fn seated<T>(
     if let Some(other) = clients.iter().find(|seat| seat.server != server) {
         return Err(JackError::OtherServer { server: server.to_owned(), current: other.server.clone() });
     }
-    let deaths = DEATHS.load(Ordering::Acquire);
     let (watch, opened) = open()?;
-    let seat = Arc::new(Seat { server: server.to_owned(), deaths, watch, closing: AtomicBool::new(false) });
+    let seat = Arc::new(Seat { server: server.to_owned(), watch, closing: AtomicBool::new(false) });
     clients.push(Arc::clone(&seat));
     Ok((seat, opened))
 }
@@ -89,40 +76,5 @@ pub(super) fn close(seat: &Arc<Seat>, name: &str, client: impl Send + 'static) {
     let started = std::thread::Builder::new().name("jack-close".to_owned()).spawn(close).is_ok();
     if started && closed.recv_timeout(CLOSE_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
         tracing::error!(client = name, "libjack does not close a client; restart sidetone if it does not come back");
-    }
-}
-
-/// The place of a client that another crate opened through libjack, such as midir's.
-///
-/// Keep it as long as that client, and drop it after the client: while it is there, no client is opened on another
-/// server, and once the server has died ([`Guest::is_stale`]) none is opened at all.
-#[derive(Debug)]
-pub struct Guest(Arc<Seat>);
-
-impl Guest {
-    /// Opens a client by `open` on `server` (`None` means [`server_name`]'s choice), and says what `open` gave; if that is an
-    /// error, the place is free again. Nobody else opens a client meanwhile.
-    ///
-    /// # Errors
-    /// [`JackError::Closing`] while clients of a server that died are open, [`JackError::OtherServer`].
-    pub fn open<T, E>(
-        server: Option<&str>,
-        open: impl FnOnce() -> Result<T, E>,
-    ) -> Result<Result<(Self, T), E>, JackError> {
-        let (seat, opened) = seated(&server_name(server), || Ok((None, open())))?;
-        let guest = Self(seat);
-        Ok(opened.map(|opened| (guest, opened)))
-    }
-
-    /// Whether a server of this process's clients has died since the client was opened: close it, drop this, open anew.
-    #[must_use]
-    pub fn is_stale(&self) -> bool {
-        self.0.is_stale()
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        leave(&self.0);
     }
 }

@@ -6,8 +6,6 @@ use std::thread::Thread;
 
 use jack::{Client, ClientStatus, Control, Frames, PortId};
 
-use super::table;
-
 /// What JACK has reported about a client.
 #[derive(Debug)]
 pub struct Watch {
@@ -16,12 +14,22 @@ pub struct Watch {
     buffer_frames: AtomicU32,
     xruns: AtomicU64,
     graph_changes: AtomicU64,
-    came: Mutex<Vec<PortId>>,
+    fresh: Mutex<Fresh>,
+    renamed: AtomicBool,
+    gone: AtomicBool,
     owner: Thread,
 }
 
-/// Ports that came and that the owner has not asked about yet; further ones are not told apart from those of before.
-const CAME_MAX: usize = 1_024;
+/// Ports that came and that the owner has not asked about yet. Beyond, all ports count as new.
+const FRESH_MAX: usize = 8_192;
+
+/// Ports that came since the owner last asked.
+#[derive(Debug, Default)]
+pub(super) struct Fresh {
+    pub(super) ids: Vec<PortId>,
+    /// There were too many to note.
+    pub(super) all: bool,
+}
 
 impl Watch {
     /// For a client that is about to be activated by the calling thread, which is unparked from now on.
@@ -32,7 +40,9 @@ impl Watch {
             buffer_frames: AtomicU32::new(client.buffer_size()),
             xruns: AtomicU64::new(0),
             graph_changes: AtomicU64::new(1),
-            came: Mutex::default(),
+            fresh: Mutex::default(),
+            renamed: AtomicBool::new(true),
+            gone: AtomicBool::new(false),
             owner: std::thread::current(),
         })
     }
@@ -69,7 +79,6 @@ impl Watch {
 
     /// The server has gone. Called as carefully as a signal handler: atomics and a futex wake, no more.
     pub(super) fn went_down(&self) {
-        table::note_death();
         self.down.store(true, Ordering::Release);
         self.owner.unpark();
     }
@@ -89,9 +98,43 @@ impl Watch {
         self.owner.unpark();
     }
 
+    /// A port came, or has another name now. JACK tells of a port when its client is active, and not before.
+    pub(super) fn port_came(&self, port: PortId) {
+        {
+            let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+            if fresh.ids.len() < FRESH_MAX {
+                fresh.ids.push(port);
+            } else {
+                fresh.all = true;
+            }
+        }
+        self.graph_changed();
+    }
+
+    pub(super) fn port_went(&self) {
+        self.gone.store(true, Ordering::Release);
+        self.graph_changed();
+    }
+
+    /// The names that people should see may be others now.
+    pub(super) fn was_renamed(&self) {
+        self.renamed.store(true, Ordering::Release);
+        self.graph_changed();
+    }
+
     /// The ports that have come since the last call: one may have the name of one that went too quickly to be missed.
-    pub(super) fn take_came(&self) -> Vec<PortId> {
-        std::mem::take(&mut *self.came.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn take_fresh(&self) -> Fresh {
+        std::mem::take(&mut *self.fresh.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the names that people should see may have changed since the last call.
+    pub(super) fn take_renamed(&self) -> bool {
+        self.renamed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether a port has gone since the last call.
+    pub(super) fn take_gone(&self) -> bool {
+        self.gone.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn missed_a_period(&self) {
@@ -114,12 +157,10 @@ impl jack::NotificationHandler for Notices {
 
     fn port_registration(&mut self, _: &Client, port: PortId, is_registered: bool) {
         if is_registered {
-            let mut came = self.0.came.lock().unwrap_or_else(PoisonError::into_inner);
-            if came.len() < CAME_MAX {
-                came.push(port);
-            }
+            self.0.port_came(port);
+        } else {
+            self.0.port_went();
         }
-        self.0.graph_changed();
     }
 
     fn ports_connected(&mut self, _: &Client, _a: PortId, _b: PortId, _are_connected: bool) {

@@ -170,3 +170,20 @@ proptest! {
         prop_assert!(run.loss().is_none_or(|loss| (0.0..=1.0).contains(&loss)));
     }
 }
+
+#[test]
+fn the_loss_of_a_hub_is_that_of_the_peers_that_are_there() {
+    let mut run = Run::new(End::HubServer, Duration::ZERO);
+    let report = |peer: usize, lost: u64, total: u64| {
+        format!("2026-11-24T18:06:43 10.0.0.{peer} send: 0/0 recv: 0/1 prot: {lost}/0/0 tot: {total} sync: 0")
+    };
+    // More peers than are told apart come and go.
+    for peer in 0..200 {
+        run.read(&report(peer, 0, 100), Duration::ZERO);
+    }
+    assert_eq!(run.loss(), Some(0.0));
+    for second in 1..=1_000 {
+        run.read(&report(250, 50 * second, 100 * second), Duration::from_secs(second));
+    }
+    assert_eq!(run.loss(), Some(0.5));
+}

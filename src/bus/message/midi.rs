@@ -21,7 +21,7 @@ pub use crate::midi::clock::Quantum;
 pub use number::{Data, Keys, Number, hex};
 pub use play::{Length, Play, SYSEX_OUT_MAX, Step, Transport};
 
-/// What is to be sent. Exactly one of the keys up to `all` says what; the others say how.
+/// What is to be sent. One of the keys up to `all` says what (`bpm` may go with `transport`); the others say how.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Out {
@@ -61,7 +61,8 @@ pub struct Out {
     /// System exclusive: `"7E 7F 06 01"` or `[126, 127, 6, 1]`, with or without F0 and F7.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sysex: Option<Data>,
-    /// Transport and clock of the port: `start`, `stop`, `continue`. With `bpm`, the clock goes out at that tempo.
+    /// Transport and clock of the port: `start`, `stop`, `continue`. `bpm` may go with it: the clock has that tempo from
+    /// now on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transport: Option<Transport>,
     /// The tempo of this host's own clock, 5 to 400 BPM.

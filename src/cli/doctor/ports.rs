@@ -1,12 +1,12 @@
 //! JACK: the library, the server, the ports, and leave to run in real time.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustix::process::{Resource, geteuid, getrlimit};
 
 use super::{Case, Row};
-use crate::audio::{JackClient, JackSettings, Patch, PortInfo};
+use crate::audio::jack::{GraphState, PortKind};
+use crate::audio::{JackClient, JackSettings, Patch};
 use crate::config::{JackConfig, ListenerConfig};
 
 /// The priority that JACK's clients are given unless `jackd -P` says otherwise, less what the server keeps for itself.
@@ -18,8 +18,8 @@ pub async fn ports(case: Arc<Case>) -> Vec<Row> {
     // libjack blocks, and may hang with its server.
     let looked = tokio::task::spawn_blocking(move || look(&config)).await;
     match looked {
-        Ok(Ok((detail, ports))) => {
-            let listeners = case.config.voice.listeners.iter().map(|listener| patch(listener, &ports));
+        Ok(Ok((detail, state))) => {
+            let listeners = case.config.voice.listeners.iter().map(|listener| patch(listener, &state));
             std::iter::once(Row::ok("JACK", detail)).chain(listeners).collect()
         }
         Ok(Err(row)) => vec![row],
@@ -27,7 +27,7 @@ pub async fn ports(case: Arc<Case>) -> Vec<Row> {
     }
 }
 
-fn look(config: &JackConfig) -> Result<(String, Vec<PortInfo>), Row> {
+fn look(config: &JackConfig) -> Result<(String, GraphState), Row> {
     let settings = JackSettings {
         client_name: "sidetone-doctor".to_owned(),
         server: (!config.server.is_empty()).then(|| config.server.clone()),
@@ -35,28 +35,23 @@ fn look(config: &JackConfig) -> Result<(String, Vec<PortInfo>), Row> {
     };
     let (client, _capture, _playback) = JackClient::open(&settings).map_err(|error| Row::error("JACK", &error))?;
     let (own_in, own_out) = client.port_names();
-    let ports = client.ports().into_iter().filter(|port| port.name != own_in && port.name != own_out).collect();
+    let mut state = client.patchbay().state();
+    state.ports.retain(|port| port.kind == PortKind::Audio && port.name != own_in && port.name != own_out);
     let (rate_hz, frames) = (client.watch().rate_hz(), client.watch().buffer_frames());
     let period_ms = f64::from(frames) * 1_000.0 / f64::from(rate_hz.max(1));
-    Ok((format!("{rate_hz} Hz, periods of {frames} frames ({period_ms:.1} ms)"), ports))
+    Ok((format!("{rate_hz} Hz, periods of {frames} frames ({period_ms:.1} ms)"), state))
 }
 
 /// Whether a listener finds what it is to be connected to.
-fn patch(listener: &ListenerConfig, ports: &[PortInfo]) -> Row {
+fn patch(listener: &ListenerConfig, state: &GraphState) -> Row {
     let what = format!("listener {}", listener.name);
     let patch = match Patch::new(&listener.capture_from, &listener.playback_to) {
         Ok(patch) => patch,
         Err(error) => return Row::error(what, &error),
     };
-    let (voice_in, voice_out) =
-        (format!("sidetone-{}:voice_in", listener.name), format!("sidetone-{}:voice_out", listener.name));
-    let wanted = patch.wanted(&voice_in, &voice_out, ports, &BTreeSet::new());
-    let sources: Vec<&str> =
-        wanted.iter().filter(|(_, sink)| *sink == voice_in).map(|(source, _)| source.as_str()).collect();
-    let sinks: Vec<&str> =
-        wanted.iter().filter(|(source, _)| *source == voice_out).map(|(_, sink)| sink.as_str()).collect();
+    let (sources, sinks) = patch.found(state);
     let missing = |key: &str, patterns: &[String]| {
-        let there = ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ");
+        let there = state.ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ");
         let detail = format!("{key} {} matches no port", patterns.join(", "));
         let there = if there.is_empty() { "there are none".to_owned() } else { format!("there are {there}") };
         Row::warn(&what, detail, format!("correct it in voice.listeners, or start what has the port; {there}"))
@@ -98,25 +93,27 @@ mod tests {
     use super::super::Status;
     use super::*;
     use crate::audio::PortFlow;
+    use crate::audio::jack::GraphPort;
 
-    fn port(name: &str, flow: PortFlow) -> PortInfo {
-        PortInfo { name: name.to_owned(), aliases: Vec::new(), flow }
+    fn graph(ports: &[(&str, PortFlow)]) -> GraphState {
+        let ports = ports.iter().map(|(name, flow)| GraphPort::named(name, PortKind::Audio, *flow));
+        GraphState { ports: ports.collect(), ..GraphState::default() }
     }
 
     #[test]
     fn a_listener_finds_its_ports_or_is_told_which_there_are() {
-        let ports = [port("system:capture_1", PortFlow::Source), port("system:playback_1", PortFlow::Sink)];
-        let row = patch(&ListenerConfig::default(), &ports);
+        let ports = [("system:capture_1", PortFlow::Source), ("system:playback_1", PortFlow::Sink)];
+        let row = patch(&ListenerConfig::default(), &graph(&ports));
         assert_eq!(row, Row::ok("listener main", "hears system:capture_1, speaks to system:playback_1"));
 
-        let row = patch(&ListenerConfig::default(), &ports[1..]);
+        let row = patch(&ListenerConfig::default(), &graph(&ports[1..]));
         assert_eq!((row.status, row.detail.as_str()), (Status::Warn, "capture_from system:capture_1 matches no port"));
         assert!(row.todo.ends_with("there are system:playback_1"), "{}", row.todo);
 
         let unpatched = ListenerConfig { capture_from: Vec::new(), playback_to: Vec::new(), ..Default::default() };
-        assert_eq!(patch(&unpatched, &[]), Row::ok("listener main", "hears nothing, speaks to nothing"));
+        assert_eq!(patch(&unpatched, &graph(&[])), Row::ok("listener main", "hears nothing, speaks to nothing"));
         let wrong = ListenerConfig { capture_from: vec!["[".to_owned()], ..Default::default() };
-        assert_eq!(patch(&wrong, &ports).status, Status::Fail);
+        assert_eq!(patch(&wrong, &graph(&ports)).status, Status::Fail);
     }
 
     #[test]

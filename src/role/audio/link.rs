@@ -240,7 +240,8 @@ impl Keeper {
                         run.read(&line, begun.elapsed())
                     }
                     None => {
-                        child.wait().await;
+                        // One that is silent and goes on is ended below.
+                        let _ = timeout(STOP_TIMEOUT, child.wait()).await;
                         break Act::Restart;
                     }
                 },
@@ -280,6 +281,11 @@ impl Keeper {
             (_, LinkState::Starting) => {
                 let said = last.into_iter().collect::<Vec<_>>().join(" | ");
                 self.tell(LinkState::Failed, format!("JackTrip ended at once; its last words: {said}")).await;
+                Ok(())
+            }
+            // There was nothing to lose yet.
+            (_, LinkState::Waiting) => {
+                self.tell(state, why).await;
                 Ok(())
             }
             _ => {

@@ -119,7 +119,9 @@ impl Role for Audio {
         let ordered = Arc::clone(&links);
         let order = move |incoming: Incoming<LinkOrder>| {
             let links = Arc::clone(&ordered);
-            async move { links.order(incoming.request).await }
+            // To its end, though whoever asked goes away: half an order would leave a link that no file knows, or none.
+            let order = tokio::spawn(async move { links.order(incoming.request).await });
+            async move { order.await.unwrap_or_else(|error| Err(Fault::failed(format!("the order broke: {error}")))) }
         };
         server.serve_at("links-n", LinkOrder::VERB.subject(own), order).await?;
         server.ready().await?;
@@ -160,8 +162,7 @@ impl Role for Audio {
         };
         server.stop(context.drain_timeout()).await;
         links.stop().await;
-        // libjack may hang, and the keeper waits for it; the links have it as well.
-        let closed = tokio::task::spawn_blocking(move || drop((links, keeper)));
+        let closed = tokio::task::spawn_blocking(move || keeper.close());
         if tokio::time::timeout(context.drain_timeout(), closed).await.is_err() {
             tracing::warn!("the JACK client of the graph was not closed in time");
         }
@@ -173,7 +174,7 @@ impl Role for Audio {
 async fn tell(context: RoleContext, mut events: mpsc::Receiver<GraphEvent>) {
     while let Some(event) = events.recv().await {
         let fault = match event {
-            GraphEvent::Did(step) if step.again => {
+            GraphEvent::Righted(step) => {
                 let what = if step.kind == StepKind::Connect { "parted" } else { "connected" };
                 let (source, sink) = (step.source, step.sink);
                 Fault::failed(format!(
@@ -193,7 +194,7 @@ async fn apply(keeper: Arc<GraphKeeper>, node: String, request: Apply) -> Result
     let rules = request.connect.iter().map(convert::wire_rule).collect::<Result<Vec<_>, _>>()?;
     let restored = tokio::task::spawn_blocking(move || keeper.restore(rules, request.exact)).await;
     let restored = restored.map_err(|error| Fault::failed(format!("libjack broke: {error}")))?;
-    restored.map(|restored| convert::applied(&node, &restored.plan)).map_err(Fault::unavailable)
+    restored.map(|plan| convert::applied(&node, &plan)).map_err(Fault::unavailable)
 }
 
 /// The name of the client that keeps the graph. Two hosts may share a JACK server.

@@ -13,7 +13,7 @@ use crate::action::Deed;
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::midi::{Length, Out, Play, Sent, Step, Transport};
 use crate::midi::clock::{ClockIn, ClockOut, Grid, Quantum};
-use crate::midi::sounding::{Held, Sounding, silence};
+use crate::midi::sounding::{Held, Sounding, lifts_pedal, silence};
 use crate::midi::trigger::Fired;
 use crate::midi::{Kind, Message, Note, Parser};
 use crate::rig::loops::Loops;
@@ -456,10 +456,14 @@ impl Core {
                 at_us = begins.filter(|begins| *begins > now_us).max(at_us);
                 self.effects.kept.push((port, channel, note, false));
             }
-            Message::Control { channel, controller: 120 | 123..=127, .. } => {
-                let ended: Vec<u8> =
-                    state.sounding.notes().filter(|(c, ..)| *c == channel).map(|(_, note, _)| note).collect();
-                self.effects.kept.extend(ended.into_iter().map(|note| (port, channel, note, false)));
+            Message::Control { controller: 120 | 123..=127, .. } | Message::Reset => {
+                let all = message.channel();
+                let ended = state.sounding.notes().filter(|(channel, ..)| all.is_none_or(|all| all == *channel));
+                let ended: Vec<_> = ended.map(|(channel, note, held)| (channel, note, held.since_us)).collect();
+                // Notes whose beginning is still on its way must not begin after it.
+                let last = ended.iter().map(|(.., since_us)| *since_us).max().filter(|last| *last > now_us);
+                at_us = last.max(at_us);
+                self.effects.kept.extend(ended.into_iter().map(|(channel, note, _)| (port, channel, note, false)));
             }
             _ => {}
         }
@@ -469,8 +473,8 @@ impl Core {
 
     fn put(&mut self, port: usize, message: Message, at_us: Option<u64>, keep: bool) {
         self.sent += 1;
-        // The end of a note that has begun must not be taken back with what waits.
-        let keep = keep || matches!(message, Message::NoteOff { .. });
+        // What ends something that has begun must not be taken back with what waits.
+        let keep = keep || matches!(message, Message::NoteOff { .. }) || lifts_pedal(&message);
         if let (Message::NoteOff { channel, note, .. }, Some(at), Some(state)) =
             (&message, at_us, self.ports.get_mut(port))
         {
@@ -520,7 +524,7 @@ impl Core {
     /// Time has passed: what is due is done.
     pub fn poll(&mut self, now_us: u64) {
         for fired in self.rows.triggers.poll(now_us) {
-            self.fired(fired, &Message::ActiveSensing);
+            self.fired(fired, None);
         }
         for broken in self.loops.settle(Duration::from_micros(now_us)) {
             let (port, status, number) = broken.key;

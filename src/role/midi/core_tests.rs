@@ -171,6 +171,67 @@ fn a_device_that_goes_with_a_pedal_down_is_told_that_it_is_up() {
 }
 
 #[test]
+fn what_is_passed_on_from_a_device_that_goes_ends() {
+    let table = "[[on]]\nany = true\nport = 'pad'\ndo = { midi = { raw = '{bytes}' } }";
+    for table in [table, "[[on]]\nnote = 'any'\nport = 'pad'\nwhen = 'held'\ndo = { midi = { raw = '{bytes}' } }"] {
+        let mut core = core(table);
+        let device = || BTreeSet::from(["a2j:pad".to_owned()]);
+        core.connected(1, device(), BTreeSet::new(), BTreeSet::new(), 0);
+        core.input(1, 1_000 * MS, &[0x90, 60, 99]);
+        core.input(1, 1_001 * MS, &[0xb0, 64, 127]);
+        sent(&mut core);
+        core.connected(1, BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), 2_000 * MS);
+        // It is also told on the bus.
+        let told: Vec<_> =
+            core.effects.told.iter().map(|(_, message, _)| message.bytes().as_slice().to_vec()).collect();
+        assert_eq!(told, [vec![0x80, 60, 64], vec![0xb0, 64, 0]]);
+        let ended: Vec<_> = sent(&mut core).into_iter().map(|(.., bytes)| bytes[..2].to_vec()).collect();
+        assert_eq!(ended[0], [0x80, 60], "{table}");
+        assert_eq!(ended.contains(&vec![0xb0, 64]), table.contains("any = true"), "{table}");
+        assert_eq!(core.ports[0].sounding.notes().count(), 0);
+    }
+}
+
+#[test]
+fn all_notes_off_comes_after_beginnings_that_are_on_their_way() {
+    for (json, status) in [(r#"{"cc":123,"value":0}"#, 0xb0), (r#"{"raw":"FF"}"#, 0xff)] {
+        let mut core = core("");
+        core.play(&out(r#"{"note":60,"on":"bar","hold":true}"#), 300 * MS).unwrap();
+        core.poll(1_995 * MS);
+        assert_eq!(sent(&mut core), [(0, Some(2_000 * MS), vec![0x90, 60, 100])]);
+        core.play(&out(json), 1_996 * MS).unwrap();
+        let kept = core.effects.kept.clone();
+        let sends = sent(&mut core);
+        assert_eq!((sends.len(), sends[0].1, sends[0].2[0]), (1, Some(2_000 * MS), status));
+        assert_eq!((kept, core.ports[0].sounding.notes().count()), (vec![(0, 1, 60, false)], 0));
+    }
+}
+
+#[test]
+fn a_pedal_that_goes_up_is_not_taken_back_by_a_stop() {
+    let mut core = core("[[on]]\nany = true\nport = 'pad'\ndo = { midi = { raw = '{bytes}' } }");
+    core.input(1, 1_000 * MS, &[0xb0, 64, 127]);
+    sent(&mut core);
+    core.input(1, 1_010 * MS, &[0xb0, 64, 0, 0xb0, 7, 9]);
+    core.panic(None, false, 1_011 * MS);
+    assert_eq!(sent(&mut core), [(0, Some(1_015 * MS), vec![0xb0, 64, 0])]);
+}
+
+#[test]
+fn what_is_the_same_for_on_and_off_is_done_once() {
+    let mut core = core(
+        "[[on]]\nnote = 36\nwhen = 'held'\ndo = { midi = { transport = 'start' } }\n\
+         [[on]]\nnote = 37\nwhen = 'held'\ndo = { midi = { cc = 1, value = '{value}' } }",
+    );
+    let mut press = |note: u8| {
+        core.input(0, 1_000 * MS, &[0x90, note, 99, 0x80, note, 0]);
+        sent(&mut core).into_iter().map(|(.., bytes)| bytes).collect::<Vec<_>>()
+    };
+    assert_eq!(press(36), [[0xfa]]);
+    assert_eq!(press(37), [[0xb0, 1, 99], [0xb0, 1, 0]]);
+}
+
+#[test]
 fn a_toggle_stands_as_the_listener_that_it_mutes() {
     let mut core = core("[[on]]\nnote = 60\nwhen = 'toggle'\ndo = { mute = { listener = 'main' } }");
     let pressed = |core: &mut Core, at: u64| {

@@ -127,6 +127,28 @@ impl State {
     }
 }
 
+/// What is told of messages that were lost, once a second at most.
+#[derive(Debug, Default)]
+struct Losses {
+    told: u64,
+    next_us: u64,
+}
+
+impl Losses {
+    /// `lost` is how many there were in all.
+    fn news(&mut self, lost: u64, now_us: u64) -> Option<String> {
+        if lost <= self.told || now_us < self.next_us {
+            return None;
+        }
+        let more = lost - std::mem::replace(&mut self.told, lost);
+        self.next_us = now_us + u64::try_from(NAP.as_micros()).unwrap_or(u64::MAX);
+        Some(format!(
+            "{more} MIDI messages were lost, since more came at once than there is room for; notes may hang: \
+             `sidetone midi panic` ends them"
+        ))
+    }
+}
+
 impl Engine {
     /// With its thread, which works until [`Engine::stop`]. To be called within the runtime.
     ///
@@ -151,7 +173,10 @@ impl Engine {
     }
 
     fn run(&self) {
+        let mut losses = Losses::default();
         while !self.0.stop.load(Ordering::Acquire) {
+            let lost = self.look(|state, now_us| losses.news(state.lost(), now_us));
+            lost.into_iter().for_each(|news| self.report(news));
             let next = self.with(|core, now_us| core.next_us(now_us).map(|next| next.saturating_sub(now_us)));
             let nap = next.map_or(NAP, Duration::from_micros).min(NAP);
             if !nap.is_zero() {
@@ -345,5 +370,19 @@ impl Engine {
         {
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_told_once_a_second() {
+        let mut losses = Losses::default();
+        assert_eq!(losses.news(0, 0), None);
+        assert!(losses.news(3, 5).unwrap().starts_with("3 MIDI messages were lost"));
+        assert_eq!((losses.news(3, 2_000_000), losses.news(9, 500_000)), (None, None));
+        assert!(losses.news(10, 1_000_005).unwrap().starts_with("7 MIDI messages"));
     }
 }

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::engine::Engine;
 use super::wires::{PortPlan, Wires};
-use crate::audio::jack::{GraphClient, GraphState, JackError, MidiClient, MidiSettings, PortKind, Watch};
+use crate::audio::jack::{GraphClient, GraphState, JackError, MidiClient, MidiSettings, PortFlow, PortKind, Watch};
 use crate::audio::midi::MidiRings;
-use crate::audio::patch::PortFlow;
 use crate::telemetry::health::Part;
 
 /// How long to wait for JACK before trying again, at first and at most.
@@ -170,7 +169,8 @@ impl Keeper {
                 let there: BTreeSet<&str> = state.ports.iter().map(|port| port.name.as_str()).collect();
                 failed.retain(|(source, sink)| there.contains(source.as_str()) && there.contains(sink.as_str()));
                 all = false;
-                self.tell(&graph.state());
+                // As it was before: of a device that went and came again meanwhile it must be seen that it was away.
+                self.tell(&state);
             }
             std::thread::park_timeout(if failed.is_empty() { LOOK } else { FIRST_WAIT });
         }

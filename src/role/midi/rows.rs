@@ -63,11 +63,11 @@ impl Rows {
         }
     }
 
-    /// What a row that fired means; `None` if there is nothing to do, such as when a held note's control is let go.
+    /// What a row that fired means; `None` if there is nothing to do, such as when the control of a held command is let go.
     ///
     /// # Errors
     /// What the slots hold can't be sent.
-    pub fn deed(&self, fired: &Fired, port: &str, message: &Message) -> Result<Option<Deed>, String> {
+    pub fn deed(&self, fired: &Fired, port: &str, message: Option<&Message>) -> Result<Option<Deed>, String> {
         let Some(on) = self.rows.get(fired.row) else { return Ok(None) };
         let when = self.when(fired.row);
         let has_state = matches!(when, When::Held | When::Toggle);
@@ -75,7 +75,7 @@ impl Rows {
         let note = u8::try_from(number).map(|note| Note(note.min(127)).name()).unwrap_or_default();
         let value = if has_state && !fired.on { 0 } else { fired.value };
         let mut slots = Slots::new();
-        let bytes = hex(message.bytes().as_slice());
+        let bytes = message.map(|message| hex(message.bytes().as_slice())).unwrap_or_default();
         let values = [
             value.to_string(),
             value.to_string(),
@@ -103,6 +103,8 @@ impl Rows {
                     (out.ms, out.beats, out.bars) = (None, None, None);
                 }
             }
+            // What is the same for on and off is no pedal's: the song would begin anew when it comes up.
+            Deed::Midi(_) if when == When::Held && !fired.on && !tells_off(&on.r#do) => return Ok(None),
             // What has no state of its own is done when it begins.
             Deed::Command { .. } | Deed::Stop | Deed::Listener { .. } if when == When::Held && !fired.on => {
                 return Ok(match deed {
@@ -205,6 +207,11 @@ fn row(on: &MidiOn, ports: &[String]) -> Result<Row, String> {
         long_us: on.long_ms * 1_000,
         double_us: on.double_ms * 1_000,
     })
+}
+
+/// Whether an action is another one when its control is let go.
+fn tells_off(action: &Action) -> bool {
+    action.slots().iter().any(|slot| matches!(*slot, "value" | "velocity" | "on" | "bytes"))
 }
 
 /// What can be told about an action before it is done: MIDI without slots must be MIDI.

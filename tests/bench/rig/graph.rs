@@ -15,13 +15,33 @@ const PORTS: usize = 100;
 /// From the last port to the last connection, in ms.
 const MOST_MS: f64 = 100.0;
 
-/// Takes down when connections were made.
-struct Counter(Arc<Mutex<Vec<Instant>>>);
+/// When JACK told of ports and of connections.
+#[derive(Default)]
+struct Told {
+    ports: Vec<Instant>,
+    connections: Vec<Instant>,
+}
 
-impl jack::NotificationHandler for Counter {
+/// Takes that down, as the host is told it.
+#[derive(Clone, Default)]
+struct Observer(Arc<Mutex<Told>>);
+
+impl Observer {
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl jack::NotificationHandler for Observer {
+    fn port_registration(&mut self, _: &Client, _: PortId, is_registered: bool) {
+        if is_registered {
+            self.told().ports.push(Instant::now());
+        }
+    }
+
     fn ports_connected(&mut self, _: &Client, _: PortId, _: PortId, are_connected: bool) {
         if are_connected {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+            self.told().connections.push(Instant::now());
         }
     }
 }
@@ -76,25 +96,25 @@ pub fn rows(scope: Scope, server: &JackServer) -> anyhow::Result<Vec<Row>> {
     ])
 }
 
-/// From just before the second client's ports can be connected.
+/// From when JACK has told of the last port.
 struct Patch {
     first_ms: f64,
     all_ms: f64,
 }
 
 fn patch(server: &JackServer) -> anyhow::Result<Patch> {
-    let made = Arc::<Mutex<Vec<Instant>>>::default();
+    let observer = Observer::default();
     let (client, still) = wide(server, "wide-out", AudioOut::default());
-    let outs: AsyncClient<_, _> = client.activate_async(Counter(Arc::clone(&made)), still)?;
+    let outs: AsyncClient<_, _> = client.activate_async(observer.clone(), still)?;
     let (client, still) = wide(server, "wide-in", AudioIn::default());
-    let begun = Instant::now();
     let ins = client.activate_async((), still)?;
-    let (first, last) = wait("the patch", || {
-        let made = made.lock().unwrap_or_else(PoisonError::into_inner);
-        Some((*made.first()?, *made.get(PORTS - 1)?))
+    let (appeared, first, last) = wait("the patch", || {
+        let told = observer.told();
+        // Of its own ports the observer is told as well.
+        Some((*told.ports.get(2 * PORTS - 1)?, *told.connections.first()?, *told.connections.get(PORTS - 1)?))
     })?;
     drop((ins, outs));
-    let ms = |at: Instant| crate::support::ms(at.saturating_duration_since(begun));
+    let ms = |at: Instant| crate::support::ms(at.saturating_duration_since(appeared));
     Ok(Patch { first_ms: ms(first), all_ms: ms(last) })
 }
 

@@ -87,7 +87,7 @@ async fn the_clock_that_goes_out_is_even() {
     let host = spec(&jack, "midi", "").start().await;
     let pad = Device::plug(&jack, "pad");
     pad.connected("pad").await;
-    send(&host, r#"{"all":[{"bpm":150},{"transport":"start","port":"pad"}]}"#).await.unwrap();
+    send(&host, r#"{"transport":"start","bpm":150,"port":"pad"}"#).await.unwrap();
     // Two bars of 4/4.
     let ticks = pad.hears(1 + 2 * 96).await;
     send(&host, r#"{"transport":"stop","port":"pad"}"#).await.unwrap();

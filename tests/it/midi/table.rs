@@ -8,6 +8,7 @@ use super::{send, spec, state};
 use crate::support::host::{FAKES, Follow, PATIENCE};
 use crate::support::jack::{JackServer, available};
 use crate::support::midi::Device;
+use crate::support::nats::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pad_plays_and_a_fader_sends_osc_without_the_bus() {
@@ -120,6 +121,8 @@ feedback = { follow = "listening", note = 40 }
     let pad = Device::plug(&jack, "pad");
     pad.connected("pad").await;
     let mut follow = Follow::new(host.bus()).await;
+    // The listener has a client of its own.
+    eventually(|| async { host.log().contains("JACK is there").then_some(()) }).await;
     pad.play(&[&[0xb0, 64, 127]]);
     follow.state(TurnState::Listening).await;
     pad.hears_this(&[0x90, 40, 127]).await;

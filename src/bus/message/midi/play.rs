@@ -143,7 +143,10 @@ impl Out {
             Some(channel) => whole("channel", channel, 1, 16)? as u8,
             None => 1,
         };
-        Ok(vec![Play { channel, ..play(self.step(channel)?) }])
+        let step = self.step(channel)?;
+        // The tempo first, so that the clock begins with it.
+        let tempo = self.bpm.filter(|_| matches!(step, Step::Transport(_))).map(tempo).transpose()?;
+        Ok(tempo.into_iter().chain([step]).map(|step| Play { channel, ..play(step) }).collect())
     }
 
     /// The keys that say what is sent.
@@ -173,7 +176,7 @@ impl Out {
 
     fn step(&self, channel: u8) -> Result<Step, Fault> {
         let keys = self.keys();
-        let [key] = keys.as_slice() else {
+        let ([key] | [key @ "transport", "bpm"]) = keys.as_slice() else {
             return Err(invalid(match keys.as_slice() {
                 [] => "nothing says what to send; give one of note, chord, off, cc, cc14, nrpn, rpn, program, bend, \
                        pressure, key_pressure, sysex, transport, bpm, position, song, raw, panic or all"
@@ -248,11 +251,7 @@ impl Out {
         } else if let Some(word) = self.transport {
             return Ok(Step::Transport(word));
         } else if let Some(bpm) = self.bpm {
-            let bpm = bpm.get();
-            if !BPM.contains(&bpm) {
-                return Err(invalid(format!("bpm {bpm} can't be: it goes from {} to {}", BPM.start(), BPM.end())));
-            }
-            return Ok(Step::Tempo(bpm));
+            return tempo(bpm);
         } else if let Some(panic) = &self.panic {
             return Ok(match panic {
                 Panic::Ours(false) => Step::Send(Vec::new()),
@@ -310,6 +309,14 @@ impl Out {
         let inversion = self.inversion.map_or(Ok(0), |inversion| whole("inversion", inversion, 0, 12))?;
         chord.notes(octave, usize::try_from(inversion).unwrap_or(0)).map_err(|error| invalid(error.to_string()))
     }
+}
+
+fn tempo(bpm: Number) -> Result<Step, Fault> {
+    let bpm = bpm.get();
+    if !BPM.contains(&bpm) {
+        return Err(invalid(format!("bpm {bpm} can't be: it goes from {} to {}", BPM.start(), BPM.end())));
+    }
+    Ok(Step::Tempo(bpm))
 }
 
 fn keys_of(names: &[String]) -> Result<Vec<Note>, Fault> {

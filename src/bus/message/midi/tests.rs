@@ -57,6 +57,17 @@ fn several_are_one() {
 }
 
 #[test]
+fn a_tempo_goes_with_the_transport() {
+    let out: Out = serde_json::from_str(r#"{"transport":"start","bpm":"140","port":"pad"}"#).unwrap();
+    let plays = out.plays().unwrap();
+    let steps: Vec<_> = plays.iter().map(|play| play.step.clone()).collect();
+    assert_eq!(steps, [Step::Tempo(140.0), Step::Transport(Transport::Start)]);
+    assert!(plays.iter().all(|play| play.port.as_deref() == Some("pad")));
+    assert!(step(r#"{"transport":"start","bpm":4}"#).unwrap_err().contains("bpm 4 can't be"));
+    assert!(step(r#"{"transport":"start","bpm":120,"cc":1}"#).unwrap_err().contains("in one message"));
+}
+
+#[test]
 fn what_can_not_be_is_told_with_what_would_do() {
     for (json, told) in [
         ("{}", "nothing says what to send; give one of note, chord"),

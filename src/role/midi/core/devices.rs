@@ -31,6 +31,7 @@ impl Core {
         // Which of several devices on the port held what can't be told: what one holds too long is worse than a key cut short.
         if !gone_in.is_empty() {
             let down = state.heard.notes().count();
+            let released = state.heard.release_all();
             state.heard.forget();
             state.parser.reset();
             if down > 0 {
@@ -40,7 +41,11 @@ impl Core {
                 ));
             }
             for fired in self.rows.triggers.release(port, now_us) {
-                self.fired(fired, &Message::ActiveSensing);
+                self.fired(fired, None);
+            }
+            // For rows that pass everything on, and for whoever listens on the bus.
+            for message in released {
+                self.message(port, message, now_us);
             }
         }
         let Some(state) = self.ports.get_mut(port) else { return };

@@ -28,7 +28,7 @@ impl Core {
         }
     }
 
-    fn message(&mut self, port: usize, message: Message, at_us: u64) {
+    pub(super) fn message(&mut self, port: usize, message: Message, at_us: u64) {
         if let Some(state) = self.ports.get_mut(port) {
             state.heard.follow(&message, &Arc::from(""), at_us);
         }
@@ -48,7 +48,7 @@ impl Core {
         for fired in fired {
             // A release never begins a loop, and leaving it would let what is held go on: a note, a pedal, a word to a listener.
             if is_let_through || (!fired.on && self.rows.when(fired.row) == When::Held) {
-                self.fired(fired, &message);
+                self.fired(fired, Some(&message));
             }
         }
         if self.publish.contains(&message.kind()) {
@@ -79,7 +79,10 @@ impl Core {
         self.rows.muted(listener, is_first, muted);
     }
 
-    pub(super) fn fired(&mut self, fired: Fired, message: &Message) {
+    /// Does what a row says; without a message when time has passed or a device has gone.
+    pub(super) fn fired(&mut self, fired: Fired, message: Option<&Message>) {
+        let own = if message.is_none() { fired.message() } else { None };
+        let message = message.or(own.as_ref());
         let port = self.ports.get(fired.key.port).map(|port| port.name.clone()).unwrap_or_default();
         let (on, when) = (self.rows.on(fired.row), self.rows.when(fired.row));
         if matches!(when, When::Held | When::Toggle) {
