@@ -12,6 +12,8 @@
 //! | `cut` | fails | fails after its first chunk | fails after its first word |
 //! | `hang` | waits until it is cancelled | as `fail` | says nothing until it is dropped |
 //! | `nonsense` | hears odd characters | as `echo` | answers odd characters |
+//! | `all` | as `echo` | as `echo` | repeats all that the person has said in the conversation |
+//! | `context:BYTES` | as `echo` | as `echo` | as `echo`, but refuses a conversation of more bytes |
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -21,8 +23,8 @@ use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ChatDelta, ChatEnd, ChatModel, ChatRequest, ChatRole, ChatStream, EngineError, RECOGNIZER_RATE_HZ, Recognizer,
-    SpeakOptions, Synthesizer, TranscribeOptions, TranscribedSegment, Transcription,
+    ChatDelta, ChatEnd, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatStream, EngineError, RECOGNIZER_RATE_HZ,
+    Recognizer, SpeakOptions, Synthesizer, TranscribeOptions, TranscribedSegment, Transcription,
 };
 
 const RATE_HZ: u32 = 22_050;
@@ -49,6 +51,8 @@ enum Script {
     Cut,
     Hang,
     Nonsense,
+    All,
+    Context(usize),
 }
 
 impl Fake {
@@ -62,6 +66,9 @@ impl Fake {
             Some(("slow", ms)) if ms.parse::<u32>().is_ok() => {
                 Script::Slow(Duration::from_millis(ms.parse().unwrap_or_default()))
             }
+            Some(("context", bytes)) if bytes.parse::<usize>().is_ok() => {
+                Script::Context(bytes.parse().unwrap_or_default())
+            }
             _ => match name {
                 "echo" => Script::Echo,
                 "fail" => Script::Fail,
@@ -69,6 +76,7 @@ impl Fake {
                 "cut" => Script::Cut,
                 "hang" => Script::Hang,
                 "nonsense" => Script::Nonsense,
+                "all" => Script::All,
                 _ => return Err(EngineError::Invalid(format!("{name:?} is no script of the fake engine"))),
             },
         };
@@ -120,7 +128,7 @@ impl Recognizer for Fake {
             Script::Down => return Err(down()),
             Script::Say(text) => text.clone(),
             Script::Nonsense => NONSENSE.to_owned(),
-            Script::Echo | Script::Slow(_) | Script::Hang => format!("{length_ms} milliseconds"),
+            _ => format!("{length_ms} milliseconds"),
         };
         let segments = vec![TranscribedSegment { start_ms: 0, end_ms: length_ms, text: text.clone() }];
         Ok(Transcription { text, language: Some(options.language.clone().unwrap_or("en".into())), segments })
@@ -194,12 +202,22 @@ impl ChatModel for Fake {
         if let Some(model) = request.model.filter(|model| *model != self.name) {
             return Err(EngineError::Missing(format!("there is no model {model:?}; offered: {}", self.name)));
         }
-        let asked = request.messages.iter().rev().find(|message| message.role == ChatRole::User);
+        let said = |message: &&ChatMessage| message.role == ChatRole::User;
+        let asked = request.messages.iter().rev().find(said);
+        let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
         let text = match &self.script {
             Script::Fail => return Err(failed()),
             Script::Down => return Err(down()),
             Script::Say(text) => text.clone(),
             Script::Nonsense => NONSENSE.to_owned(),
+            Script::Context(most) if bytes > *most => {
+                return Err(EngineError::TooLarge(format!("the fake model holds {most} bytes, and was given {bytes}")));
+            }
+            Script::All => {
+                let all: Vec<_> =
+                    request.messages.iter().filter(said).map(|message| message.content.as_str()).collect();
+                all.join(" ")
+            }
             _ => asked.map(|message| message.content.clone()).unwrap_or_default(),
         };
         // As a model does that is shown the beginning of its answer: it goes on from there.
