@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
+use super::chat::is_outside;
 use super::{
     ChatDelta, ChatEnd, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatStream, EngineError, RECOGNIZER_RATE_HZ,
     Recognizer, SpeakOptions, Synthesizer, TranscribeOptions, TranscribedSegment, Transcription,
@@ -39,6 +40,7 @@ const NONSENSE: &str = "\u{fffd}\u{0}}{\"]<";
 pub struct Fake {
     name: String,
     script: Script,
+    outside: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +82,14 @@ impl Fake {
                 _ => return Err(EngineError::Invalid(format!("{name:?} is no script of the fake engine"))),
             },
         };
-        Ok(Self { name: name.to_owned(), script })
+        Ok(Self { name: name.to_owned(), script, outside: false })
+    }
+
+    /// The same as a chat model whose provider is at `url`, which it does not ask.
+    #[must_use]
+    pub fn at(self, url: Option<&str>) -> Self {
+        let url = url.and_then(|url| reqwest::Url::parse(url).ok());
+        Self { outside: url.is_some_and(|url| is_outside(&url)), ..self }
     }
 
     fn delay(&self) -> Duration {
@@ -187,7 +196,7 @@ impl ChatModel for Fake {
     }
 
     fn is_cloud(&self) -> bool {
-        false
+        self.outside
     }
 
     async fn models(&self) -> Result<Vec<String>, EngineError> {

@@ -248,7 +248,11 @@ impl Worker {
     /// Has the model answer, as far as `turn` has no answer yet; gives the model's name.
     async fn chat(&self, turn: &mut Turn, chat: &Chat, incoming: &Incoming<Run>) -> Result<Option<String>, Fault> {
         let call = Call::within(incoming.time_left().saturating_sub(Duration::from_millis(50))).of_turn(turn.id);
-        let need = Need { model: chat.model.clone().unwrap_or_default(), ..fabric::need(Capability::Llm) };
+        let need = Need {
+            model: chat.model.clone().unwrap_or_default(),
+            privacy: fabric::privacy_of(incoming.privacy),
+            ..fabric::need(Capability::Llm)
+        };
         let mut stream =
             self.context.fabric.open(&need, going_on(chat, &turn.text), &call).await.map_err(|e| e.to_fault())?;
         let mut model = None;
