@@ -13,6 +13,7 @@
 //! | `hang` | waits until it is cancelled | as `fail` | says nothing until it is dropped |
 //! | `nonsense` | hears odd characters | as `echo` | answers odd characters |
 //! | `all` | as `echo` | as `echo` | repeats all that the person has said in the conversation |
+//! | `short:MS` | as `echo`, but fails at a longer clip | as `echo` | as `echo` |
 //! | `context:BYTES` | as `echo` | as `echo` | as `echo`, but refuses a conversation of more bytes |
 
 use std::ops::ControlFlow;
@@ -55,6 +56,7 @@ enum Script {
     Nonsense,
     All,
     Context(usize),
+    Short(u64),
 }
 
 impl Fake {
@@ -68,6 +70,7 @@ impl Fake {
             Some(("slow", ms)) if ms.parse::<u32>().is_ok() => {
                 Script::Slow(Duration::from_millis(ms.parse().unwrap_or_default()))
             }
+            Some(("short", ms)) if ms.parse::<u64>().is_ok() => Script::Short(ms.parse().unwrap_or_default()),
             Some(("context", bytes)) if bytes.parse::<usize>().is_ok() => {
                 Script::Context(bytes.parse().unwrap_or_default())
             }
@@ -134,6 +137,7 @@ impl Recognizer for Fake {
         }
         let text = match &self.script {
             Script::Fail | Script::Cut => return Err(failed()),
+            Script::Short(most_ms) if length_ms > *most_ms => return Err(failed()),
             Script::Down => return Err(down()),
             Script::Say(text) => text.clone(),
             Script::Nonsense => NONSENSE.to_owned(),
