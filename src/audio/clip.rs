@@ -98,7 +98,7 @@ impl Clip {
     /// # Errors
     /// [`ClipError`], which says what to do; [`ClipError::TooLong`] beyond [`CLIP_MAX_S`].
     pub fn decode(bytes: &[u8]) -> Result<Self, ClipError> {
-        let mut reader = ClipReader::from_source(Cursor::new(bytes.to_vec()), "the bytes given")?;
+        let mut reader = ClipReader::from_bytes(bytes.to_vec())?;
         let limit = u64::from(reader.rate_hz) * CLIP_MAX_S;
         if reader.total_frames.is_some_and(|frames| frames > limit) {
             return Err(ClipError::TooLong);
@@ -163,7 +163,7 @@ impl ClipReader {
     ///
     /// # Errors
     /// [`ClipError`], which says what to do.
-    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ClipError> {
+    pub fn from_bytes(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self, ClipError> {
         Self::from_source(Cursor::new(bytes), "the bytes given")
     }
 
@@ -277,6 +277,16 @@ impl ClipReader {
         self.total_frames.map(|frames| frames.saturating_mul(1000) / u64::from(self.rate_hz))
     }
 
+    /// The same, if it is no guess, as MP3 files often make one.
+    #[must_use]
+    pub fn exact_ms(&self) -> Option<u64> {
+        self.duration_ms().filter(|_| self.is_exact())
+    }
+
+    fn is_exact(&self) -> bool {
+        matches!(self.name, "WAV" | "FLAC")
+    }
+
     /// Whether the file ends before its header says; known for certain when it has been read to its end.
     #[must_use]
     pub fn truncated(&self) -> bool {
@@ -285,9 +295,7 @@ impl ClipReader {
 
     fn end(&mut self) {
         self.ended = true;
-        // MP3 files often tell their length by a guess.
-        let exact = matches!(self.name, "WAV" | "FLAC");
-        self.truncated |= exact && self.total_frames.is_some_and(|total| self.given_frames < total);
+        self.truncated |= self.is_exact() && self.total_frames.is_some_and(|total| self.given_frames < total);
     }
 
     /// The next block that is not empty; `None` at the end.

@@ -22,7 +22,10 @@ const CLIPS: Bucket = Bucket {
     // All clips together; one that does not fit is refused. The server sets this much of its store aside.
     max_bytes: 1 << 30,
 };
+/// How long an answer of the server may take …
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// … and how much longer each MiB: a server that writes each chunk to a slow disk at once, or a slow network.
+const MIB_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Bus {
     /// Whether a body of `bytes` must go through CLIPS.
@@ -43,7 +46,7 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::Disconnected`] while the link is down; [`BusError::JetStream`] when the server has no JetStream or no
-    /// room, or takes longer than a minute.
+    /// room, or takes longer than a minute and 2 s a MiB.
     pub async fn put_clip(&self, audio: &[u8]) -> Result<String, BusError> {
         let name = ulid::Ulid::generate().to_string();
         self.put_object(&CLIPS, &name, audio).await?;
@@ -54,7 +57,7 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::Fault`] when it is not there (any more) or is too large; [`BusError::Disconnected`] while the link is
-    /// down; [`BusError::JetStream`] when it does not come whole within a minute.
+    /// down; [`BusError::JetStream`] when it does not come whole within a minute and 2 s a MiB.
     pub async fn get_clip(&self, name: &str, max_bytes: usize) -> Result<Bytes, BusError> {
         self.get_object(&CLIPS, name, max_bytes).await
     }
@@ -63,7 +66,7 @@ impl Bus {
     pub(super) async fn make_objects(&self, bucket: &Bucket) -> Result<(), BusError> {
         let what = format!("making the object store {}", bucket.name);
         let mut watch = self.inner.audio.watch(&what)?;
-        within(&what, &mut watch, self.inner.audio.keep(bucket.name, self.objects(bucket))).await.map(drop)
+        within(&what, &mut watch, TIMEOUT, self.inner.audio.keep(bucket.name, self.objects(bucket))).await.map(drop)
     }
 
     /// As [`Bus::put_clip`], anywhere.
@@ -75,7 +78,7 @@ impl Bus {
             let mut reader = body;
             store.put(name, &mut reader).await.map_err(|e| BusError::jetstream(what.as_str(), e))
         };
-        within(&what, &mut watch, self.inner.audio.keep(bucket.name, put)).await?;
+        within(&what, &mut watch, patience(body.len()), self.inner.audio.keep(bucket.name, put)).await?;
         Ok(())
     }
 
@@ -85,7 +88,7 @@ impl Bus {
         let what = format!("fetching the {thing} {name:?} from {place}");
         let mut watch = self.inner.audio.watch(&what)?;
         let failed = |error: &dyn std::fmt::Display| BusError::jetstream(what.as_str(), error);
-        let get = async {
+        let find = async {
             let store = self.objects(bucket).await?;
             let object = store.get(name).await.map_err(|error| match error.kind() {
                 GetErrorKind::NotFound => {
@@ -101,6 +104,10 @@ impl Bus {
                 let text = format!("the {thing} {name:?} is {bytes} bytes, and {max_bytes} are taken");
                 return Err(Fault::new(FaultCode::TooLarge, text).into());
             }
+            Ok((object, bytes))
+        };
+        let (object, bytes) = within(&what, &mut watch, TIMEOUT, self.inner.audio.keep(place, find)).await?;
+        let read = async {
             let mut audio = Vec::with_capacity(bytes);
             object.take(max_bytes as u64).read_to_end(&mut audio).await.map_err(|e| failed(&e))?;
             if audio.len() != bytes {
@@ -108,7 +115,7 @@ impl Bus {
             }
             Ok(Bytes::from(audio))
         };
-        within(&what, &mut watch, self.inner.audio.keep(bucket.name, get)).await
+        within(&what, &mut watch, patience(bytes), self.inner.audio.keep(place, read)).await
     }
 
     /// Takes an object out; none that is there is no error.
@@ -123,7 +130,7 @@ impl Bus {
                 _ => Ok(()),
             }
         };
-        within(&what, &mut watch, self.inner.audio.keep(bucket.name, delete)).await
+        within(&what, &mut watch, TIMEOUT, self.inner.audio.keep(bucket.name, delete)).await
     }
 
     async fn objects(&self, bucket: &Bucket) -> Result<ObjectStore, BusError> {
@@ -156,16 +163,34 @@ pub(super) struct Bucket {
     pub(super) max_bytes: i64,
 }
 
+/// How long so many bytes may take.
+fn patience(bytes: usize) -> Duration {
+    TIMEOUT.saturating_add(MIB_TIMEOUT.saturating_mul(u32::try_from(bytes >> 20).unwrap_or(u32::MAX)))
+}
+
 async fn within<T>(
     what: &str,
     watch: &mut Watch,
+    patience: Duration,
     work: impl Future<Output = Result<T, BusError>>,
 ) -> Result<T, BusError> {
     tokio::select! {
         biased;
-        result = timeout(TIMEOUT, work) => result.unwrap_or_else(|_| {
-            Err(BusError::jetstream(what, format!("not done within {} s", TIMEOUT.as_secs())))
+        result = timeout(patience, work) => result.unwrap_or_else(|_| {
+            Err(BusError::jetstream(what, format!("not done within {} s", patience.as_secs())))
         }),
         error = watch.broken(what) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_objects_have_more_time() {
+        assert_eq!(patience(0), TIMEOUT);
+        assert_eq!(patience(256 << 20), Duration::from_secs(60 + 512));
+        assert!(patience(usize::MAX) > patience(256 << 20));
     }
 }

@@ -30,7 +30,7 @@ use super::subject;
 use crate::telemetry::metrics::{SESSION_EVENTS, SESSION_LOST};
 use queue::Queue;
 pub use queue::QueueSettings;
-pub use read::{Reader, Summary, history, ids, list};
+pub use read::{Reader, Summary, history, ids, last_reply, list};
 
 /// The stream's name.
 pub const STREAM: &str = "SESSIONS";
@@ -52,6 +52,7 @@ pub struct SessionLog {
 struct Open {
     queue: Arc<Queue>,
     writer: AbortHandle,
+    is_kept: bool,
 }
 
 impl Drop for Open {
@@ -87,6 +88,7 @@ impl SessionLog {
             0 => {}
             events => tracing::info!(events, "session events of an earlier run are kept now"),
         }
+        let is_kept = stream.is_some();
         let writer = Writer {
             bus: bus.clone(),
             context: bus.inner.control.jetstream(),
@@ -95,7 +97,13 @@ impl SessionLog {
             known: HashMap::new(),
         };
         let writer = tokio::spawn(writer.run(Arc::clone(&queue))).abort_handle();
-        Ok(Self { bus: bus.clone(), open: Arc::new(Open { queue, writer }) })
+        Ok(Self { bus: bus.clone(), open: Arc::new(Open { queue, writer, is_kept }) })
+    }
+
+    /// Whether events are kept, and can be read back; otherwise they are told and forgotten.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.open.is_kept
     }
 
     /// Takes an event down. Waits only when there is no room for more, for 5 s at most; then the event is lost, which is
@@ -111,14 +119,15 @@ impl SessionLog {
     }
 
     /// The same, and waits until the server has it, for `patience` at most: whoever is told of it now may rely on it,
-    /// even if this host is killed in the next moment. While the server is away nobody waits.
-    pub async fn append_once_kept(&self, session: &str, turn: Ulid, what: What, patience: Duration) {
+    /// even if this host is killed in the next moment. While the server is away nobody waits. Gives whether it has it.
+    pub async fn append_once_kept(&self, session: &str, turn: Ulid, what: What, patience: Duration) -> bool {
         let number = self.push(format!("{turn}-{}", what.kind()), session, Some(turn), what).await;
-        if let Some(number) = number.filter(|_| self.bus.is_up())
-            && !self.open.queue.is_done(number, patience).await
-        {
+        let Some(number) = number.filter(|_| self.bus.is_up()) else { return false };
+        let kept = self.open.queue.is_done(number, patience).await;
+        if !kept {
             tracing::debug!(session, "the server takes its time to keep an event");
         }
+        kept
     }
 
     /// Gives the event's number in the queue, unless there is no room for it.

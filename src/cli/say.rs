@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::{Globals, client, print};
+use crate::bus::contract::rights::ANSWER_WITHIN;
 use crate::bus::message::tts::{Request, Say};
 use crate::bus::message::voice::Control;
 use crate::bus::subject::Capability;
@@ -14,6 +15,9 @@ use crate::fabric::{self, Fabric};
 use crate::router::Need;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// What each character of a text adds to that, where all of it is spoken before the answer: more than half of the time that
+/// it sounds.
+const CHARACTER_TIMEOUT: Duration = Duration::from_millis(40);
 /// The largest WAV that is fetched when it does not fit into a message.
 const MAX_WAV_BYTES: usize = 1 << 30;
 
@@ -64,9 +68,16 @@ pub(super) async fn aloud(bus: &Bus, node: &str, listener: &str, text: String) -
     Ok(())
 }
 
+/// How long it may take until all of a text is spoken; no longer than an answer may take.
+fn patience(text: &str) -> Duration {
+    let characters = u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
+    TIMEOUT.saturating_add(CHARACTER_TIMEOUT.saturating_mul(characters)).min(ANSWER_WITHIN)
+}
+
 async fn write(fabric: &Fabric, say: Say, output: &PathBuf) -> anyhow::Result<()> {
     let need = Need { voice: say.voice.clone().unwrap_or_default(), ..fabric::need(Capability::Tts) };
-    let speech = fabric.ask(&need, &Request(say), &Call::within(TIMEOUT)).await?;
+    let call = Call::within(patience(&say.text));
+    let speech = fabric.ask(&need, &Request(say), &call).await?;
     let wav = match (speech.wav, speech.clip) {
         (Some(wav), _) => wav.0,
         (None, Some(clip)) => fabric.bus().get_clip(&clip, MAX_WAV_BYTES).await?,
@@ -77,4 +88,17 @@ async fn write(fabric: &Fabric, say: Say, output: &PathBuf) -> anyhow::Result<()
     }
     tokio::fs::write(output, &wav).await.with_context(|| format!("can't write {}", output.display()))?;
     print::lines(&[format!("{} ({:.1} s)", output.display(), Duration::from_millis(speech.audio_ms).as_secs_f32())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_has_more_time_but_no_more_than_an_answer_may_take() {
+        assert_eq!(patience(""), TIMEOUT);
+        // Twenty minutes of speech, the most that hosts take unless told otherwise.
+        assert_eq!(patience(&"é".repeat(20_000)), Duration::from_secs(860));
+        assert_eq!(patience(&"a".repeat(1_000_000)), ANSWER_WITHIN);
+    }
 }

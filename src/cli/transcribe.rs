@@ -5,8 +5,10 @@ mod live;
 mod recording;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable as _};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -22,10 +24,12 @@ use crate::home::Home;
 use crate::router::Need;
 use crate::sound::to_wire;
 pub use batch::nobody;
-use recording::Recording;
+use recording::{Ended, Recording};
 
-/// How long one piece may take, once it is worked on.
+/// How long one piece may take, once it is worked on …
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
+/// … and how long one that took longer may take the second time: a large model on a slow host, or one that had to load.
+const LATE_PIECE_TIMEOUT: Duration = Duration::from_secs(240);
 /// How long a piece is tried again while all slots are taken or the bus is away.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -81,7 +85,7 @@ struct Document {
     /// Times are from the beginning of the file.
     segments: Vec<Segment>,
     /// What was odd about it.
-    notes: Vec<&'static str>,
+    notes: Vec<String>,
 }
 
 /// Runs it. A file that can't be read does not keep the others from being transcribed.
@@ -134,17 +138,52 @@ fn is_of_the_file(error: &anyhow::Error) -> bool {
 }
 
 async fn transcribe(fabric: &Fabric, args: &TranscribeArgs, file: &Path, home: &Home) -> anyhow::Result<()> {
-    let mut recording = Recording::open(file, home).await?;
+    let recording = Recording::open(file, home).await?;
     let progress = Progress::new(recording.expected_ms);
-    let mut document = Document {
-        file: file.display().to_string(),
-        audio_ms: 0,
+    let mut heard = Transcript {
         model: args.model.clone().unwrap_or_default(),
         language: args.language.clone(),
-        text: String::new(),
-        segments: Vec::new(),
-        notes: Vec::new(),
+        ..Transcript::default()
     };
+    let ended = hear(fabric, args, recording, &progress, &mut heard).await;
+    progress.finish();
+    if ended.is_err() && heard.audio_ms == 0 {
+        return ended.map(drop);
+    }
+    let mut notes = Vec::new();
+    match &ended {
+        Ok(ended) if ended.audio_ms == 0 => anyhow::bail!("it has a header and no sample; record it again"),
+        Ok(ended) => {
+            heard.audio_ms = ended.audio_ms;
+            if ended.truncated {
+                notes.push(TRUNCATED.to_owned());
+            }
+            if heard.text.is_empty() {
+                notes.push("nobody speaks in it".to_owned());
+            }
+        }
+        Err(error) => notes.push(format!("what comes after {} is missing: {error:#}", clock(heard.audio_ms))),
+    }
+    let document = Document::new(file, heard, notes);
+    // An error is told at the end.
+    for note in document.notes.iter().filter(|_| ended.is_ok()) {
+        print::note(&format!("{}: {note}", document.file));
+    }
+    if args.json {
+        print::json(&document)?;
+    }
+    ended.map(drop).with_context(|| format!("only the first {} were transcribed", clock(document.audio_ms)))
+}
+
+/// Has a recording transcribed piece by piece, and prints the text as it comes unless JSON is wanted. After an error
+/// `heard` is what there is.
+async fn hear(
+    fabric: &Fabric,
+    args: &TranscribeArgs,
+    mut recording: Recording,
+    progress: &Progress,
+    heard: &mut Transcript,
+) -> anyhow::Result<Ended> {
     let mut heard_before = false;
     while let Some(piece) = recording.next().await {
         let transcript = ask(fabric, args, &piece, heard_before).await?;
@@ -153,41 +192,48 @@ async fn transcribe(fabric: &Fabric, args: &TranscribeArgs, file: &Path, home: &
         if !args.json && !transcript.text.is_empty() {
             progress.aside(|| print::lines(&[&transcript.text]))?;
         }
-        document.add(piece.start_ms(), transcript);
+        heard.add(piece.start_ms(), transcript);
     }
-    let ended = recording.ended().await?;
-    progress.finish();
-    document.audio_ms = ended.audio_ms;
-    if ended.audio_ms == 0 {
-        anyhow::bail!("it has a header and no sample; record it again");
-    }
-    if ended.truncated {
-        document.notes.push(TRUNCATED);
-    }
-    if document.text.is_empty() {
-        document.notes.push("nobody speaks in it");
-    }
-    for note in &document.notes {
-        print::note(&format!("{}: {note}", document.file));
-    }
-    if args.json { print::json(&document) } else { Ok(()) }
+    recording.ended().await
 }
 
 impl Document {
-    /// Adds what was heard in a piece that starts at `start_ms`.
-    fn add(&mut self, start_ms: u64, transcript: Transcript) {
-        let Transcript { text, language, segments, model, .. } = transcript;
-        if !self.text.is_empty() && !text.is_empty() {
-            self.text.push(' ');
+    fn new(file: &Path, heard: Transcript, notes: Vec<String>) -> Self {
+        let Transcript { text, language, segments, audio_ms, model, .. } = heard;
+        Self { file: file.display().to_string(), audio_ms, model, language, text, segments, notes }
+    }
+}
+
+/// What makes a piece be tried again.
+struct Patience {
+    heard_before: bool,
+    /// How often it was not answered in time.
+    late: AtomicU32,
+}
+
+impl Patience {
+    /// How long it may take this time.
+    fn deadline(&self) -> Duration {
+        if self.late.load(Relaxed) == 0 { PIECE_TIMEOUT } else { LATE_PIECE_TIMEOUT }
+    }
+
+    /// Whether to try again after an error.
+    fn bears(&self, error: &BusError) -> bool {
+        match error {
+            BusError::Disconnected { .. } => true,
+            BusError::Nobody { .. } => self.heard_before,
+            BusError::Deadline { .. } => self.is_late_once(),
+            BusError::Fault(fault) => match fault.code {
+                FaultCode::NotFound => self.heard_before,
+                FaultCode::Deadline => self.is_late_once(),
+                code => matches!(code, FaultCode::Busy | FaultCode::Unavailable),
+            },
+            _ => false,
         }
-        self.text.push_str(&text);
-        self.segments.extend(segments.into_iter().map(|segment| Segment {
-            start_ms: start_ms + segment.start_ms,
-            end_ms: start_ms + segment.end_ms,
-            text: segment.text,
-        }));
-        self.model = model;
-        self.language = language.or(self.language.take());
+    }
+
+    fn is_late_once(&self) -> bool {
+        self.late.fetch_add(1, Relaxed) == 0
     }
 }
 
@@ -206,26 +252,21 @@ async fn ask(
         ..Request::default()
     };
     let need = args.need();
-    let call = Call::within(PIECE_TIMEOUT);
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(200))
         .with_max_delay(Duration::from_secs(3))
         .with_total_delay(Some(PATIENCE))
         .without_max_times();
+    let patience = Patience { heard_before, late: AtomicU32::new(0) };
     let ask = || async {
+        let call = Call::within(patience.deadline());
         match &args.node {
             Some(node) => fabric.bus().ask(Target::Node(node), &request, &call).await,
             None => fabric.ask(&need, &request, &call).await,
         }
     };
     ask.retry(backoff)
-        .when(|error| match error {
-            BusError::Disconnected { .. } => true,
-            BusError::Nobody { .. } => heard_before,
-            BusError::Fault(fault) if fault.code == FaultCode::NotFound => heard_before,
-            BusError::Fault(fault) => matches!(fault.code, FaultCode::Busy | FaultCode::Unavailable),
-            _ => false,
-        })
+        .when(|error| patience.bears(error))
         .notify(|error, pause| tracing::info!(%error, retry_ms = pause.as_millis(), "a piece is tried again"))
         .await
 }
@@ -280,6 +321,7 @@ fn clock(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::message::fault::Fault;
 
     #[test]
     fn times_are_written_as_on_a_clock() {
@@ -287,31 +329,26 @@ mod tests {
     }
 
     #[test]
-    fn segments_are_placed_in_the_whole_file() {
-        let heard = |text: &str| Transcript {
-            text: text.to_owned(),
-            language: Some("en".to_owned()),
-            segments: vec![Segment { start_ms: 100, end_ms: 900, text: text.to_owned() }],
-            audio_ms: 1_000,
-            engine_ms: 1,
-            model: "tiny".to_owned(),
-            note: None,
-        };
-        let mut document = Document {
-            file: "a.wav".to_owned(),
-            audio_ms: 0,
-            model: String::new(),
-            language: None,
-            text: String::new(),
-            segments: Vec::new(),
-            notes: Vec::new(),
-        };
-        document.add(0, heard("One."));
-        document.add(20_000, Transcript { segments: Vec::new(), ..heard("") });
-        document.add(40_000, heard("Two."));
-        assert_eq!(document.text, "One. Two.");
-        let times: Vec<_> = document.segments.iter().map(|segment| (segment.start_ms, segment.end_ms)).collect();
-        assert_eq!(times, [(100, 900), (40_100, 40_900)]);
-        assert_eq!((document.model.as_str(), document.language.as_deref()), ("tiny", Some("en")));
+    fn a_piece_that_is_late_is_tried_once_more_with_more_time() {
+        let late = || BusError::Deadline { subject: "stt.request".to_owned(), ms: 1 };
+        let fault = |code| BusError::Fault(Fault::new(code, "no"));
+        for late in [late(), fault(FaultCode::Deadline)] {
+            let patience = Patience { heard_before: false, late: AtomicU32::new(0) };
+            assert_eq!(patience.deadline(), PIECE_TIMEOUT);
+            assert!(patience.bears(&late));
+            assert_eq!(patience.deadline(), LATE_PIECE_TIMEOUT);
+            assert!(!patience.bears(&late));
+        }
+        let nobody = || BusError::Nobody { subject: "stt.request".to_owned() };
+        for (heard_before, error, again) in [
+            (false, fault(FaultCode::Busy), true),
+            (false, nobody(), false),
+            (true, nobody(), true),
+            (true, fault(FaultCode::NotFound), true),
+            (true, fault(FaultCode::Failed), false),
+        ] {
+            let patience = Patience { heard_before, late: AtomicU32::new(0) };
+            assert_eq!(patience.bears(&error), again, "{error}");
+        }
     }
 }

@@ -378,8 +378,10 @@ pub struct AgentConfig {
     pub system_prompt: String,
     /// The chat model, by its name or class; empty: the default of whoever answers.
     pub model: String,
-    /// Turns of the session that the chat model is shown.
+    /// Turns of the session that the chat model is shown, as many as fit.
     pub history_turns: usize,
+    /// How much the chat model holds, with its answer, in tokens: turns that do not fit are not shown.
+    pub context_tokens: u32,
     /// The most tokens of an answer.
     pub max_tokens: u32,
     /// The chat model's sampling temperature.
@@ -396,6 +398,7 @@ impl Default for AgentConfig {
                 .to_owned(),
             model: String::new(),
             history_turns: 6,
+            context_tokens: 4_096,
             max_tokens: 200,
             temperature: 0.3,
             slots: 8,

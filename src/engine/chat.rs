@@ -33,8 +33,15 @@ impl Endpoint {
         EngineError::Unavailable(format!("{} at {} {why}; {}", self.provider, self.url, self.hint))
     }
 
-    /// The provider answers nonsense.
+    /// The provider answers nonsense, or that the conversation is too long.
     pub(super) fn nonsense(&self, why: &str) -> EngineError {
+        if exceeds_context(why) {
+            return EngineError::TooLarge(format!(
+                "the conversation is more than the model holds: {} at {} {why}; say less at once, begin a new session, or \
+                 give the model more context",
+                self.provider, self.url
+            ));
+        }
         EngineError::Failed(format!("{} at {} {why}", self.provider, self.url))
     }
 
@@ -164,6 +171,15 @@ pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     std::iter::successors(Some(error), |error| error.source()).last().map_or_else(String::new, ToString::to_string)
 }
 
+/// Whether a provider says that a conversation is longer than its model's context: llama.cpp, vLLM, Ollama and OpenAI
+/// each say it in words of their own, and some in a code that stands behind the words.
+fn exceeds_context(why: &str) -> bool {
+    let why = why.to_lowercase();
+    let mentions = |words: &[&str]| words.iter().any(|word| why.contains(word));
+    mentions(&["context size", "context_size", "context length", "context_length", "context window"])
+        && mentions(&["exceed", "maximum", "too long", "larger than"])
+}
+
 /// The beginning of `text` on one line.
 pub(super) fn excerpt(text: &str) -> String {
     let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -237,6 +253,21 @@ mod tests {
         assert!(matches!(error, EngineError::Unavailable(_)));
         assert_eq!(error.to_string(), "Ollama at http://h sent nothing for 15000 ms; start it");
         assert!(stream.next().await.is_none());
+    }
+
+    #[test]
+    fn a_conversation_that_is_too_long_is_told() {
+        for why in [
+            "answered 400: {\"error\":{\"message\":\"request (5000 tokens) exceeds the available context size (4096 tokens)",
+            "answered 400: {\"error\":{\"type\":\"exceed_context_size_error\"}}",
+            "answered 400: This model's maximum context length is 8192 tokens.",
+            "failed: prompt too long; exceeded max context length by 12 tokens",
+        ] {
+            assert!(matches!(endpoint().nonsense(why), EngineError::TooLarge(_)), "{why}");
+        }
+        for why in ["answered 400: the maximum temperature is 2", "failed: no context size was set"] {
+            assert!(matches!(endpoint().nonsense(why), EngineError::Failed(_)), "{why}");
+        }
     }
 
     #[test]

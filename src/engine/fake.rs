@@ -12,6 +12,9 @@
 //! | `cut` | fails | fails after its first chunk | fails after its first word |
 //! | `hang` | waits until it is cancelled | as `fail` | says nothing until it is dropped |
 //! | `nonsense` | hears odd characters | as `echo` | answers odd characters |
+//! | `all` | as `echo` | as `echo` | repeats all that the person has said in the conversation |
+//! | `short:MS` | as `echo`, but fails at a longer clip | as `echo` | as `echo` |
+//! | `context:BYTES` | as `echo` | as `echo` | as `echo`, but refuses a conversation of more bytes |
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -20,9 +23,10 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
+use super::chat::is_outside;
 use super::{
-    ChatDelta, ChatEnd, ChatModel, ChatRequest, ChatRole, ChatStream, EngineError, RECOGNIZER_RATE_HZ, Recognizer,
-    SpeakOptions, Synthesizer, TranscribeOptions, TranscribedSegment, Transcription,
+    ChatDelta, ChatEnd, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatStream, EngineError, RECOGNIZER_RATE_HZ,
+    Recognizer, SpeakOptions, Synthesizer, TranscribeOptions, TranscribedSegment, Transcription,
 };
 
 const RATE_HZ: u32 = 22_050;
@@ -37,6 +41,7 @@ const NONSENSE: &str = "\u{fffd}\u{0}}{\"]<";
 pub struct Fake {
     name: String,
     script: Script,
+    outside: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +54,9 @@ enum Script {
     Cut,
     Hang,
     Nonsense,
+    All,
+    Context(usize),
+    Short(u64),
 }
 
 impl Fake {
@@ -62,6 +70,10 @@ impl Fake {
             Some(("slow", ms)) if ms.parse::<u32>().is_ok() => {
                 Script::Slow(Duration::from_millis(ms.parse().unwrap_or_default()))
             }
+            Some(("short", ms)) if ms.parse::<u64>().is_ok() => Script::Short(ms.parse().unwrap_or_default()),
+            Some(("context", bytes)) if bytes.parse::<usize>().is_ok() => {
+                Script::Context(bytes.parse().unwrap_or_default())
+            }
             _ => match name {
                 "echo" => Script::Echo,
                 "fail" => Script::Fail,
@@ -69,10 +81,18 @@ impl Fake {
                 "cut" => Script::Cut,
                 "hang" => Script::Hang,
                 "nonsense" => Script::Nonsense,
+                "all" => Script::All,
                 _ => return Err(EngineError::Invalid(format!("{name:?} is no script of the fake engine"))),
             },
         };
-        Ok(Self { name: name.to_owned(), script })
+        Ok(Self { name: name.to_owned(), script, outside: false })
+    }
+
+    /// The same as a chat model whose provider is at `url`, which it does not ask.
+    #[must_use]
+    pub fn at(self, url: Option<&str>) -> Self {
+        let url = url.and_then(|url| reqwest::Url::parse(url).ok());
+        Self { outside: url.is_some_and(|url| is_outside(&url)), ..self }
     }
 
     fn delay(&self) -> Duration {
@@ -117,10 +137,11 @@ impl Recognizer for Fake {
         }
         let text = match &self.script {
             Script::Fail | Script::Cut => return Err(failed()),
+            Script::Short(most_ms) if length_ms > *most_ms => return Err(failed()),
             Script::Down => return Err(down()),
             Script::Say(text) => text.clone(),
             Script::Nonsense => NONSENSE.to_owned(),
-            Script::Echo | Script::Slow(_) | Script::Hang => format!("{length_ms} milliseconds"),
+            _ => format!("{length_ms} milliseconds"),
         };
         let segments = vec![TranscribedSegment { start_ms: 0, end_ms: length_ms, text: text.clone() }];
         Ok(Transcription { text, language: Some(options.language.clone().unwrap_or("en".into())), segments })
@@ -179,7 +200,7 @@ impl ChatModel for Fake {
     }
 
     fn is_cloud(&self) -> bool {
-        false
+        self.outside
     }
 
     async fn models(&self) -> Result<Vec<String>, EngineError> {
@@ -194,12 +215,22 @@ impl ChatModel for Fake {
         if let Some(model) = request.model.filter(|model| *model != self.name) {
             return Err(EngineError::Missing(format!("there is no model {model:?}; offered: {}", self.name)));
         }
-        let asked = request.messages.iter().rev().find(|message| message.role == ChatRole::User);
+        let said = |message: &&ChatMessage| message.role == ChatRole::User;
+        let asked = request.messages.iter().rev().find(said);
+        let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
         let text = match &self.script {
             Script::Fail => return Err(failed()),
             Script::Down => return Err(down()),
             Script::Say(text) => text.clone(),
             Script::Nonsense => NONSENSE.to_owned(),
+            Script::Context(most) if bytes > *most => {
+                return Err(EngineError::TooLarge(format!("the fake model holds {most} bytes, and was given {bytes}")));
+            }
+            Script::All => {
+                let all: Vec<_> =
+                    request.messages.iter().filter(said).map(|message| message.content.as_str()).collect();
+                all.join(" ")
+            }
             _ => asked.map(|message| message.content.clone()).unwrap_or_default(),
         };
         // As a model does that is shown the beginning of its answer: it goes on from there.

@@ -55,6 +55,9 @@ pub enum EngineError {
     /// The input itself can't be handled; no retry can help.
     #[error("{0}")]
     Invalid(String),
+    /// The input is more than the engine takes; a shorter one may do.
+    #[error("{0}")]
+    TooLarge(String),
     /// The engine's backend is down, slow or busy; a retry, here or elsewhere, can help.
     #[error("{0}")]
     Unavailable(String),
@@ -244,6 +247,7 @@ pub trait ChatModel: Send + Sync {
     ///
     /// # Errors
     /// [`EngineError::Missing`] for an unknown model (naming those on offer), [`EngineError::Unavailable`] when the
-    /// provider is down, [`EngineError::Failed`] for an answer that makes no sense. The stream gives the same errors.
+    /// provider is down, [`EngineError::TooLarge`] for more than the model holds, [`EngineError::Failed`] for an answer
+    /// that makes no sense. The stream gives the same errors.
     async fn chat(&self, request: ChatRequest) -> Result<ChatStream, EngineError>;
 }

@@ -48,7 +48,7 @@ impl Ollama {
     /// [`EngineError::Invalid`] for a bad URL, [`EngineError::Failed`] when something else answers there.
     pub async fn connect(spec: &ChatSpec) -> Result<Self, EngineError> {
         let mut ollama = Self::new(spec)?;
-        let offered = ollama.models().await?;
+        let offered = ollama.all_models().await?;
         ollama.model = match &spec.model {
             Some(model) => {
                 find(&offered, model).cloned().ok_or_else(|| ollama.endpoint.unknown_model(model, &offered))?
@@ -64,7 +64,7 @@ impl Ollama {
     /// As [`Ollama::connect`]; [`EngineError::Missing`] only when no chat model is on offer at all.
     pub async fn connect_to_any(spec: &ChatSpec) -> Result<Self, EngineError> {
         let mut ollama = Self::new(spec)?;
-        let offered = ollama.models().await?;
+        let offered = ollama.all_models().await?;
         let wanted = spec.model.as_deref().and_then(|model| find(&offered, model));
         ollama.model = match wanted {
             Some(model) => model.clone(),
@@ -107,9 +107,11 @@ impl Ollama {
         })
     }
 
-    /// The first of `offered` that can chat; embedding models can't.
+    /// The first of `offered` that can chat, which embedding models can't, and that runs there: what is said goes to a
+    /// cloud only where one is named.
     async fn first_chat_model(&self, offered: &[String]) -> Result<String, EngineError> {
-        for model in offered {
+        let (relayed, own): (Vec<_>, Vec<_>) = offered.iter().partition(|model| is_relayed(model));
+        for model in own {
             let request = self.client.post(self.path("show")).body(json!({ "model": model }).to_string());
             let info: ModelInfo = self.ask(request).await?;
             // Versions before 0.6 tell no capabilities.
@@ -117,10 +119,22 @@ impl Ollama {
                 return Ok(model.clone());
             }
         }
+        let name = |model: &&String| format!(", or set llm.model = \"{model}\" to have Ollama's cloud answer");
         Err(EngineError::Missing(format!(
-            "Ollama at {} has no chat model; fetch one, such as `ollama pull llama3.2`",
-            self.endpoint.url
+            "Ollama at {} has no chat model of its own; fetch one, such as `ollama pull llama3.2`{}",
+            self.endpoint.url,
+            relayed.first().map(name).unwrap_or_default()
         )))
+    }
+
+    /// Everything that it lists, models of its cloud too.
+    async fn all_models(&self) -> Result<Vec<String>, EngineError> {
+        #[derive(serde::Deserialize)]
+        struct Tags {
+            models: Vec<LocalModel>,
+        }
+        let tags: Tags = self.ask(self.client.get(self.path("tags"))).await?;
+        Ok(tags.models.into_iter().map(|model| model.name).collect())
     }
 
     fn path(&self, verb: &str) -> String {
@@ -200,12 +214,9 @@ impl ChatModel for Ollama {
     }
 
     async fn models(&self) -> Result<Vec<String>, EngineError> {
-        #[derive(serde::Deserialize)]
-        struct Tags {
-            models: Vec<LocalModel>,
-        }
-        let tags: Tags = self.ask(self.client.get(self.path("tags"))).await?;
-        Ok(tags.models.into_iter().map(|model| model.name).collect())
+        let mut models = self.all_models().await?;
+        models.retain(|model| self.is_cloud() || !is_relayed(model));
+        Ok(models)
     }
 
     async fn warm(&self) -> Result<(), EngineError> {

@@ -102,7 +102,8 @@ pub const CHAT_MODELS: &[ChatRow] = &[
         name: "fake",
         feature: "fake",
         build: Some(|spec, _| {
-            async move { Ok(Arc::new(super::fake::Fake::new(spec.model.as_deref().unwrap_or("echo"))?) as _) }.boxed()
+            let fake = super::fake::Fake::new(spec.model.as_deref().unwrap_or("echo"));
+            std::future::ready(fake.map(|fake| Arc::new(fake.at(spec.url.as_deref())) as _)).boxed()
         }),
     },
     #[cfg(not(feature = "fake"))]

@@ -300,6 +300,16 @@ pub fn need(capability: Capability) -> Need {
     Need { capability: capability.token().to_owned(), ..Need::default() }
 }
 
+/// How far a request may travel, from the wire: what it sets off may go no further.
+#[must_use]
+pub fn privacy_of(privacy: node::Privacy) -> Privacy {
+    match privacy {
+        node::Privacy::Host => Privacy::Host,
+        node::Privacy::Lan => Privacy::Lan,
+        node::Privacy::Any => Privacy::Any,
+    }
+}
+
 /// How far a request may travel, as it stands on the wire.
 #[must_use]
 pub fn wire_privacy(privacy: Privacy) -> node::Privacy {

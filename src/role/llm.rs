@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use url::Host;
 
 use super::{Role, RoleContext, RoleError, millis};
 use crate::bus::message::fault::Fault;
@@ -43,7 +42,7 @@ impl Role for Llm {
             models: model.models().await?,
             slots: config.slots,
         };
-        let cloud = is_outside(&config.engine, &config.url);
+        let cloud = model.is_cloud();
         let offer = Offer { classes: config.classes.clone(), cloud, ..service.offer() };
         let server = context.bus.service(service).await?;
         let lister = Arc::clone(&model);
@@ -107,19 +106,6 @@ fn of_class(chat: &mut Chat, classes: &BTreeMap<String, Vec<String>>) {
     let model = chat.model.as_ref().and_then(|class| classes.get(class)?.first());
     if let Some(model) = model {
         chat.model = Some(model.clone());
-    }
-}
-
-/// Whether requests leave the LAN: an address that is no name of a local network, or none where a provider has one.
-fn is_outside(engine: &str, url: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(url) else { return engine == "openai" };
-    match url.host() {
-        Some(Host::Ipv4(ip)) => !(ip.is_loopback() || ip.is_private() || ip.is_link_local()),
-        Some(Host::Ipv6(ip)) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
-        Some(Host::Domain(name)) => {
-            name.contains('.') && ![".local", ".lan", ".home.arpa", ".internal"].iter().any(|end| name.ends_with(end))
-        }
-        None => true,
     }
 }
 
@@ -198,22 +184,6 @@ mod tests {
             let mut chat = Chat { model: asked.map(str::to_owned), ..Chat::example() };
             of_class(&mut chat, &classes);
             assert_eq!(chat.model.as_deref(), wanted);
-        }
-    }
-
-    #[test]
-    fn an_address_tells_whether_requests_leave_the_lan() {
-        for (engine, url, outside) in [
-            ("openai", "", true),
-            ("ollama", "", false),
-            ("openai", "http://127.0.0.1:8080/v1", false),
-            ("openai", "http://[fd00::1]:8080", false),
-            ("openai", "http://rack.local/v1", false),
-            ("openai", "http://rack:8000", false),
-            ("openai", "https://api.example.com/v1", true),
-            ("ollama", "http://203.0.113.9:11434", true),
-        ] {
-            assert_eq!(is_outside(engine, url), outside, "{engine} {url}");
         }
     }
 }

@@ -297,6 +297,7 @@ impl From<EngineError> for Fault {
         let code = match &error {
             EngineError::Missing(_) => FaultCode::NotFound,
             EngineError::Invalid(_) => FaultCode::Invalid,
+            EngineError::TooLarge(_) => FaultCode::TooLarge,
             EngineError::Unavailable(_) => FaultCode::Unavailable,
             EngineError::Failed(_) => FaultCode::Failed,
             EngineError::Cancelled => FaultCode::Cancelled,

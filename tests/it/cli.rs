@@ -1,5 +1,6 @@
 //! The command line as a user meets it: the real program, a real host, real models.
 
+mod completions;
 #[cfg(all(feature = "whisper", feature = "sherpa"))]
 mod host;
 #[cfg(all(feature = "whisper", feature = "sherpa"))]

@@ -8,7 +8,7 @@ mod hear;
 mod llamacpp;
 mod ollama;
 mod providers;
-mod rogue;
+pub mod rogue;
 #[cfg(all(feature = "sherpa", feature = "whisper"))]
 mod speak;
 

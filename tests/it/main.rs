@@ -39,6 +39,8 @@ mod stop;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod telemetry;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod transcripts;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod turns;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod voice;

@@ -71,6 +71,29 @@ fn neighbours_are_merged_and_cut_at_pauses() {
 }
 
 #[test]
+fn two_hours_are_never_held() {
+    // Sentences and pauses of many lengths; then somebody who does not pause, and nobody at all.
+    let mut talk = Vec::new();
+    for n in 0..60_u16 {
+        talk.extend([(f32::from(n % 17) * 0.7 + 0.3, true), (f32::from(n % 5) * 0.6 + 0.1, false)]);
+    }
+    talk.extend([(120.0, true), (120.0, false)]);
+    let (block, rounds) = (recording(&talk), 2 * 3_600 * VAD_RATE_HZ as usize / recording(&talk).len() + 1);
+    let mut pieces = Pieces::new(VAD_RATE_HZ, Box::new(Loud)).unwrap();
+    let (mut held, mut found) = (0, 0);
+    for _ in 0..rounds {
+        for samples_in in block.chunks(8_192) {
+            let settled = pieces.push(samples_in);
+            let given: usize = settled.iter().map(|piece| piece.samples.len()).sum();
+            held = held.max(pieces.cutter.audio.len() + given + pieces.block.capacity());
+            found += settled.len();
+        }
+    }
+    assert!(pieces.position_ms() >= 2 * 3_600_000 && found > 200, "{found} pieces");
+    assert!(held < 60 * VAD_RATE_HZ as usize, "{} s are held", held / VAD_RATE_HZ as usize);
+}
+
+#[test]
 fn where_nobody_pauses_the_quietest_place_is_taken() {
     let mut audio = recording(&[(70.0, true)]);
     // Too short for a pause.

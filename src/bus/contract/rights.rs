@@ -8,6 +8,7 @@
 //! only hosts that hear what people say anyhow make them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::table::{By, CANCELLED, EVENTS, VERBS, VerbRow, WAITING};
 use crate::bus::message::node::AskInfo;
@@ -18,8 +19,9 @@ use crate::bus::subject::{
 };
 use crate::bus::{clips, jobs, registry, session};
 
-/// How long after a request it may be answered; the server keeps a note of each for so long.
-pub const ANSWER_WITHIN: &str = "15m";
+/// How long after a request it may be answered, in whole minutes; the server keeps a note of each for so long. What is
+/// answered later is refused, of a stream as well.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(15 * 60);
 
 /// What hears or reads what people say, and so may make the streams and buckets.
 const HEARS_PEOPLE: &[Capability] =

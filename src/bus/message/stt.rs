@@ -75,7 +75,7 @@ pub struct Segment {
 }
 
 /// What was said.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Transcript {
     /// The whole text; empty when nothing was said.
     pub text: String,
@@ -94,6 +94,26 @@ pub struct Transcript {
     /// What was odd about the clip, such as a file that ends too early.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+impl Transcript {
+    /// Adds what was heard in a piece that begins at `start_ms`. Its own note is of the piece, and left out.
+    pub fn add(&mut self, start_ms: u64, piece: Self) {
+        let Self { text, language, segments, audio_ms, engine_ms, model, note: _ } = piece;
+        if !self.text.is_empty() && !text.is_empty() {
+            self.text.push(' ');
+        }
+        self.text.push_str(&text);
+        self.segments.extend(segments.into_iter().map(|segment| Segment {
+            start_ms: start_ms + segment.start_ms,
+            end_ms: start_ms + segment.end_ms,
+            text: segment.text,
+        }));
+        self.language = language.or(self.language.take());
+        self.audio_ms = start_ms + audio_ms;
+        self.engine_ms += engine_ms;
+        self.model = model;
+    }
 }
 
 impl Message for Transcript {
@@ -262,5 +282,30 @@ impl Message for StreamEvent {
             node: "studio".to_owned(),
             model: "whisper-tiny.en".to_owned(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_placed_in_the_whole_recording() {
+        let heard = |text: &str| Transcript {
+            text: text.to_owned(),
+            segments: vec![Segment { start_ms: 100, end_ms: 900, text: text.to_owned() }],
+            audio_ms: 1_000,
+            engine_ms: 3,
+            ..Transcript::example()
+        };
+        let mut whole = Transcript::default();
+        whole.add(0, heard("One."));
+        whole.add(20_000, Transcript { segments: Vec::new(), language: None, ..heard("") });
+        whole.add(40_000, heard("Two."));
+        assert_eq!(whole.text, "One. Two.");
+        let times: Vec<_> = whole.segments.iter().map(|segment| (segment.start_ms, segment.end_ms)).collect();
+        assert_eq!(times, [(100, 900), (40_100, 40_900)]);
+        assert_eq!((whole.audio_ms, whole.engine_ms), (41_000, 9));
+        assert_eq!((whole.model.as_str(), whole.language.as_deref()), ("whisper-tiny.en", Some("en")));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
-use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use futures::StreamExt as _;
 use serde::Serialize;
 use tokio::time::timeout;
@@ -19,6 +19,8 @@ use crate::bus::subject::{self, Parsed};
 
 /// How long a whole history, or the next event, may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take to see how a session ends.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the list of sessions may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -114,6 +116,26 @@ pub async fn history(bus: &Bus, session: &str, limit: usize) -> Result<Vec<Sessi
     timeout(READ_TIMEOUT, bus.inner.control.keep(STREAM, read))
         .await
         .unwrap_or_else(|_| Err(late(&format!("reading session {session}"))))
+}
+
+/// The turn of a session's last reply.
+///
+/// # Errors
+/// As [`history`], but sooner: somebody waits for an answer.
+pub async fn last_reply(bus: &Bus, session: &str) -> Result<Option<String>, BusError> {
+    let what = format!("looking for the last reply of session {session}");
+    bus.inner.control.check(&what)?;
+    let failed = |error: &dyn std::fmt::Display| BusError::jetstream(what.as_str(), error);
+    let look = async {
+        let stream = bus.inner.control.jetstream().get_stream_no_info(STREAM).await.map_err(|e| failed(&e))?;
+        match stream.get_last_raw_message_by_subject(&subject::session(session, "reply")).await {
+            // One of a later version has no turn that is known here, so the session is read.
+            Ok(message) => Ok(codec::decode::<SessionEvent>("", &message.payload).ok().and_then(|event| event.turn)),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(failed(&error)),
+        }
+    };
+    timeout(LOOK_TIMEOUT, bus.inner.control.keep(STREAM, look)).await.unwrap_or_else(|_| Err(late(&what)))
 }
 
 /// A session in a few words.

@@ -151,7 +151,8 @@ fn authorization(users: &[User], local: bool) -> String {
         allow(&mut out, "subscribe", hear);
         if user.rights.answers {
             // One answer, which is the default, is no stream.
-            let _ = writeln!(out, "        allow_responses: {{ max: -1, expires: \"{ANSWER_WITHIN}\" }}");
+            let minutes = ANSWER_WITHIN.as_secs() / 60;
+            let _ = writeln!(out, "        allow_responses: {{ max: -1, expires: \"{minutes}m\" }}");
         }
         out.push_str("      }\n    }\n");
     }

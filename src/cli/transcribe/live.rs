@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::TranscribeArgs;
 use crate::audio::{ClipError, ClipReader, PcmFormat, mono_to_pcm};
+use crate::bus::contract::rights::ANSWER_WITHIN;
 use crate::bus::listen::{AudioSender, Transcripts};
 use crate::bus::message::stt::{Segment, Stream, StreamEvent};
 use crate::bus::subject::Target;
@@ -21,9 +22,12 @@ use crate::bus::{BusError, Call};
 use crate::cli::print;
 use crate::fabric::Fabric;
 
-/// The time that one stream has. Before it is over the next one takes its place.
-const STREAM_DEADLINE: Duration = Duration::from_secs(3_600);
-const STREAM_MAX: Duration = Duration::from_secs(50 * 60);
+/// The time that one stream has: what is told later does not arrive where the bus has users.
+const STREAM_DEADLINE: Duration = ANSWER_WITHIN;
+/// How long the text of the last audio may take.
+const LAST_TEXT_TIMEOUT: Duration = Duration::from_secs(3 * 60);
+/// How long audio is sent; then the next stream takes its place.
+const STREAM_MAX: Duration = STREAM_DEADLINE.saturating_sub(LAST_TEXT_TIMEOUT);
 /// Blocks of audio that wait to be sent, of a tenth of a second. When there are so many the reader waits.
 const QUEUE: usize = 64;
 const BLOCK_MS: u32 = 100;
@@ -289,6 +293,12 @@ mod tests {
         assert_eq!(tail("one", 20), "one");
         assert_eq!(tail("日本語", 4), "本語");
         assert_eq!(tail("one", 0), "");
+    }
+
+    #[test]
+    fn a_stream_has_told_all_its_text_before_it_may_tell_no_more() {
+        assert!(STREAM_DEADLINE <= ANSWER_WITHIN && STREAM_MAX + LAST_TEXT_TIMEOUT <= STREAM_DEADLINE);
+        assert!(STREAM_MAX > Duration::from_secs(60));
     }
 
     #[test]

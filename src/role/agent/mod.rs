@@ -121,10 +121,11 @@ impl Turn {
 }
 
 impl Worker {
-    /// Takes the answer down. Its end is told when it is kept: a host that is killed then has lost nothing.
-    async fn log_reply(&self, turn: &Turn, model: Option<String>) {
+    /// Takes the answer down. Its end is told when it is kept: a host that is killed then has lost nothing. Gives whether
+    /// it is.
+    async fn log_reply(&self, turn: &Turn, model: Option<String>) -> bool {
         let what = What::Reply { text: turn.text.clone(), model };
-        self.context.sessions.append_once_kept(&turn.session, turn.id, what, KEPT_TIMEOUT).await;
+        self.context.sessions.append_once_kept(&turn.session, turn.id, what, KEPT_TIMEOUT).await
     }
 
     async fn log(&self, turn: &Turn, what: What) {
@@ -217,24 +218,49 @@ impl Worker {
         incoming: &Incoming<Run>,
     ) -> Result<RunEvent, Fault> {
         let config = &self.context.config.agent;
-        let chat = Chat {
-            messages: self.memory.messages(&turn.session, text).await,
+        let mut chat = Chat {
+            messages: self.memory.messages(&turn.session, &turn.id.to_string(), text).await,
             model: (!config.model.is_empty()).then(|| config.model.clone()),
             stream: true,
             temperature: Some(config.temperature),
             max_tokens: Some(config.max_tokens),
             format: None,
         };
+        let model = match self.chat(&mut turn, &chat, incoming).await {
+            // The session is estimated to fit, and the model holds less: the question alone may fit.
+            Err(fault) if fault.code == FaultCode::TooLarge => {
+                let alone = self.memory.question(text);
+                if alone.len() == chat.messages.len() {
+                    return Err(fault);
+                }
+                tracing::warn!(%fault, "the model is asked again without what was said before");
+                self.memory.forget(&turn.session);
+                chat.messages = alone;
+                self.chat(&mut turn, &chat, incoming).await?
+            }
+            result => result?,
+        };
+        let kept = self.log_reply(&turn, model.clone()).await;
+        self.memory.remember(&turn.session, &turn.id.to_string(), text, &turn.text, kept);
+        Ok(turn.done(command, model))
+    }
+
+    /// Has the model answer, as far as `turn` has no answer yet; gives the model's name.
+    async fn chat(&self, turn: &mut Turn, chat: &Chat, incoming: &Incoming<Run>) -> Result<Option<String>, Fault> {
         let call = Call::within(incoming.time_left().saturating_sub(Duration::from_millis(50))).of_turn(turn.id);
-        let need = Need { model: config.model.clone(), ..fabric::need(Capability::Llm) };
+        let need = Need {
+            model: chat.model.clone().unwrap_or_default(),
+            privacy: fabric::privacy_of(incoming.privacy),
+            ..fabric::need(Capability::Llm)
+        };
         let mut stream =
-            self.context.fabric.open(&need, going_on(&chat, &turn.text), &call).await.map_err(|e| e.to_fault())?;
+            self.context.fabric.open(&need, going_on(chat, &turn.text), &call).await.map_err(|e| e.to_fault())?;
         let mut model = None;
         while let Some(answer) = stream.next().await {
             let answer = match answer {
                 Ok(answer) => answer,
                 // Whoever goes on is shown what there is of the answer.
-                Err(error) if stream.go_on(&error, going_on(&chat, &turn.text)) => continue,
+                Err(error) if stream.go_on(&error, going_on(chat, &turn.text)) => continue,
                 Err(error) => return Err(error.to_fault()),
             };
             match answer.done {
@@ -245,9 +271,7 @@ impl Worker {
                 }
             }
         }
-        self.memory.remember(&turn.session, text, &turn.text);
-        self.log_reply(&turn, model.clone()).await;
-        Ok(turn.done(command, model))
+        Ok(model)
     }
 }
 

@@ -1,18 +1,17 @@
 //! `stt.request` as work that may wait: a recording of any length is transcribed piece by piece, each on an idle slot.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{MAX_CLIP_BYTES, Source, Worker, segment};
+use super::source::Source;
+use super::{MAX_CLIP_BYTES, Worker};
 use crate::audio::{Piece, Pieces, TRUNCATED, build_vad};
 use crate::bus::batch::BatchJob;
 use crate::bus::message::fault::Fault;
 use crate::bus::message::stt::{Request, Transcript};
-use crate::engine::Transcription;
 use crate::home::Home;
-use crate::role::millis;
 use crate::role::pool::blocking;
 
 /// Pieces cut ahead. When that many wait the reader waits.
@@ -34,15 +33,10 @@ impl Worker {
             let _ = end_in.send(cut(source, &home, &out));
         });
         let mut transcript = Transcript {
-            text: String::new(),
             language: options.language.clone(),
-            segments: Vec::new(),
-            audio_ms: 0,
-            engine_ms: 0,
             model: self.recognizer.model().to_owned(),
-            note: None,
+            ..Transcript::default()
         };
-        let mut engine = Duration::ZERO;
         while let Some(piece) = pieces.recv().await {
             let piece = Arc::new(piece);
             let (heard, took) = job
@@ -56,27 +50,16 @@ impl Worker {
                     })
                 })
                 .await?;
-            engine += took;
-            add(&mut transcript, heard, piece.start_ms());
+            let model = self.recognizer.model();
+            let (start_ms, end_ms) = (piece.start_ms(), piece.end_ms());
+            transcript.add(start_ms, super::transcript(heard, end_ms - start_ms, took, model));
         }
         let ended = end.await.unwrap_or_else(|_| Err(Fault::failed("the reader of the recording broke")));
         let (audio_ms, truncated) = ended?;
         transcript.audio_ms = audio_ms;
-        transcript.engine_ms = millis(engine);
         transcript.note = truncated.then(|| TRUNCATED.to_owned());
         Ok(transcript)
     }
-}
-
-/// Adds what was heard in a piece.
-fn add(transcript: &mut Transcript, heard: Transcription, start_ms: u64) {
-    let Transcription { text, language, segments } = heard;
-    if !transcript.text.is_empty() && !text.is_empty() {
-        transcript.text.push(' ');
-    }
-    transcript.text.push_str(&text);
-    transcript.segments.extend(segments.into_iter().map(|heard| segment(heard, start_ms)));
-    transcript.language = language.or(transcript.language.take());
 }
 
 /// Gives the pieces of a recording; then how long it was, in ms, and whether its end is missing.

@@ -1,6 +1,7 @@
 //! Role `stt`: clips in, transcripts out; and speech in while it is spoken, text out while it is.
 
 mod batch;
+mod source;
 mod stream;
 
 use std::sync::Arc;
@@ -12,18 +13,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::pool::{blocking, recognizer_spec};
 use super::{Role, RoleContext, RoleError, millis};
-use crate::audio::{Clip, ClipReader, TRUNCATED, resample};
+use crate::audio::TRUNCATED;
 use crate::bus::Bus;
-use crate::bus::message::Pcm;
-use crate::bus::message::fault::{Fault, FaultCode};
+use crate::bus::message::fault::Fault;
 use crate::bus::message::node::Offer;
 use crate::bus::message::stt::{Request, Segment, Transcript};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
-use crate::engine::{EngineError, RECOGNIZER_RATE_HZ, Recognizer, TranscribeOptions, TranscribedSegment};
+use crate::engine::{
+    EngineError, RECOGNIZER_RATE_HZ, Recognizer, TranscribeOptions, TranscribedSegment, Transcription,
+};
 use crate::home::Home;
-use crate::sound::from_wire;
 use crate::telemetry::metrics as measured;
+use source::Source;
 
 /// The largest audio file that is fetched from CLIPS.
 const MAX_CLIP_BYTES: usize = 256 << 20;
@@ -93,26 +95,13 @@ impl Worker {
         let source = self.source(request).await?;
         let (max_ms, recognizer) = (self.max_clip_ms, self.recognizer);
         blocking(move || {
-            let clip = source.decode()?;
-            let audio_ms = clip.duration_ms();
-            if audio_ms > max_ms {
-                let (long, max) = (audio_ms / 1_000, max_ms / 1_000);
-                let text = format!("the clip is {long} s long, and {max} s are taken: `sidetone transcribe FILE` cuts a long one at its pauses");
-                return Err(Fault::new(FaultCode::TooLarge, text));
-            }
-            let samples = resample(&clip.samples, clip.rate_hz, RECOGNIZER_RATE_HZ).map_err(|e| Fault::invalid(e.to_string()))?;
+            let clip = source.clip(max_ms, &cancel)?;
             let begun = Instant::now();
-            let heard = recognizer.transcribe(&samples, &options, &cancel)?;
-            measured::engine("stt", None, millis(begun.elapsed()));
-            Ok(Transcript {
-                text: heard.text,
-                language: heard.language,
-                segments: heard.segments.into_iter().map(|heard| segment(heard, 0)).collect(),
-                audio_ms,
-                engine_ms: millis(begun.elapsed()),
-                model: recognizer.model().to_owned(),
-                note: clip.truncated.then(|| TRUNCATED.to_owned()),
-            })
+            let heard = recognizer.transcribe(&clip.samples, &options, &cancel)?;
+            let took = begun.elapsed();
+            measured::engine("stt", None, millis(took));
+            let note = clip.truncated.then(|| TRUNCATED.to_owned());
+            Ok(Transcript { note, ..transcript(heard, clip.audio_ms, took, recognizer.model()) })
         })
         .await
     }
@@ -158,59 +147,21 @@ fn primary(language: &str) -> String {
     language.split(['-', '_']).next().unwrap_or_default().to_lowercase()
 }
 
+/// What was heard in `audio_ms` of audio.
+fn transcript(heard: Transcription, audio_ms: u64, took: Duration, model: &str) -> Transcript {
+    Transcript {
+        text: heard.text,
+        language: heard.language,
+        segments: heard.segments.into_iter().map(|heard| segment(heard, 0)).collect(),
+        audio_ms,
+        engine_ms: millis(took),
+        model: model.to_owned(),
+        note: None,
+    }
+}
+
 /// A stretch of what begins at `from_ms`.
 fn segment(segment: TranscribedSegment, from_ms: u64) -> Segment {
     let TranscribedSegment { start_ms, end_ms, text } = segment;
     Segment { start_ms: from_ms + start_ms, end_ms: from_ms + end_ms, text }
-}
-
-/// Where a clip comes from.
-enum Source {
-    File(Bytes),
-    Pcm(Pcm),
-}
-
-/// Blocks of a recording, and whether its end is missing.
-struct Blocks(BlocksOf);
-
-/// Where they come from.
-enum BlocksOf {
-    File(Box<ClipReader>),
-    Pcm(Option<Vec<f32>>),
-}
-
-impl Blocks {
-    fn next(&mut self) -> Option<Result<Vec<f32>, Fault>> {
-        match &mut self.0 {
-            BlocksOf::File(reader) => Some(reader.next()?.map_err(|e| Fault::invalid(e.to_string()))),
-            BlocksOf::Pcm(samples) => samples.take().map(Ok),
-        }
-    }
-
-    fn truncated(&self) -> bool {
-        matches!(&self.0, BlocksOf::File(reader) if reader.truncated())
-    }
-}
-
-impl Source {
-    /// Its rate, and its samples block by block.
-    fn open(self) -> Result<(u32, Blocks), Fault> {
-        Ok(match self {
-            Self::File(bytes) => {
-                let reader = ClipReader::from_bytes(bytes.into()).map_err(|e| Fault::invalid(e.to_string()))?;
-                (reader.rate_hz(), Blocks(BlocksOf::File(Box::new(reader))))
-            }
-            Self::Pcm(pcm) => (pcm.rate_hz, Blocks(BlocksOf::Pcm(Some(from_wire(&pcm)?)))),
-        })
-    }
-
-    fn decode(self) -> Result<Clip, Fault> {
-        match self {
-            Self::File(bytes) => Clip::decode(&bytes).map_err(|e| Fault::invalid(e.to_string())),
-            Self::Pcm(pcm) => {
-                let samples = from_wire(&pcm)?;
-                Ok(Clip { samples, rate_hz: pcm.rate_hz, channels: pcm.channels, truncated: false })
-            }
-        }
-    }
 }

@@ -1,15 +1,17 @@
 //! Bodies that are not what they should be, on every verb.
 
+use std::collections::BTreeSet;
+
 use async_nats::HeaderMap;
 use futures::StreamExt as _;
+use sidetone::bus::codec;
+use sidetone::bus::contract::table::VERBS;
 use sidetone::bus::message::fault::{Fault, FaultCode};
-use sidetone::bus::message::voice::Control;
-use sidetone::bus::message::{Ask, Message as _, agent, llm, node, stt, tts, voice};
-use sidetone::bus::service::{Incoming, Server};
-use sidetone::bus::subject::{self, Target};
-use sidetone::bus::{Bus, codec};
+use sidetone::bus::message::{Ask, Message as _, agent, audio, llm, midi, node, osc, stt, tts, voice};
+use sidetone::bus::service::{Incoming, Server, ServiceSpec};
+use sidetone::bus::subject::{self, Capability, pattern};
 
-use super::{open, serve};
+use super::serve;
 use crate::support::nats::{Nats, within};
 
 const JSON: &str = "application/json";
@@ -42,47 +44,92 @@ fn fault(reply: &async_nats::Message) -> Option<(String, String)> {
     Some((text("Nats-Service-Error-Code")?, text("Nats-Service-Error")?))
 }
 
-/// Serves `A` and sends it what no verb takes, `wrong` on top, and at last its own example.
-async fn check<A: Ask>(bus: &Bus, raw: &async_nats::Client, wrong: &[&str]) -> Server {
-    let server = serve(bus, 2, |_: Incoming<A>| async { Ok(A::Reply::example()) }).await;
-    check_at::<A>(raw, &A::VERB.subject(Target::Any), wrong).await;
-    server
+/// Where the host `studio` is asked for `A`, and its listener `main`.
+fn subject_of<A: Ask>() -> String {
+    let row = VERBS.iter().find(|row| row.verb == A::VERB).unwrap();
+    pattern::fill(&row.addresses()[0].pattern, |name| Some(if name == "node" { "studio" } else { "main" }))
 }
 
-async fn check_at<A: Ask>(raw: &async_nats::Client, subject: &str, wrong: &[&str]) {
+/// Serves `A` on `server` and sends it what no verb takes, `wrong` on top, and at last its own example.
+async fn check<A: Ask>(server: &Server, raw: &async_nats::Client, wrong: &[&str], checked: &mut BTreeSet<String>) {
+    checked.insert(A::VERB.to_string());
+    let (subject, handler) = (subject_of::<A>(), |_: Incoming<A>| async { Ok(A::Reply::example()) });
+    if A::VERB.capability == Capability::Voice {
+        server.serve_at("main", subject.clone(), handler).await.unwrap();
+    } else {
+        server.serve(handler).await.unwrap();
+    }
+    server.ready().await.unwrap();
     let wrong = wrong.iter().map(|body| ("", body.as_bytes(), "400"));
     for (kind, body, number) in NEVER.into_iter().chain(wrong) {
-        let reply = request(raw, subject, kind, body).await;
+        let reply = request(raw, &subject, kind, body).await;
         let (code, text) = fault(&reply).unwrap_or_else(|| panic!("{subject} takes {kind} {body:?}: {reply:?}"));
         assert_eq!(code, number, "{subject} {kind} {body:?}: {text}");
         assert!(text.contains(A::SCHEMA), "{subject} {kind} {body:?}: {text}");
         assert!(reply.payload.is_empty());
     }
     let example = codec::encode(&A::example(), codec::Format::MsgPack).unwrap();
-    let reply = request(raw, subject, MSGPACK, &example).await;
+    let reply = request(raw, &subject, MSGPACK, &example).await;
     assert_eq!(fault(&reply), None, "{subject} lives on");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_verb_refuses_what_it_cannot_read_and_lives_on() {
     let Some(nats) = Nats::start().await else { return };
-    let (host, raw) = (nats.host("studio").await, nats.raw().await);
-    let _servers = [
-        check::<stt::Request>(&host, &raw, &["{\"pcm\":5}", "{\"file\":\"*\"}", "{\"pcm\":{\"data\":\"AA==\"}}"]).await,
-        check::<tts::Request>(&host, &raw, &["", "{}", "{\"text\":5}", "{\"text\":\"a\",\"speed\":\"fast\"}"]).await,
-        check::<tts::Stream>(&host, &raw, &["", "{}", "{\"text\":null}"]).await,
-        check::<llm::Chat>(&host, &raw, &["", "{}", "{\"messages\":[{\"role\":\"robot\",\"content\":\"\"}]}"]).await,
-        check::<llm::ListModels>(&host, &raw, &[]).await,
-        check::<agent::Run>(&host, &raw, &["", "{}", "{\"text\":[]}"]).await,
-        check::<agent::Commands>(&host, &raw, &["{\"text\":1}"]).await,
-        check::<node::AskInfo>(&host, &raw, &[]).await,
-    ];
-    let voice = open::<Control>(&host, &[], 2).await;
-    let control = subject::voice_control("studio", "main desk");
-    let handler = |_: Incoming<Control>| async { Ok(voice::State::example()) };
-    voice.serve_at("main desk", control.clone(), handler).await.unwrap();
-    voice.ready().await.unwrap();
-    check_at::<Control>(&raw, &control, &["", "{}", "{\"do\":\"dance\"}", "{\"do\":\"say\"}"]).await;
+    let (host, raw, mut checked) = (nats.host("studio").await, nats.raw().await, BTreeSet::new());
+    let checked = &mut checked;
+    for capability in Capability::ALL {
+        let (about, engine) = ("a test", "test".to_owned());
+        let spec = ServiceSpec { capability, about, engine, models: Vec::new(), slots: 2 };
+        let server = within(host.service(spec)).await.unwrap();
+        match capability {
+            Capability::Stt => {
+                let wrong = ["{\"pcm\":5}", "{\"file\":\"*\"}", "{\"pcm\":{\"data\":\"AA==\"}}"];
+                check::<stt::Request>(&server, &raw, &wrong, checked).await;
+                let wrong = ["{\"rate_hz\":\"fast\"}", "{\"channels\":-1}", "{\"format\":\"mp3\"}"];
+                check::<stt::Stream>(&server, &raw, &wrong, checked).await;
+            }
+            Capability::Tts => {
+                let wrong = ["", "{}", "{\"text\":5}", "{\"text\":\"a\",\"speed\":\"fast\"}"];
+                check::<tts::Request>(&server, &raw, &wrong, checked).await;
+                check::<tts::Stream>(&server, &raw, &["", "{}", "{\"text\":null}"], checked).await;
+            }
+            Capability::Llm => {
+                let wrong = ["", "{}", "{\"messages\":[{\"role\":\"robot\",\"content\":\"\"}]}"];
+                check::<llm::Chat>(&server, &raw, &wrong, checked).await;
+                check::<llm::ListModels>(&server, &raw, &[], checked).await;
+            }
+            Capability::Agent => {
+                check::<agent::Run>(&server, &raw, &["", "{}", "{\"text\":[]}"], checked).await;
+                check::<agent::Commands>(&server, &raw, &["{\"text\":1}"], checked).await;
+            }
+            Capability::Voice => {
+                let wrong = ["", "{}", "{\"do\":\"dance\"}", "{\"do\":\"say\"}"];
+                check::<voice::Control>(&server, &raw, &wrong, checked).await;
+            }
+            Capability::Osc => {
+                let wrong = ["", "{}", "{\"target\":\"lights\"}", "{\"target\":\"a\",\"address\":\"/b\",\"arg\":[]}"];
+                check::<osc::Out>(&server, &raw, &wrong, checked).await;
+            }
+            Capability::Midi => {
+                let wrong = ["{\"notes\":60}", "{\"cc\":[]}", "{\"on\":\"second\"}"];
+                check::<midi::Out>(&server, &raw, &wrong, checked).await;
+                check::<midi::StateQuery>(&server, &raw, &["{\"port\":1}"], checked).await;
+            }
+            Capability::Audio => {
+                check::<audio::AskGraph>(&server, &raw, &[], checked).await;
+                check::<audio::Apply>(&server, &raw, &["", "{}", "{\"connect\":[{\"from\":\"a\"}]}"], checked).await;
+                let wrong = ["", "{}", "{\"do\":\"dance\"}", "{\"do\":\"set\"}", "{\"do\":\"remove\"}"];
+                check::<audio::LinkOrder>(&server, &raw, &wrong, checked).await;
+            }
+            Capability::Node => {
+                check::<node::AskInfo>(&server, &raw, &[], checked).await;
+                check::<node::Drain>(&server, &raw, &["{\"by\":1}"], checked).await;
+            }
+        }
+    }
+    let all: BTreeSet<_> = VERBS.iter().map(|row| row.verb.to_string()).collect();
+    assert_eq!(*checked, all, "each verb of the table is checked here");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,14 @@ async fn the_embedded_server_chats() {
 }
 
 #[tokio::test]
+async fn more_than_its_context_holds_is_told() {
+    let Some(server) = server().await else { return };
+    let error = answer(&server, ask(&"What do you think of that? ".repeat(400))).await.unwrap_err();
+    assert!(matches!(error, EngineError::TooLarge(_)), "{error}");
+    answer(&server, ask("Say hello.")).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_dropped_answer_frees_the_server() {
     let Some(server) = server().await else { return };
     let long = sidetone::engine::ChatRequest { max_tokens: Some(900), ..ask("Tell a very long story.") };

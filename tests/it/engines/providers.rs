@@ -144,6 +144,25 @@ async fn ollama_that_is_none_or_lacks_the_model_does_not_connect() {
 }
 
 #[tokio::test]
+async fn ollama_takes_a_model_of_its_cloud_only_by_name() {
+    let home = Home::find(None);
+    let tags = |body| ("/api/tags", Body("200 OK", JSON, body));
+    let show = || ("/api/show", Body("200 OK", JSON, r#"{"capabilities":["completion"]}"#));
+    let both = r#"{"models":[{"name":"glm:cloud","modified_at":"x","size":1},{"name":"small:latest","modified_at":"x","size":1}]}"#;
+    let rogue = Rogue::start(vec![tags(both), show()]).await;
+    let chosen = chat_model(&quick("ollama", &rogue.url), &home).await.unwrap();
+    assert_eq!((chosen.default_model(), chosen.is_cloud()), ("small:latest", false));
+    assert_eq!(chosen.models().await.unwrap(), ["small:latest"]);
+    let named = ChatSpec { model: Some("glm:cloud".into()), ..quick("ollama", &rogue.url) };
+    let named = chat_model(&named, &home).await.unwrap();
+    assert_eq!((named.default_model(), named.is_cloud()), ("glm:cloud", true));
+    let only = r#"{"models":[{"name":"glm:cloud","modified_at":"x","size":1}]}"#;
+    let rogue = Rogue::start(vec![tags(only), show()]).await;
+    let error = chat_model(&quick("ollama", &rogue.url), &home).await.err().unwrap();
+    assert_error!(error, Missing, "llm.model = \"glm:cloud\"");
+}
+
+#[tokio::test]
 async fn auto_takes_what_ollama_has() {
     let show = |can: &'static str| ("/api/show", Body("200 OK", JSON, can));
     let rogue = Rogue::start(vec![TAGS, show(r#"{"capabilities":["completion"]}"#)]).await;

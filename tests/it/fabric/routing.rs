@@ -1,8 +1,10 @@
 //! Who is asked, and that everybody can see why.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use sidetone::bus::message::agent::Run;
 use sidetone::bus::message::fault::FaultCode;
 use sidetone::bus::message::llm::Chat;
 use sidetone::bus::message::tts;
@@ -13,6 +15,7 @@ use sidetone::fabric::need;
 use sidetone::router::{Need, Policy, Privacy};
 
 use super::{Events, call, chat, fabric, host, knows, turn, words};
+use crate::engines::rogue::{Reply, Rogue};
 use crate::support::nats::{Nats, eventually, within};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +69,7 @@ async fn a_host_asks_itself_first_and_another_when_it_is_full() {
 async fn what_may_not_leave_the_lan_is_not_asked_outside() {
     let Some(nats) = Nats::start().await else { return };
     // The provider's address says that it is outside; the engine that answers is a fake nevertheless.
-    let cloud = host(&nats, "cloud", "llm", &["llm.url=https://api.example.com/v1"]).await;
+    let cloud = host(&nats, "cloud", "llm,agent", &["llm.url=https://api.example.com/v1"]).await;
     let any = fabric(cloud.bus(), &Config::default(), &["cloud"]).await;
     let lan = Need { privacy: Privacy::Lan, ..need(Capability::Llm) };
     let ask = Chat { stream: false, ..chat("hello") };
@@ -83,6 +86,65 @@ async fn what_may_not_leave_the_lan_is_not_asked_outside() {
     let call = Call { privacy: sidetone::bus::message::node::Privacy::Lan, ..call() };
     let error = within(cloud.bus().ask(Target::Node("cloud"), &ask, &call)).await.unwrap_err();
     assert!(matches!(&error, BusError::Fault(fault) if fault.code == FaultCode::Invalid), "{error}");
+    // An agent's model is bound by what the agent was asked, whatever its own host would allow.
+    let run = Run { stream: false, ..turn("hello") };
+    let error = within(cloud.bus().ask(Target::Node("cloud"), &run, &call)).await.unwrap_err();
+    assert!(error.to_string().contains("privacy is lan"), "{error}");
+}
+
+const TAGS: (&str, Reply) = (
+    "/api/tags",
+    Reply::Body(
+        "200 OK",
+        "application/json",
+        r#"{"models":[{"name":"gpt-oss:120b-cloud","modified_at":"x","size":1},{"name":"small:latest","modified_at":"x","size":1}]}"#,
+    ),
+);
+const SHOW: (&str, Reply) =
+    ("/api/show", Reply::Body("200 OK", "application/json", r#"{"capabilities":["completion"]}"#));
+const HELLO: (&str, Reply) = (
+    "/api/chat",
+    Reply::Body(
+        "200 OK",
+        "application/x-ndjson",
+        "{\"model\":\"m\",\"created_at\":\"x\",\"message\":{\"role\":\"assistant\",\"content\":\"hello\"},\"done\":true}\n",
+    ),
+);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_ollama_that_hands_on_to_its_cloud_is_outside() {
+    let Some(nats) = Nats::start().await else { return };
+    let ollama = Rogue::start(vec![TAGS, SHOW, HELLO]).await;
+    let url = format!("llm.url={}", ollama.url);
+    let local = ["llm.engine=ollama", url.as_str(), "llm.model="];
+    let relay = host(&nats, "relay", "llm", &[local[0], local[1], "llm.model=gpt-oss:120b-cloud"]).await;
+    let bus = relay.bus();
+    let all = fabric(bus, &Config::default(), &["relay"]).await;
+    let offers = all.nodes().await.remove(0).offers;
+    assert!(offers[0].cloud, "{offers:?}");
+    let ask = Chat { stream: false, ..chat("hello") };
+    let lan = Call { privacy: sidetone::bus::message::node::Privacy::Lan, ..call() };
+    let before = ollama.requests.load(Ordering::SeqCst);
+    for model in [None, Some("small:latest".to_owned()), Some("gpt-oss:120b-cloud".to_owned())] {
+        let ask = Chat { model, ..ask.clone() };
+        let error = within(bus.ask(Target::Node("relay"), &ask, &lan)).await.unwrap_err();
+        assert!(matches!(&error, BusError::Fault(fault) if fault.code == FaultCode::Invalid), "{error}");
+    }
+    assert_eq!(ollama.requests.load(Ordering::SeqCst), before, "nothing was said outside");
+    assert_eq!(within(bus.ask(Target::Node("relay"), &ask, &call())).await.unwrap().text, "hello");
+    drop(relay);
+
+    // Where no model is named a local one answers, and one of the cloud can't be had by asking for it.
+    let own = host(&nats, "own", "llm", &local).await;
+    let all = fabric(own.bus(), &Config::default(), &["own"]).await;
+    let offer = &all.nodes().await.remove(0).offers[0];
+    assert!(!offer.cloud && offer.models == ["small:latest"], "{offer:?}");
+    assert_eq!(within(own.bus().ask(Target::Node("own"), &ask, &lan)).await.unwrap().text, "hello");
+    for call in [&lan, &call()] {
+        let ask = Chat { model: Some("gpt-oss:120b-cloud".to_owned()), ..ask.clone() };
+        let error = within(own.bus().ask(Target::Node("own"), &ask, call)).await.unwrap_err();
+        assert!(error.to_string().contains("cloud"), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
