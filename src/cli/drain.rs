@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::future::join_all;
+use futures::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Globals, client, print};
@@ -33,8 +34,14 @@ pub struct DrainArgs {
 /// There is no such host, or it does not end in time.
 pub async fn run(args: DrainArgs, globals: &Globals) -> anyhow::Result<()> {
     let (bus, config) = client::connect(globals).await?;
-    let node = find(&bus, args.node, &config.node_name()).await?;
-    let mut downs = bus.subscribe::<NodeInfo>(&event_of_all("down")).await?;
+    let there = There { bus: bus.clone(), listed: config.bus.hosts.clone() };
+    let node = find(&there.names().await?, args.node, &config.node_name())?;
+    let mut downs = match bus.subscribe::<NodeInfo>(&event_of_all("down")).await {
+        Ok(downs) => downs.boxed(),
+        // Not for this user to hear: then the looks tell, a little later.
+        Err(BusError::DeniedHearing { .. }) => stream::pending().boxed(),
+        Err(error) => return Err(error.into()),
+    };
     let mut lost = std::pin::pin!(bus.lost());
     let request = Drain { by: "sidetone drain".to_owned() };
     let call = Call::within(ASK_TIMEOUT);
@@ -57,7 +64,7 @@ pub async fn run(args: DrainArgs, globals: &Globals) -> anyhow::Result<()> {
         tokio::select! {
             Some((_, down)) = downs.next() => if down.is_ok_and(|down| down.node == node) {
                 // It says so before it takes its entry out.
-                while bus.is_up() && Instant::now() < until && is_there(&bus, &node).await {
+                while bus.is_up() && Instant::now() < until && there.has(&node).await {
                     sleep(GONE_EVERY).await;
                 }
                 return print::lines(&[format!("{node} is down")]);
@@ -70,7 +77,7 @@ pub async fn run(args: DrainArgs, globals: &Globals) -> anyhow::Result<()> {
                 match bus.ask(Target::Node(&node), &AskInfo {}, &call).await {
                     Ok(info) => tell(&info.offers)?,
                     // Its last word comes as an event, unless it was killed meanwhile.
-                    Err(BusError::Nobody { .. }) if !is_there(&bus, &node).await => {
+                    Err(BusError::Nobody { .. }) if !there.has(&node).await => {
                         return print::lines(&[format!("{node} is down")]);
                     }
                     Err(error) => tracing::debug!(%error, "the host did not say how far it is"),
@@ -85,22 +92,44 @@ pub async fn run(args: DrainArgs, globals: &Globals) -> anyhow::Result<()> {
     }
 }
 
-/// Whether the host is still listed.
-async fn is_there(bus: &Bus, node: &str) -> bool {
-    roster::nodes(bus).await.is_ok_and(|nodes| nodes.iter().any(|info| info.node == node))
+/// Who is there: as the bucket NODES has it, or those of a fixed list that answer.
+struct There {
+    bus: Bus,
+    listed: Vec<String>,
+}
+
+impl There {
+    async fn names(&self) -> Result<Vec<String>, BusError> {
+        if self.listed.is_empty() {
+            return Ok(roster::nodes(&self.bus).await?.into_iter().map(|info| info.node).collect());
+        }
+        let answers = join_all(self.listed.iter().map(|node| self.answers(node))).await;
+        Ok(self.listed.iter().zip(answers).filter(|(_, answers)| *answers).map(|(node, _)| node.clone()).collect())
+    }
+
+    async fn answers(&self, node: &str) -> bool {
+        self.bus.ask(Target::Node(node), &AskInfo {}, &Call::within(ASK_TIMEOUT)).await.is_ok()
+    }
+
+    /// Whether a host is still there.
+    async fn has(&self, node: &str) -> bool {
+        if self.listed.is_empty() {
+            return self.names().await.is_ok_and(|names| names.iter().any(|name| name == node));
+        }
+        self.answers(node).await
+    }
 }
 
 /// The host to drain.
-async fn find(bus: &Bus, asked: Option<String>, own: &str) -> anyhow::Result<String> {
-    let nodes = roster::nodes(bus).await?;
-    let there = |name: &str| nodes.iter().any(|info| info.node == name);
-    let names = nodes.iter().map(|info| info.node.as_str()).collect::<Vec<_>>().join(", ");
-    match (asked, nodes.as_slice()) {
+fn find(nodes: &[String], asked: Option<String>, own: &str) -> anyhow::Result<String> {
+    let there = |name: &str| nodes.iter().any(|node| node == name);
+    let names = nodes.join(", ");
+    match (asked, nodes) {
         (_, []) => anyhow::bail!("no host is up on this bus"),
         (Some(name), _) if there(&name) => Ok(name),
         (Some(name), _) => anyhow::bail!("there is no host {name:?} on this bus; there are {names}"),
         (None, _) if there(own) => Ok(own.to_owned()),
-        (None, [only]) => Ok(only.node.clone()),
+        (None, [only]) => Ok(only.clone()),
         (None, _) => anyhow::bail!("{own}, this host, is not on this bus: name one by --node; there are {names}"),
     }
 }

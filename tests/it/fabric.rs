@@ -7,8 +7,10 @@ mod memory;
 mod network;
 mod pause;
 mod reader;
+mod refusals;
 mod routing;
 mod server;
+mod shown;
 mod speech;
 
 use std::process::Stdio;

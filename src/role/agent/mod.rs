@@ -154,6 +154,8 @@ impl Worker {
         let unfinished = Unfinished { context: &self.context, turn: Some((session, id)) };
         let result = self.answer(turn, &text, &incoming).await;
         unfinished.settle(&result).await;
+        // The session has it as it was said.
+        let result = result.map_err(of_others);
         if let Ok(RunEvent::Done(done)) = &result {
             measured::agent(done.first_text_ms, done.total_ms);
         }
@@ -282,6 +284,15 @@ fn going_on(chat: &Chat, answer: &str) -> Chat {
         chat.messages.push(ChatMessage::new(Speaker::Assistant, answer.to_owned()));
     }
     chat
+}
+
+/// What those whom the agent asks can't do is no reason to leave this host alone: that a model is down, full or hangs
+/// must not keep commands from it. Another agent may still be asked.
+fn of_others(fault: Fault) -> Fault {
+    match fault.code {
+        FaultCode::Unavailable | FaultCode::Busy | FaultCode::Deadline => Fault::failed(fault.message),
+        _ => fault,
+    }
 }
 
 /// A turn whose end the session must tell, however it comes.
