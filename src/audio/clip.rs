@@ -134,6 +134,8 @@ pub struct ClipReader {
     total_frames: Option<u64>,
     given_frames: u64,
     truncated: bool,
+    /// Nobody knows where it ends, so it may end anywhere.
+    endless: bool,
     ended: bool,
     interleaved: Vec<f32>,
 }
@@ -183,10 +185,10 @@ impl ClipReader {
         }
         let name = format_name(&head);
         let beginning = head.get(..12).unwrap_or(&head).to_vec();
-        repair_head(&mut head);
+        let length = repair_head(&mut head);
         let whole = Cursor::new(head).chain(source);
         let stream = MediaSourceStream::new(Box::new(ReadOnlySource::new(whole)), Default::default());
-        Self::from_stream(stream, name, &beginning, 0, WavLength::Fits)
+        Self::from_stream(stream, name, &beginning, 0, length)
     }
 
     fn from_source<R>(mut source: R, shown: &str) -> Result<Self, ClipError>
@@ -202,12 +204,6 @@ impl ClipReader {
         if len == 0 {
             return Err(ClipError::Empty);
         }
-        if length == WavLength::Impossible {
-            return Err(ClipError::Damaged {
-                format: "WAV",
-                reason: "its header describes no possible frame".to_owned(),
-            });
-        }
         let stream = MediaSourceStream::new(Box::new(source), Default::default());
         Self::from_stream(stream, name, &beginning, len, length)
     }
@@ -219,6 +215,12 @@ impl ClipReader {
         len: u64,
         length: WavLength,
     ) -> Result<Self, ClipError> {
+        if length == WavLength::Impossible {
+            return Err(ClipError::Damaged {
+                format: "WAV",
+                reason: "its header describes no possible frame".to_owned(),
+            });
+        }
         let probe = || {
             let (hint, options, metadata) = (Hint::new(), FormatOptions::default(), MetadataOptions::default());
             symphonia::default::get_probe().probe(&hint, stream, options, metadata)
@@ -248,7 +250,8 @@ impl ClipReader {
             track: track.id,
             rate_hz,
             channels: u16::try_from(channels).unwrap_or(u16::MAX),
-            total_frames: track.num_frames,
+            total_frames: track.num_frames.filter(|_| length != WavLength::Endless),
+            endless: length == WavLength::Endless,
             truncated: length == WavLength::Truncated,
             given_frames: 0,
             ended: false,
@@ -306,7 +309,7 @@ impl ClipReader {
                 Ok(Some(packet)) => packet,
                 Ok(None) => break,
                 Err(SymphoniaError::IoError(err)) if err.kind() == ErrorKind::UnexpectedEof => {
-                    self.truncated = true;
+                    self.truncated |= !self.endless;
                     break;
                 }
                 // Another stream begins, as in chained Ogg files: one clip is one stream.

@@ -20,8 +20,10 @@ const TO_THE_END: u32 = u32::MAX;
 pub(super) enum WavLength {
     /// No WAV at all.
     NotWav,
-    /// As said, or unknown to the writer.
+    /// As said, or unknown to the writer and as far as the stream goes.
     Fits,
+    /// Unknown to the writer, and where the stream ends is not known yet.
+    Endless,
     /// The end is missing.
     Truncated,
     /// The header describes frames that no file can have.
@@ -52,14 +54,15 @@ impl<R: Read + Seek> Repaired<R> {
 }
 
 /// Repairs the first bytes of a WAV whose end is not known, in place. Anything else stays as it is.
-pub(super) fn repair_head(head: &mut [u8]) {
-    let Ok((patches, _)) = examine(&mut Cursor::new(&*head), u64::MAX) else { return };
+pub(super) fn repair_head(head: &mut [u8]) -> WavLength {
+    let Ok((patches, length)) = examine(&mut Cursor::new(&*head), u64::MAX) else { return WavLength::NotWav };
     for (at, bytes) in patches {
         let place = usize::try_from(at).ok().and_then(|at| head.get_mut(at..)?.get_mut(..bytes.len()));
         if let Some(place) = place {
             place.copy_from_slice(&bytes);
         }
     }
+    length
 }
 
 fn examine(inner: &mut (impl Read + Seek), len: u64) -> io::Result<(Patches, WavLength)> {
@@ -97,8 +100,14 @@ fn examine(inner: &mut (impl Read + Seek), len: u64) -> io::Result<(Patches, Wav
                 let there = u32::try_from(whole_frames).unwrap_or(TO_THE_END);
                 patches.push((start + 4, there.to_le_bytes()));
             }
-            let truncated = !unknown && u64::from(size) > available;
-            return Ok((patches, if truncated { WavLength::Truncated } else { WavLength::Fits }));
+            let length = if !unknown && u64::from(size) > available {
+                WavLength::Truncated
+            } else if unknown && available >= u64::from(TO_THE_END) {
+                WavLength::Endless
+            } else {
+                WavLength::Fits
+            };
+            return Ok((patches, length));
         }
         // Chunks are padded to an even length.
         start = body + u64::from(size) + u64::from(size % 2);

@@ -56,7 +56,7 @@ pub struct TranscribeArgs {
     #[arg(long)]
     live: bool,
     /// Put the recordings into the queue of work that may wait, and print their jobs' ids: hosts do it when they have
-    /// nothing better to do. `sidetone jobs` shows how far they are, and prints the text
+    /// nothing better to do. `sidetone jobs` shows which wait, run and are done, and prints the text
     #[arg(long, conflicts_with = "live")]
     batch: bool,
     /// With --live: the input is raw 16-bit mono PCM of this rate, without a header

@@ -203,6 +203,24 @@ fn two_hours_are_read_block_by_block_and_refused_as_a_clip() {
 }
 
 #[test]
+fn a_stream_whose_length_nobody_knows_ends_where_it_ends() {
+    for unknown in [0, u32::MAX] {
+        let mut bytes = wav_bytes(&[0.5; 20_000], 16_000).unwrap();
+        let whole = bytes.clone();
+        bytes[40..44].copy_from_slice(&unknown.to_le_bytes());
+        let mut reader = ClipReader::live(Cursor::new(bytes)).unwrap();
+        assert_eq!(reader.duration_ms(), None);
+        assert_eq!(reader.by_ref().map(|block| block.unwrap().len()).sum::<usize>(), 20_000);
+        assert!(!reader.truncated());
+        // One that says its length is missed where it is cut short.
+        let mut reader = ClipReader::live(Cursor::new(whole[..20_000].to_vec())).unwrap();
+        assert_eq!(reader.duration_ms(), Some(1_250));
+        assert_eq!(reader.by_ref().map(|block| block.unwrap().len()).sum::<usize>(), (20_000 - 44) / 2);
+        assert!(reader.truncated());
+    }
+}
+
+#[test]
 fn blocks_join_to_the_clip() {
     let bytes = fixture("jfk.flac");
     let blocks: Vec<f32> = ClipReader::from_bytes(bytes.clone()).unwrap().flat_map(Result::unwrap).collect();

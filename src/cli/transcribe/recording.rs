@@ -1,6 +1,5 @@
 //! Reads a recording on a thread of its own, piece by piece, as fast as they are taken.
 
-use std::io::{Seek as _, SeekFrom};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -30,10 +29,10 @@ pub struct Ended {
 }
 
 impl Recording {
-    /// Opens `path`, or standard input if it is `-`, which is kept in a temporary file: formats need to go back and forth.
+    /// Opens `path`, or standard input if it is `-`, which is read no faster than it is transcribed.
     ///
     /// # Errors
-    /// [`ClipError`] when it is no audio that can be read; a temporary file can't be written.
+    /// [`ClipError`] when it is no audio that can be read.
     pub async fn open(path: &Path, home: &Home) -> anyhow::Result<Self> {
         let (path, home) = (path.to_owned(), home.clone());
         let (sender, pieces) = mpsc::channel(QUEUE);
@@ -75,18 +74,9 @@ struct Parts {
 }
 
 fn open(path: &Path, home: &Home) -> anyhow::Result<Parts> {
-    let reader = if path.as_os_str() == "-" { from_stdin()? } else { ClipReader::open(path)? };
+    let reader = if path.as_os_str() == "-" { ClipReader::live(std::io::stdin())? } else { ClipReader::open(path)? };
     let pieces = Pieces::new(reader.rate_hz(), build_vad("earshot", &home.models())?)?;
     Ok(Parts { reader, pieces })
-}
-
-fn from_stdin() -> anyhow::Result<ClipReader> {
-    let mut file = tempfile::NamedTempFile::new().context("standard input can't be kept in a temporary file")?;
-    std::io::copy(&mut std::io::stdin().lock(), file.as_file_mut())
-        .context("standard input can't be kept in a temporary file")?;
-    file.as_file_mut().seek(SeekFrom::Start(0))?;
-    // The file's name goes with `file`; what is open stays readable.
-    Ok(ClipReader::open(file.path())?)
 }
 
 impl Parts {

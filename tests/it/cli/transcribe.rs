@@ -2,11 +2,12 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use sidetone::audio::{Clip, resample, wav_bytes};
 
 use super::host::{NAME, Site, finish, shared};
+use crate::support::nats::program;
 
 const JFK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/audio/jfk.flac");
 
@@ -92,6 +93,27 @@ fn standard_input_is_read() {
     assert!(plain(&done.text()).contains("fellow americans"));
     let error = finish(site.command(&["transcribe", "-"]), b"").error(1);
     assert!(error.contains("0 bytes"), "{error}");
+    // It is read as it is transcribed and kept nowhere, so a recorder may write for hours.
+    for input in [wav_bytes(&jfk(), 16_000).unwrap(), endless(&jfk())] {
+        let mut command = site.command(&["transcribe", "--json", "-"]);
+        command.env("TMPDIR", site.file("no such folder"));
+        let heard = finish(command, &input).json();
+        assert!(plain(heard["text"].as_str().unwrap()).contains("fellow americans"), "{heard}");
+        assert_eq!((&heard["audio_ms"], &heard["notes"]), (&11_000.into(), &serde_json::json!([])));
+    }
+}
+
+#[test]
+fn a_bare_wav_is_heard_that_the_stock_program_sends() {
+    let (Some(site), Some(nats)) = (shared(), program("nats")) else { return };
+    let mut command = Command::new(nats);
+    command.args(["--server", &format!("nats://127.0.0.1:{}", site.port), "--timeout", "120s"]);
+    command.args(["req", "stt.request", "-H", "Content-Type:audio/wav"]).env("XDG_CONFIG_HOME", &site.home);
+    let answer = finish(command, &wav_bytes(&jfk(), 16_000).unwrap()).text();
+    let json = answer.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{answer}"));
+    let heard: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert!(plain(heard["text"].as_str().unwrap()).contains("fellow americans"), "{answer}");
+    assert_eq!((&heard["audio_ms"], &heard["model"]), (&11_000.into(), &"whisper-tiny.en".into()));
 }
 
 #[test]
