@@ -4,6 +4,8 @@ export SIDETONE_HOME := $(CURDIR)/.sidetone
 SIDETONE := target/release/sidetone
 # Engines that answer from a script are compiled in for tests only.
 TESTED := --features fake
+# The build whose MIDI goes through ALSA.
+ALSA := --no-default-features --features whisper,sherpa,otlp,midi-alsa
 
 # In CI a test that lacks one of its peers fails; elsewhere it says that it was skipped.
 ifeq ($(CI),true)
@@ -48,6 +50,8 @@ fuzz: setup ## Feed noise to what reads OSC, MIDI and the bus, for a minute
 lint: setup ## Check formatting and lints
 	cargo fmt --check
 	cargo clippy --all-targets $(TESTED) -- -D warnings
+	@if pkg-config --exists alsa; then set -x; cargo clippy $(ALSA) -- -D warnings; \
+	else echo "MIDI by ALSA is not checked: apt install libasound2-dev"; fi
 
 # The audio path runs under an allocator that aborts inside a callback; the last build leaves the ordinary program behind.
 bench: build ## Compare with the bare parts; prints ratios
