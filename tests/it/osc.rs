@@ -5,3 +5,4 @@ mod feedback;
 mod inbound;
 mod outbound;
 mod query;
+mod streams;
