@@ -2,7 +2,7 @@
 //! goes into queues, what goes out by OSC or MIDI on this host goes out at once.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -266,11 +266,15 @@ impl Desk {
             }
             Wish::Subscribe(port) => {
                 let viewer = Viewer::Peer(port.map_or_else(|| peer.clone(), |port| peer.at_port(port)));
-                let scope = if listener.is_empty() { Scope::All } else { Scope::Below(format!("{ROOT}{listener}/")) };
-                self.surfaces.subscribe(viewer, scope);
+                let scope = if listener.is_empty() { Scope::All } else { Scope::below(format!("{ROOT}{listener}/")) };
+                if let Err(why) = self.surfaces.subscribe(viewer, scope) {
+                    self.error(peer, &why);
+                }
             }
             Wish::Unsubscribe(port) => {
-                self.surfaces.unsubscribe(&port.map_or_else(|| peer.clone(), |port| peer.at_port(port)));
+                let prefix = (!listener.is_empty()).then(|| format!("{ROOT}{listener}/"));
+                let viewer = port.map_or_else(|| peer.clone(), |port| peer.at_port(port));
+                self.surfaces.unsubscribe(&viewer, prefix.as_deref());
             }
             Wish::Sync => self.surfaces.sync(peer),
         }
@@ -419,11 +423,13 @@ impl Desk {
 
     /// What feedback has sent may come back.
     fn note_feedback(&self) {
-        let sent: Vec<(SocketAddr, String)> = self.surfaces.take_sent();
+        let sent = self.surfaces.take_sent();
         if !sent.is_empty() {
-            let (now, mut loops) = (self.begun.elapsed(), self.loops());
-            for (at, address) in sent {
-                loops.sent(&(at.ip().to_canonical(), address), now);
+            let mut loops = self.loops();
+            for sent in sent {
+                // What was sent a while ago is not what this came of.
+                let at = sent.at.saturating_duration_since(self.begun);
+                loops.sent(&(sent.to.ip().to_canonical(), sent.address), at);
             }
         }
     }

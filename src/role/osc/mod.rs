@@ -115,7 +115,7 @@ impl Role for Osc {
         let ending = desk.ended.clone().drop_guard();
         for name in &config.subscribers {
             let target = desk.targets.get(name).map_err(|fault| setting(format!("osc.subscribers: {fault}")))?;
-            desk.surfaces.subscribe(Viewer::Target(Arc::clone(target)), Scope::All);
+            desk.surfaces.subscribe(Viewer::Target(Arc::clone(target)), Scope::All).map_err(setting)?;
         }
         let spec = ServiceSpec {
             capability: Capability::Osc,

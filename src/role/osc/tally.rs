@@ -76,7 +76,7 @@ impl Tally {
     }
 
     /// What is to be told now.
-    fn due(&self, now: Instant) -> Vec<Fault> {
+    pub(super) fn due(&self, now: Instant) -> Vec<Fault> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut faults = Vec::new();
         for (kind, counted) in &mut *counts {

@@ -135,6 +135,23 @@ async fn words_that_come_before_their_turn_is_known_are_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_button_that_is_pressed_in_time_is_no_loop() {
+    let host = OscHost::start("voice,osc", "").await;
+    let surface = host.surface();
+    surface.send("/assistant/subscribe", &[]);
+    surface.until("/assistant/muted");
+    // So often that it would be one if its lamp, which follows each press at once, had been what it came of.
+    for press in 1..=60 {
+        surface.send("/assistant/mute", &[OscType::Int(press % 2)]);
+        surface.until_that("/assistant/mute", |args| args == [OscType::Int(press % 2)]);
+        // The rhythm of the presses: slower than what goes round and round.
+        tokio::time::sleep(sidetone::rig::loops::WINDOW + Duration::from_millis(20)).await;
+    }
+    let seen = surface.settle();
+    assert!(seen.iter().all(|message| message.addr != "/assistant/error"), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_listener_is_asked_how_it_is_until_it_says_so() {
     let Some(nats) = Nats::start().await else { return };
     let raw = nats.raw().await;
