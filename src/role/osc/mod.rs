@@ -35,7 +35,6 @@ mod tally;
 mod targets;
 pub mod wire;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -105,12 +104,12 @@ impl Role for Osc {
             work: work_in,
             strays: strays_in,
             loops: Mutex::default(),
-            own_stop: AtomicBool::new(false),
             begun: Instant::now(),
             ended: CancellationToken::new(),
             conversations: TaskTracker::new(),
             patterns: Mutex::default(),
-            answered: Mutex::default(),
+            answers: Mutex::default(),
+            whole: Mutex::default(),
         });
         let ending = desk.ended.clone().drop_guard();
         for name in &config.subscribers {
@@ -195,10 +194,7 @@ fn tasks(
         let mut stops = own.rig.stops().subscribe();
         loop {
             stops.next().await;
-            // One that came by this role has dropped what waited before it, and is not to drop what came after it.
-            if !own.own_stop.swap(false, Ordering::Relaxed) {
-                own.stop();
-            }
+            own.stop();
         }
     });
     let (own, _) = of(desk);
