@@ -31,6 +31,7 @@ use crate::osc::pattern::{Pattern, PatternError, is_pattern};
 use crate::osc::time::{Due, IMMEDIATELY, due};
 use crate::osc::{Limits, OscMessage, OscType, decode, encode};
 use crate::rig::Rig;
+use crate::rig::deeds::Task;
 use crate::rig::loops::{Loops, Verdict, value};
 
 /// Patterns that are kept as they were read: surfaces send the same ones again and again.
@@ -38,19 +39,6 @@ const PATTERNS: usize = 64;
 
 /// What something came from and to, for loops.
 pub type Trigger = (IpAddr, String);
-
-/// What needs the bus.
-#[derive(Debug)]
-pub struct Work {
-    /// What is to be done.
-    pub deed: Deed,
-    /// What it waits for.
-    pub on: Option<Quantum>,
-    /// Who wants it.
-    pub peer: Peer,
-    /// How many stops there had been.
-    pub stops: u64,
-}
 
 /// What waits for its time.
 #[derive(Debug)]
@@ -93,7 +81,7 @@ pub struct Desk {
     /// What is set off.
     pub rig: Rig,
     /// What needs the bus. When it is full the message is dropped, counted and told.
-    pub work: mpsc::Sender<Work>,
+    pub work: mpsc::Sender<Task<Peer>>,
     /// What nobody takes. The same.
     pub strays: mpsc::Sender<In>,
     /// What may trigger itself.
@@ -340,8 +328,9 @@ impl Desk {
             Some(Err(fault)) => return self.error(peer, &fault.message),
             None => {}
         }
-        let work = Work { deed, on, peer: peer.clone(), stops: self.rig.stops().count() };
-        if self.work.try_send(work).is_err() {
+        let on = if matches!(deed, Deed::Midi(_)) { None } else { on };
+        let task = Task { deed, on, by: by(peer), stops: self.rig.stops().count(), from: peer.clone() };
+        if self.work.try_send(task).is_err() {
             self.left_out(peer, "too much is under way: this was left out");
         }
     }
