@@ -129,7 +129,7 @@ impl<K: Hash + Eq + Clone> Loops<K> {
     /// Something was sent because `key` has come, or to where it would come from.
     pub fn sent(&mut self, key: &K, now: Duration) {
         if let Some(followed) = self.keys.get_mut(key) {
-            followed.sent = Some(now);
+            followed.sent = followed.sent.max(Some(now));
         }
     }
 

@@ -3,16 +3,19 @@
 //!
 //! ```text
 //! osc, midi ─▶ Action + slots ─▶ Deed ─▶ Rig ─┬─ osc, midi plugged in on this host: at once, no bus in between
-//! agent: a command's action ─────────────────▶ └─ else whoever has the target or port, by the fabric
+//! agent: a command's action ─────────────────▶ └─ else whoever has the target or port, by the fabric (deeds: in lanes)
 //! ```
 //!
 //! | module | what |
 //! | --- | --- |
+//! | [`deeds`], [`lanes`] | what a role has to do by the bus, and what of it goes in order |
 //! | [`clock`] | beats and bars, for what waits for one |
 //! | [`stop`] | the one stop |
 //! | [`loops`] | what triggers itself is broken |
 
 pub mod clock;
+pub mod deeds;
+pub mod lanes;
 pub mod loops;
 pub mod stop;
 
@@ -28,7 +31,7 @@ use crate::bus::subject::Capability;
 use crate::bus::{Bus, Call};
 use crate::fabric::{self, Fabric};
 use crate::router::Need;
-use clock::{Clock, Quantum};
+use clock::Clock;
 use stop::Stops;
 
 /// How long a listener, a tool or another host may take to answer.
@@ -142,27 +145,12 @@ impl Rig {
         }
     }
 
-    /// As [`Rig::act`], on the next beat or bar. A stop meanwhile takes it back.
+    /// The hosts and listeners that are meant by a name on this host.
     ///
     /// # Errors
-    /// As [`Rig::act`]; cancelled by a stop.
-    pub async fn act_on(&self, deed: Deed, quantum: Option<Quantum>, by: &str) -> Result<Option<String>, Fault> {
-        let Some(quantum) = quantum else { return self.act(deed, by).await };
-        if let Deed::Midi(out) = deed {
-            // Whoever plays it waits, to the frame.
-            let on = out.on.or(Some(quantum));
-            return self.act(Deed::Midi(midi::Out { on, ..out }), by).await;
-        }
-        let mut stop = self.stops().subscribe();
-        let waits = async {
-            self.clock().wait(quantum).await;
-            self.act(deed, by).await
-        };
-        tokio::select! {
-            biased;
-            () = stop.next() => Err(Fault::cancelled()),
-            done = waits => done,
-        }
+    /// As [`ListenerName::resolve`].
+    pub fn listeners(&self, name: &ListenerName, control: &Control) -> Result<Vec<(String, String)>, Fault> {
+        name.resolve(self.bus().node(), &self.0.listeners, control)
     }
 
     /// Sends OSC, by this host if it can, else by whoever has the target.
@@ -203,16 +191,14 @@ impl Rig {
         Err(Fault::failed("the answer had no end"))
     }
 
-    /// Tells a listener to do something; without a name the first of this host, and all of them what silences.
+    /// Tells a listener to do something; without a name the first of this host, and all of them what silences: none waits for
+    /// another.
     async fn control(&self, name: &ListenerName, control: &Control) -> Result<(), Fault> {
-        let here = self.bus().node().to_owned();
-        let targets = name.resolve(&here, &self.0.listeners, control)?;
-        let mut result = Ok(());
-        for (node, listener) in targets {
-            let told = self.bus().control(&node, &listener, control, &Call::within(CALL_TIMEOUT)).await;
-            result = result.and(told.map(drop).map_err(|e| e.to_fault()));
-        }
-        result
+        let call = Call::within(CALL_TIMEOUT);
+        let found = self.listeners(name, control)?;
+        let all = found.iter().map(|(node, listener)| self.bus().control(node, listener, control, &call));
+        let told = futures::future::join_all(all).await;
+        told.into_iter().find_map(Result::err).map_or(Ok(()), |error| Err(error.to_fault()))
     }
 }
 

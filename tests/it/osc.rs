@@ -3,5 +3,7 @@
 mod faults;
 mod feedback;
 mod inbound;
+mod lanes;
 mod outbound;
 mod query;
+mod streams;

@@ -13,7 +13,7 @@
 //! | `rows`, `feedback` | `[[midi.on]]`; lights |
 //! | `wires`, `jack_wires`, `alsa` | the way to devices, and who is connected to what |
 //! | `keep` | what sounds, for the run after one that was killed |
-//! | `deeds` | what goes by the bus: in order, or many at once |
+//! | `deeds` | what goes by the bus |
 //! | `view` | what is told on the bus |
 
 #![cfg_attr(
@@ -135,7 +135,7 @@ async fn serve(
     let _clock = context.rig.clock().plug(Arc::new(move |quantum| ticker.until(quantum)));
     let mut tasks = vec![
         AbortOnDropHandle::new(tokio::spawn(tell(context.clone(), names.clone(), news))),
-        AbortOnDropHandle::new(tokio::spawn(deeds::act(context.clone(), engine.clone(), todos))),
+        AbortOnDropHandle::new(tokio::spawn(deeds::act(context.rig.clone(), engine.clone(), todos))),
         AbortOnDropHandle::new(tokio::spawn(stop_with_others(context.clone(), engine.clone()))),
         AbortOnDropHandle::new(tokio::spawn(release_lost(context.clone(), engine.clone()))),
     ];

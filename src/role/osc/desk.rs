@@ -2,8 +2,7 @@
 //! goes into queues, what goes out by OSC or MIDI on this host goes out at once.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,7 +17,7 @@ use super::listeners::Listeners;
 use super::net::Peer;
 use super::schedule::Schedule;
 use super::surfaces::{Scope, Surfaces, Viewer};
-use super::tally::{Kind, Tally};
+use super::tally::{Answers, Kind, Tally};
 use super::targets::Targets;
 use super::wire::{to_osc, to_wire};
 use crate::action::Deed;
@@ -32,35 +31,30 @@ use crate::osc::pattern::{Pattern, PatternError, is_pattern};
 use crate::osc::time::{Due, IMMEDIATELY, due};
 use crate::osc::{Limits, OscMessage, OscType, decode, encode};
 use crate::rig::Rig;
+use crate::rig::deeds::Task;
 use crate::rig::loops::{Loops, Verdict, value};
 
 /// Patterns that are kept as they were read: surfaces send the same ones again and again.
 const PATTERNS: usize = 64;
-/// Errors that are answered in a second; in a flood of nonsense the rest is only counted.
-const ERRORS_A_SECOND: u32 = 20;
 
 /// What something came from and to, for loops.
 pub type Trigger = (IpAddr, String);
 
-/// What needs the bus.
-#[derive(Debug)]
-pub struct Work {
-    /// What is to be done.
-    pub deed: Deed,
-    /// What it waits for.
-    pub on: Option<Quantum>,
-    /// Who wants it.
-    pub peer: Peer,
-    /// How many stops there had been.
-    pub stops: u64,
-}
-
 /// What waits for its time.
 #[derive(Debug)]
-pub enum Waiting {
-    /// Something that has come.
-    Came(OscMessage, Peer),
-    /// Something that is to go out: to which target.
+pub struct Waiting {
+    /// How many stops there had been.
+    pub stops: u64,
+    /// What it is.
+    pub what: Later,
+}
+
+/// What has a time.
+#[derive(Debug)]
+pub enum Later {
+    /// What has come in one bundle.
+    Came(Vec<OscMessage>, Peer),
+    /// Something that is to go out: to which target, and its address.
     Out(String, String, Vec<u8>),
 }
 
@@ -87,13 +81,11 @@ pub struct Desk {
     /// What is set off.
     pub rig: Rig,
     /// What needs the bus. When it is full the message is dropped, counted and told.
-    pub work: mpsc::Sender<Work>,
+    pub work: mpsc::Sender<Task<Peer>>,
     /// What nobody takes. The same.
     pub strays: mpsc::Sender<In>,
     /// What may trigger itself.
     pub loops: Mutex<Loops<Trigger>>,
-    /// Whether the last stop came by this role.
-    pub own_stop: AtomicBool,
     /// From when times count.
     pub begun: Instant,
     /// The role has ended.
@@ -103,7 +95,9 @@ pub struct Desk {
     /// Patterns that came lately.
     pub patterns: Mutex<HashMap<String, Pattern>>,
     /// Errors answered in this second.
-    pub answered: Mutex<(u64, u32)>,
+    pub answers: Mutex<Answers>,
+    /// Held while a packet or bundle is worked on: nothing comes in between its messages.
+    pub whole: Mutex<()>,
 }
 
 impl Desk {
@@ -124,15 +118,18 @@ impl Desk {
         };
         let (clock, now) = (SystemTime::now(), Instant::now());
         self.surfaces.heard(peer, now);
+        let _whole = self.whole();
+        // What is due together, and was set off between the same stops.
+        let mut later: Vec<(Duration, u64, Vec<OscMessage>)> = Vec::new();
         for timed in messages {
             let due = if timed.at == IMMEDIATELY { Due::Now } else { due(timed.at, clock, self.ahead) };
             match due {
                 Due::Now | Due::Late(_) => self.message(timed.message, peer),
                 Due::In(wait) => {
-                    let address = timed.message.addr.clone();
-                    if !self.schedule.put(now + wait, Waiting::Came(timed.message, peer.clone())) {
-                        self.tally.count(Kind::Waiting, || format!("{address} from {}", peer.at));
-                        self.error(peer, "too many messages wait for their time");
+                    let stops = self.rig.stops().count();
+                    match later.last_mut() {
+                        Some((same, since, bundle)) if (*same, *since) == (wait, stops) => bundle.push(timed.message),
+                        _ => later.push((wait, stops, vec![timed.message])),
                     }
                 }
                 Due::TooFar(wait) => {
@@ -145,6 +142,18 @@ impl Desk {
                     self.tally.count(Kind::TooFar, || format!("{text} (from {})", peer.at));
                     self.error(peer, &text);
                 }
+            }
+        }
+        let stopped = self.rig.stops().count();
+        for (wait, stops, bundle) in later.into_iter().filter(|(_, stops, _)| *stops >= stopped) {
+            let (count, first) = (bundle.len(), bundle.first().map(|first| first.addr.clone()).unwrap_or_default());
+            let waiting = Waiting { stops, what: Later::Came(bundle, peer.clone()) };
+            if !self.schedule.put(now + wait, count, waiting) {
+                self.tally.count(Kind::Waiting, || format!("{first} from {}", peer.at));
+                let why = format!(
+                    "{first}: too many messages wait for their time, so the {count} of its bundle are left out"
+                );
+                self.error(peer, &why);
             }
         }
     }
@@ -256,9 +265,9 @@ impl Desk {
         match wish {
             Wish::Nothing => {}
             Wish::Command(text) => self.act(Deed::Command { text }, peer),
-            Wish::Control(control) => self.control(listener, control, peer),
+            Wish::Control(control) => self.control(listener, &control, None, peer),
             Wish::Stop if listener.is_empty() => self.act(Deed::Stop, peer),
-            Wish::Stop => self.control(listener, Control::Stop, peer),
+            Wish::Stop => self.control(listener, &Control::Stop, None, peer),
             Wish::Ping => {
                 self.loops().sent(trigger, self.begun.elapsed());
                 let addr = if listener.is_empty() { format!("{ROOT}pong") } else { format!("{ROOT}{listener}/pong") };
@@ -266,21 +275,25 @@ impl Desk {
             }
             Wish::Subscribe(port) => {
                 let viewer = Viewer::Peer(port.map_or_else(|| peer.clone(), |port| peer.at_port(port)));
-                let scope = if listener.is_empty() { Scope::All } else { Scope::Below(format!("{ROOT}{listener}/")) };
-                self.surfaces.subscribe(viewer, scope);
+                let scope = if listener.is_empty() { Scope::All } else { Scope::below(format!("{ROOT}{listener}/")) };
+                if let Err(why) = self.surfaces.subscribe(viewer, scope) {
+                    self.error(peer, &why);
+                }
             }
             Wish::Unsubscribe(port) => {
-                self.surfaces.unsubscribe(&port.map_or_else(|| peer.clone(), |port| peer.at_port(port)));
+                let prefix = (!listener.is_empty()).then(|| format!("{ROOT}{listener}/"));
+                let viewer = port.map_or_else(|| peer.clone(), |port| peer.at_port(port));
+                self.surfaces.unsubscribe(&viewer, prefix.as_deref());
             }
             Wish::Sync => self.surfaces.sync(peer),
         }
     }
 
-    fn control(&self, listener: &str, control: Control, peer: &Peer) {
-        match self.listeners.meant(listener, &control) {
+    fn control(&self, listener: &str, control: &Control, on: Option<Quantum>, peer: &Peer) {
+        match self.listeners.meant(listener, control) {
             Ok(found) => {
                 for listener in found {
-                    self.act(Deed::Listener { listener, control: control.clone() }, peer);
+                    self.act_on(Deed::Listener { listener, control: control.clone() }, on, peer);
                 }
             }
             Err(why) => self.error(peer, &why),
@@ -294,33 +307,38 @@ impl Desk {
 
     /// The same on the next beat or bar, if it is to wait for one.
     fn act_on(&self, deed: Deed, on: Option<Quantum>, peer: &Peer) {
-        if deed == Deed::Stop && on.is_none() {
-            // At once, so that what comes after it in the same packet is done.
-            self.stop();
-            self.own_stop.store(true, Ordering::Relaxed);
-        }
         let deed = match deed {
             // On a host without listeners those of another are meant.
-            Deed::Listener { listener, control } if listener.is_any() && on.is_none() => {
-                return self.control("", control, peer);
-            }
+            Deed::Listener { listener, control } if listener.is_any() => return self.control("", &control, on, peer),
             // Whoever plays MIDI waits, to the frame.
             Deed::Midi(out) => Deed::Midi(midi::Out { on: out.on.or(on), ..out }),
             deed => deed,
         };
         let is_quick = on.is_none() || matches!(deed, Deed::Midi(_));
         match is_quick.then(|| self.rig.quick(&deed, &by(peer))).flatten() {
-            Some(Ok(())) => return,
+            Some(Ok(())) => {
+                if deed == Deed::Stop {
+                    // So that there is room for what comes after it.
+                    self.stop();
+                }
+                return;
+            }
             // Another host may have the target.
             Some(Err(fault)) if fault.code == FaultCode::NotFound => {}
             Some(Err(fault)) => return self.error(peer, &fault.message),
             None => {}
         }
-        let work = Work { deed, on, peer: peer.clone(), stops: self.rig.stops().count() };
-        if self.work.try_send(work).is_err() {
-            self.tally.count(Kind::Flood, || format!("from {}", peer.at));
-            self.error(peer, "too much is under way: this was left out");
+        let on = if matches!(deed, Deed::Midi(_)) { None } else { on };
+        let task = Task { deed, on, by: by(peer), stops: self.rig.stops().count(), from: peer.clone() };
+        if self.work.try_send(task).is_err() {
+            self.left_out(peer, "too much is under way: this was left out");
         }
+    }
+
+    /// Something that came is not done.
+    pub fn left_out(&self, peer: &Peer, why: &str) {
+        self.tally.count(Kind::Flood, || format!("from {}: {why}", peer.at));
+        self.error(peer, why);
     }
 
     /// What nobody takes goes on the bus.
@@ -346,7 +364,9 @@ impl Desk {
         let wait = out.at.as_deref().map(|at| self.wait(at)).transpose()?.unwrap_or_default();
         if !wait.is_zero() {
             let to = target.address().map(|at| at.to_string()).unwrap_or_default();
-            if !self.schedule.put(Instant::now() + wait, Waiting::Out(out.target, out.address, packet)) {
+            let what = Later::Out(out.target, out.address, packet);
+            let waiting = Waiting { stops: self.rig.stops().count(), what };
+            if !self.schedule.put(Instant::now() + wait, 1, waiting) {
                 return Err(Fault::new(FaultCode::Busy, "too many OSC messages wait for their time: try again"));
             }
             return Ok(Sent {
@@ -374,9 +394,17 @@ impl Desk {
 
     /// The time of something has come that waited.
     pub fn due(&self, waiting: Waiting) {
-        match waiting {
-            Waiting::Came(message, peer) => self.message(message, &peer),
-            Waiting::Out(target, address, packet) => {
+        if waiting.stops < self.rig.stops().count() {
+            return;
+        }
+        match waiting.what {
+            Later::Came(bundle, peer) => {
+                let _whole = self.whole();
+                for message in bundle {
+                    self.message(message, &peer);
+                }
+            }
+            Later::Out(target, address, packet) => {
                 let sent = self.targets.get(&target).and_then(|target| target.send(&packet));
                 match sent {
                     Ok(to) => self.loops().sent(&(to.ip().to_canonical(), address), self.begun.elapsed()),
@@ -386,24 +414,23 @@ impl Desk {
         }
     }
 
-    /// Everything is to stop: what waits is dropped.
+    /// A stop has come: what waited before it is dropped.
     pub fn stop(&self) {
-        let dropped = self.schedule.clear();
-        tracing::debug!(dropped, "pending OSC was dropped");
+        let stops = self.rig.stops().count();
+        let dropped = self.schedule.keep(|waiting| waiting.stops >= stops);
+        if dropped > 0 {
+            tracing::debug!(dropped, "pending OSC was dropped");
+        }
+    }
+
+    fn whole(&self) -> MutexGuard<'_, ()> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells a peer what went wrong.
     pub fn error(&self, peer: &Peer, why: &str) {
-        let second = self.begun.elapsed().as_secs();
-        {
-            let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-            if answered.0 != second {
-                *answered = (second, 0);
-            }
-            if answered.1 == ERRORS_A_SECOND {
-                return;
-            }
-            answered.1 += 1;
+        if !self.answers.lock().unwrap_or_else(PoisonError::into_inner).may(peer.at.ip(), self.begun.elapsed()) {
+            return;
         }
         // OSC ends a text at NUL.
         let text = OscType::String(why.replace('\0', " "));
@@ -419,11 +446,13 @@ impl Desk {
 
     /// What feedback has sent may come back.
     fn note_feedback(&self) {
-        let sent: Vec<(SocketAddr, String)> = self.surfaces.take_sent();
+        let sent = self.surfaces.take_sent();
         if !sent.is_empty() {
-            let (now, mut loops) = (self.begun.elapsed(), self.loops());
-            for (at, address) in sent {
-                loops.sent(&(at.ip().to_canonical(), address), now);
+            let mut loops = self.loops();
+            for sent in sent {
+                // What was sent a while ago is not what this came of.
+                let at = sent.at.saturating_duration_since(self.begun);
+                loops.sent(&(sent.to.ip().to_canonical(), sent.address), at);
             }
         }
     }

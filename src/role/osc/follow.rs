@@ -21,6 +21,9 @@ use crate::osc::OscType;
 
 /// Turns that are known, to tell whose transcript or reply it is. One that is older is over.
 const TURNS: usize = 256;
+/// Events of turns that are not known yet: they come by another way than the states that tell whose turn it is. The oldest goes
+/// for a new one.
+const EARLY: usize = 32;
 /// How long a listener may take to say how it is.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a listener is asked to go on publishing its level, while somebody wants to see it.
@@ -59,7 +62,7 @@ pub async fn follow(bus: &Bus, fabric: &Fabric, desk: &Arc<Desk>) -> Result<(), 
         Err(error) => return Err(error),
     }
     let mut told = select_all(all);
-    let mut view = View { desk: Arc::clone(desk), turns: VecDeque::new() };
+    let mut view = View { desk: Arc::clone(desk), turns: VecDeque::new(), early: VecDeque::new() };
     let mut changes = fabric.changes();
     let mut asked: Vec<Known> = Vec::new();
     let mut asks: JoinSet<(Known, bool)> = JoinSet::new();
@@ -138,6 +141,7 @@ fn forget(desk: &Desk, before: &[Known]) -> bool {
 struct View {
     desk: Arc<Desk>,
     turns: VecDeque<(String, String, String)>,
+    early: VecDeque<SessionEvent>,
 }
 
 impl View {
@@ -149,6 +153,10 @@ impl View {
                 {
                     self.turns.truncate(TURNS - 1);
                     self.turns.push_front((turn.clone(), state.node.clone(), state.listener.clone()));
+                    // What is still of nobody's turn goes back.
+                    for event in std::mem::take(&mut self.early) {
+                        self.session(event);
+                    }
                 }
                 show(&self.desk, &state);
             }
@@ -161,14 +169,19 @@ impl View {
         }
     }
 
-    fn session(&self, event: SessionEvent) {
-        let Some(turn) = event.turn else { return };
-        let Some((_, node, listener)) = self.turns.iter().find(|(known, ..)| *known == turn) else { return };
-        let (name, text) = match event.what {
+    fn session(&mut self, event: SessionEvent) {
+        let Some(turn) = &event.turn else { return };
+        let (name, text) = match &event.what {
             What::Utterance { text, .. } => ("transcript", text),
             What::Reply { text, .. } => ("reply", text),
             What::Error { message, .. } => ("error", message),
             What::Command { .. } | What::State { .. } | What::Times(_) => return,
+        };
+        let Some((_, node, listener)) = self.turns.iter().find(|(known, ..)| known == turn) else {
+            if self.early.len() == EARLY {
+                self.early.pop_front();
+            }
+            return self.early.push_back(event);
         };
         let text = OscType::String(text.replace('\0', " "));
         put(&self.desk.surfaces, self.desk.listeners.shown(node, listener), name, text, true);

@@ -3,7 +3,7 @@
 //! ```text
 //! UDP, TCP, WebSocket ─▶ desk ─┬─ due later: schedule ─▶ desk
 //!                              ├─ OSC, MIDI, stop: at once, in the task that has received it
-//!                              ├─ listeners, commands, tools: a queue, then the bus
+//!                              ├─ listeners, commands, tools: a queue, then lanes, then the bus
 //!                              └─ what nobody takes: osc.in
 //! osc.out, the rig ─▶ targets          states, levels, sessions ─▶ surfaces
 //! ```
@@ -35,7 +35,6 @@ mod tally;
 mod targets;
 pub mod wire;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -47,7 +46,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Role, RoleContext, RoleError};
-use crate::action::Deed;
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::osc::{In, Out};
 use crate::bus::service::{Incoming, ServiceSpec};
@@ -55,12 +53,13 @@ use crate::bus::subject::{self, Capability};
 use crate::bus::{Bus, message};
 use crate::engine::EngineError;
 use crate::osc::{OscMessage, OscType};
+use crate::rig::deeds::{Deeds, End, Task, Told};
 use addresses::ROOT;
 use allow::Allow;
-use desk::{Desk, Work, by};
+use desk::Desk;
 use handlers::Handlers;
 use listeners::Listeners;
-use net::Ears;
+use net::{Ears, Peer};
 use query::{Announced, Query};
 use surfaces::{Scope, Surfaces, Viewer};
 use tally::{Kind, Tally};
@@ -68,12 +67,10 @@ use targets::Targets;
 
 /// Requests at once. They are answered in no time.
 const SLOTS: usize = 64;
-/// Deeds that wait for the bus.
+/// Deeds that wait to be put into their lanes, which takes no time.
 const WORK: usize = 256;
 /// Messages that wait to be published: more than a second of the fastest gear.
 const STRAYS: usize = 8_192;
-/// Commands and tools at once; they may take long.
-const LONG: usize = 64;
 /// How often it is looked whether what was held is a loop.
 const SETTLE_EVERY: Duration = Duration::from_millis(100);
 /// How long the clients of OSCQuery may take to be left when the role ends.
@@ -105,17 +102,17 @@ impl Role for Osc {
             work: work_in,
             strays: strays_in,
             loops: Mutex::default(),
-            own_stop: AtomicBool::new(false),
             begun: Instant::now(),
             ended: CancellationToken::new(),
             conversations: TaskTracker::new(),
             patterns: Mutex::default(),
-            answered: Mutex::default(),
+            answers: Mutex::default(),
+            whole: Mutex::default(),
         });
         let ending = desk.ended.clone().drop_guard();
         for name in &config.subscribers {
             let target = desk.targets.get(name).map_err(|fault| setting(format!("osc.subscribers: {fault}")))?;
-            desk.surfaces.subscribe(Viewer::Target(Arc::clone(target)), Scope::All);
+            desk.surfaces.subscribe(Viewer::Target(Arc::clone(target)), Scope::All).map_err(setting)?;
         }
         let spec = ServiceSpec {
             capability: Capability::Osc,
@@ -173,7 +170,7 @@ fn tasks(
     context: &RoleContext,
     desk: &Arc<Desk>,
     ears: Ears,
-    work: mpsc::Receiver<Work>,
+    work: mpsc::Receiver<Task<Peer>>,
     strays: mpsc::Receiver<In>,
 ) -> JoinSet<()> {
     let (bus, fabric) = (context.bus.clone(), context.fabric.clone());
@@ -195,10 +192,7 @@ fn tasks(
         let mut stops = own.rig.stops().subscribe();
         loop {
             stops.next().await;
-            // One that came by this role has dropped what waited before it, and is not to drop what came after it.
-            if !own.own_stop.swap(false, Ordering::Relaxed) {
-                own.stop();
-            }
+            own.stop();
         }
     });
     let (own, _) = of(desk);
@@ -208,7 +202,7 @@ fn tasks(
     let (own, told) = of(desk);
     tasks.spawn(async move { settle(&own, &told).await });
     let (own, _) = of(desk);
-    tasks.spawn(async move { do_work(&own, work).await });
+    tasks.spawn(do_work(own, work));
     let (own, told) = of(desk);
     tasks.spawn(async move { publish(&own, &told, strays).await });
     let (own, told) = of(desk);
@@ -240,51 +234,20 @@ async fn settle(desk: &Desk, bus: &Bus) {
     }
 }
 
-/// Does what needs the bus: what is for listeners in its order, what may take long side by side.
-async fn do_work(desk: &Arc<Desk>, mut queue: mpsc::Receiver<Work>) {
-    let mut long = JoinSet::new();
-    let mut stops = desk.rig.stops().subscribe();
-    loop {
-        tokio::select! {
-            biased;
-            () = stops.next() => long.abort_all(),
-            Some(_) = long.join_next(), if !long.is_empty() => {}
-            work = queue.recv() => {
-                let Some(work) = work else { return };
-                // A stop has come since.
-                if work.stops != desk.rig.stops().count() {
-                    continue;
-                }
-                if !matches!(work.deed, Deed::Listener { .. }) || work.on.is_some() {
-                    if long.len() >= LONG {
-                        desk.tally.count(Kind::Flood, || format!("from {}", work.peer.at));
-                        desk.error(&work.peer, "too much is under way: this was left out");
-                        continue;
-                    }
-                    let desk = Arc::clone(desk);
-                    long.spawn(async move { act(&desk, work).await });
-                    continue;
-                }
-                tokio::select! {
-                    biased;
-                    () = stops.next() => long.abort_all(),
-                    () = act(desk, work) => {}
-                }
-            }
-        }
-    }
-}
-
-async fn act(desk: &Desk, work: Work) {
-    let is_command = matches!(work.deed, Deed::Command { .. });
-    match desk.rig.act_on(work.deed, work.on, &by(&work.peer)).await {
-        Ok(Some(text)) if is_command => {
+/// Does what needs the bus, and tells whoever asked what came of it.
+async fn do_work(desk: Arc<Desk>, mut queue: mpsc::Receiver<Task<Peer>>) {
+    let own = Arc::clone(&desk);
+    let deeds = Deeds::new(desk.rig.clone(), move |told: Told<Peer>| match told.end {
+        End::Done(Some(text)) if told.is_command => {
             let text = OscType::String(text.replace('\0', " "));
-            desk.tell(&work.peer, &OscMessage { addr: format!("{ROOT}reply"), args: vec![text] });
+            own.tell(&told.from, &OscMessage { addr: format!("{ROOT}reply"), args: vec![text] });
         }
-        Ok(_) => {}
-        Err(fault) if fault.code == FaultCode::Cancelled && work.on.is_some() => {}
-        Err(fault) => desk.error(&work.peer, &fault.message),
+        End::Done(_) => {}
+        End::Failed(fault) => own.error(&told.from, &fault.message),
+        End::LeftOut(why) => own.left_out(&told.from, &why),
+    });
+    while let Some(task) = queue.recv().await {
+        deeds.put(task);
     }
 }
 

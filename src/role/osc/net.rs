@@ -1,13 +1,14 @@
 //! Sockets: datagrams and streams in, packets out without waiting.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket as PlainUdp};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::codec::FramedRead;
 
@@ -322,8 +323,15 @@ pub async fn talk(
             }
         }
     };
-    let writing = async {
-        while let Some(packet) = packets.recv().await {
+    let closing = Notify::new();
+    let mut writing = pin!(async {
+        loop {
+            let packet = tokio::select! {
+                biased;
+                packet = packets.recv() => packet,
+                () = closing.notified() => None,
+            };
+            let Some(packet) = packet else { return std::io::ErrorKind::UnexpectedEof.into() };
             let framing = framing.or(*heard.lock().unwrap_or_else(PoisonError::into_inner)).unwrap_or(Framing::Slip);
             match timeout(WRITE_TIMEOUT, writer.write_all(&framing.frame(&packet))).await {
                 Ok(Ok(())) => {}
@@ -331,12 +339,17 @@ pub async fn talk(
                 Err(_) => return std::io::Error::from(std::io::ErrorKind::TimedOut),
             }
         }
-        std::future::pending().await
-    };
-    tokio::select! {
+    });
+    let error = tokio::select! {
         error = reading => error,
-        error = writing => error,
+        error = &mut writing => return error,
+    };
+    if framing.is_none() && error.kind() == std::io::ErrorKind::UnexpectedEof {
+        // Whoever has only ended what it sends still reads the answers.
+        closing.notify_one();
+        let _ = timeout(WRITE_TIMEOUT, writing).await;
     }
+    error
 }
 
 #[cfg(test)]

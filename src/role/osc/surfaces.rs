@@ -3,7 +3,7 @@
 //! Each address has a value, the latest. Whoever subscribes is sent all values, then each change, an address at most so often
 //! and the last value always. A surface that comes back after a silence is sent all of them again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ use crate::osc::{OscMessage, OscType, encode};
 
 /// Subscribers at once; the one that has been silent for longest goes for a new one.
 const SUBSCRIBERS: usize = 64;
+/// Listeners that one subscriber names.
+const PREFIXES: usize = 64;
 /// Addresses with feedback. There are some ten a listener.
 const ADDRESSES: usize = 1_024;
 /// A surface that is heard again after so long may have been restarted meanwhile.
@@ -72,8 +74,8 @@ impl Viewer {
 pub enum Scope {
     /// All of it.
     All,
-    /// What begins so.
-    Below(String),
+    /// What begins with one of these.
+    Below(BTreeSet<String>),
     /// These addresses.
     Only(BTreeSet<String>),
 }
@@ -82,10 +84,39 @@ impl Scope {
     fn has(&self, address: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Below(prefix) => address.starts_with(prefix.as_str()),
+            Self::Below(prefixes) => prefixes.iter().any(|prefix| address.starts_with(prefix.as_str())),
             Self::Only(addresses) => addresses.contains(address),
         }
     }
+
+    /// What begins with `prefix`.
+    #[must_use]
+    pub fn below(prefix: String) -> Self {
+        Self::Below(BTreeSet::from([prefix]))
+    }
+
+    /// With what a subscriber was sent before: who asks for a second listener still wants the first.
+    fn with(self, before: Self) -> Self {
+        match (self, before) {
+            (Self::Below(new), Self::Below(mut all)) => {
+                all.extend(new);
+                Self::Below(all)
+            }
+            (Self::Below(_), Self::All) => Self::All,
+            (new, _) => new,
+        }
+    }
+}
+
+/// Something that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// When.
+    pub at: Instant,
+    /// Where to.
+    pub to: SocketAddr,
+    /// At which address.
+    pub address: String,
 }
 
 #[derive(Debug)]
@@ -102,8 +133,8 @@ pub struct Surfaces {
     changed: Notify,
     begun: Instant,
     tally: Arc<Tally>,
-    /// Called with everything that was sent, so that what comes back is known.
-    sent: Mutex<Vec<(SocketAddr, String)>>,
+    /// What was sent of late, so that what comes back is known.
+    sent: Mutex<VecDeque<Gone>>,
 }
 
 #[derive(Debug)]
@@ -157,15 +188,17 @@ impl Surfaces {
     pub fn happen(&self, address: &str, args: Vec<OscType>) {
         let mut inner = self.lock();
         if inner.values.len() == ADDRESSES && !inner.values.contains_key(address) {
-            return;
+            return self
+                .tally
+                .count(Kind::Unsent, || format!("{address}: {ADDRESSES} addresses have feedback already"));
         }
         inner.tidy(Instant::now());
         inner.values.insert(address.to_owned(), args.clone());
-        if let Some(args) = inner.pace.offer(&address.to_owned(), args, self.begun.elapsed()) {
-            self.send(&inner, address, &args);
+        match inner.pace.offer(&address.to_owned(), args, self.begun.elapsed()) {
+            Some(args) => self.send(&inner, address, &args),
+            // It may be due before what is waited for.
+            None => self.changed.notify_one(),
         }
-        drop(inner);
-        self.changed.notify_one();
     }
 
     /// The value of an address.
@@ -175,13 +208,27 @@ impl Surfaces {
     }
 
     /// Sends feedback to `viewer` from now on, and all there is at once.
-    pub fn subscribe(&self, viewer: Viewer, scope: Scope) {
+    ///
+    /// # Errors
+    /// It is subscribed to as much as is kept of one.
+    pub fn subscribe(&self, viewer: Viewer, scope: Scope) -> Result<(), String> {
         let mut inner = self.lock();
-        inner.subscribers.retain(|old| !is_same(&old.viewer, &viewer));
+        let before = inner.subscribers.iter().position(|old| is_same(&old.viewer, &viewer));
+        let scope = match before.and_then(|at| inner.subscribers.get(at)) {
+            Some(before) => scope.with(before.scope.clone()),
+            None => scope,
+        };
+        if matches!(&scope, Scope::Below(prefixes) if prefixes.len() > PREFIXES) {
+            return Err(format!(
+                "{PREFIXES} listeners are subscribed to, and no more can be: unsubscribe some, or subscribe to all by {ROOT}subscribe"
+            ));
+        }
+        before.map(|at| inner.subscribers.remove(at));
         inner.make_room();
         let subscriber = Subscriber { viewer, scope, heard: Instant::now() };
         self.send_all(&inner, &subscriber);
         inner.subscribers.push(subscriber);
+        Ok(())
     }
 
     /// Forgets the values of the addresses that `gone` says are gone.
@@ -198,15 +245,26 @@ impl Surfaces {
         inner.subscribers.iter().filter(is_it).for_each(|subscriber| self.send_all(&inner, subscriber));
     }
 
-    /// Sends no feedback to `peer` any more.
-    pub fn unsubscribe(&self, peer: &Peer) {
-        self.lock().subscribers.retain(|old| !old.viewer.is_peer(peer) && !old.viewer.is_gone());
+    /// Sends no feedback to `peer` any more; with a prefix only none of what begins so, if that is what it had asked for.
+    pub fn unsubscribe(&self, peer: &Peer, prefix: Option<&str>) {
+        self.lock().subscribers.retain_mut(|old| {
+            if !old.viewer.is_peer(peer) {
+                return !old.viewer.is_gone();
+            }
+            match (&mut old.scope, prefix) {
+                (Scope::Below(prefixes), Some(prefix)) => {
+                    prefixes.remove(prefix);
+                    !prefixes.is_empty()
+                }
+                _ => false,
+            }
+        });
     }
 
     /// Adds an address to what `peer` is sent, or takes it away (OSCQuery's LISTEN and IGNORE).
     ///
     /// # Errors
-    /// It is longer than addresses are.
+    /// It is longer than addresses are, or one too many.
     pub fn listen(&self, peer: &Peer, address: &str, on: bool) -> Result<(), String> {
         if address.len() > ADDRESS_BYTES {
             return Err(format!(
@@ -220,8 +278,12 @@ impl Surfaces {
             Some(Subscriber { scope: Scope::Only(addresses), .. }) => {
                 if !on {
                     addresses.remove(address);
-                } else if addresses.len() < ADDRESSES {
+                } else if addresses.len() < ADDRESSES || addresses.contains(address) {
                     addresses.insert(address.to_owned());
+                } else {
+                    return Err(format!(
+                        "{address} is not listened to: {ADDRESSES} addresses are, and no more can be; IGNORE some"
+                    ));
                 }
             }
             Some(_) => {}
@@ -277,19 +339,24 @@ impl Surfaces {
         inner.subscribers.iter().any(|subscriber| subscriber.scope.has(address))
     }
 
-    /// What was sent since the last call: where to, and at which address.
-    pub fn take_sent(&self) -> Vec<(SocketAddr, String)> {
+    /// What was sent since the last call, or the end of that.
+    pub fn take_sent(&self) -> VecDeque<Gone> {
         std::mem::take(&mut *self.sent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sends what waits for its time, for ever.
     pub async fn keep_pace(&self) {
         loop {
-            let changed = self.changed.notified();
             let next = self.lock().pace.next();
-            match next {
-                None => changed.await,
-                Some(next) => tokio::time::sleep_until((self.begun + next).into()).await,
+            let until = async {
+                match next {
+                    Some(next) => tokio::time::sleep_until((self.begun + next).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = until => {}
+                () = self.changed.notified() => {}
             }
             let mut inner = self.lock();
             let due = inner.pace.take(self.begun.elapsed());
@@ -320,10 +387,12 @@ impl Surfaces {
         match sent {
             Ok(()) => {
                 let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-                if sent.len() < ADDRESSES
-                    && let Some(at) = viewer.address()
-                {
-                    sent.push((at, message.addr));
+                if let Some(to) = viewer.address() {
+                    // Loops are as young as what was sent last.
+                    if sent.len() == ADDRESSES {
+                        sent.pop_front();
+                    }
+                    sent.push_back(Gone { at: Instant::now(), to, address: message.addr });
                 }
             }
             Err(fault) => self.tally.count(Kind::Unsent, || fault.message),
@@ -347,115 +416,5 @@ pub fn addresses(listener: &str, is_first: bool, name: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::UdpSocket;
-
-    use super::super::net::{self, Way};
-    use super::*;
-    use crate::osc::{Limits, decode};
-
-    /// Feedback, and a surface that may see it.
-    fn setting() -> (Surfaces, UdpSocket, Peer) {
-        let surface = UdpSocket::bind("127.0.0.1:0").unwrap();
-        surface.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let mouth = Arc::new(net::sender("127.0.0.1:0".parse().unwrap()).unwrap());
-        let peer = Peer::new(surface.local_addr().unwrap(), Way::Udp(mouth));
-        (Surfaces::new(30, Arc::default()), surface, peer)
-    }
-
-    /// What has come, up to a pause.
-    fn seen(surface: &UdpSocket) -> Vec<String> {
-        let mut seen = Vec::new();
-        let mut buffer = [0; 1_024];
-        while let Ok(size) = surface.recv(&mut buffer) {
-            seen.extend(
-                decode(&buffer[..size], &Limits::default()).unwrap().into_iter().map(|timed| timed.message.addr),
-            );
-        }
-        seen
-    }
-
-    #[test]
-    fn a_surface_is_sent_all_then_changes_then_all_when_it_is_back() {
-        let (surfaces, surface, peer) = setting();
-        let int = |number| vec![OscType::Int(number)];
-        surfaces.show("/assistant/muted", int(0));
-        surfaces.show("/assistant/main/muted", int(0));
-        surfaces.subscribe(Viewer::Peer(peer.clone()), Scope::All);
-        assert_eq!(seen(&surface), ["/assistant/main/muted", "/assistant/muted"]);
-        surfaces.show("/assistant/muted", int(0));
-        assert_eq!(seen(&surface), [""; 0], "nothing has changed");
-        surfaces.show("/assistant/muted", int(1));
-        surfaces.happen("/assistant/main/muted", int(0));
-        assert_eq!(seen(&surface), ["/assistant/muted", "/assistant/main/muted"]);
-        // It is known what was sent, for loops.
-        assert!(surfaces.take_sent().contains(&(peer.at, "/assistant/muted".to_owned())));
-        let now = Instant::now();
-        surfaces.heard(&peer, now + SILENCE / 2);
-        assert_eq!(seen(&surface), [""; 0]);
-        surfaces.heard(&peer, now + 2 * SILENCE);
-        assert_eq!(seen(&surface), ["/assistant/main/muted", "/assistant/muted"]);
-        surfaces.unsubscribe(&peer);
-        surfaces.show("/assistant/muted", int(0));
-        assert_eq!(seen(&surface), [""; 0]);
-        assert!(!surfaces.wants("/assistant/muted"));
-    }
-
-    #[test]
-    fn who_listens_to_single_addresses_is_sent_those() {
-        let (surfaces, surface, peer) = setting();
-        surfaces.show("/a", vec![OscType::Int(1)]);
-        surfaces.listen(&peer, "/a", true).unwrap();
-        surfaces.listen(&peer, "/b", true).unwrap();
-        let long = format!("/{}", "a".repeat(255));
-        assert!(surfaces.listen(&peer, &long, true).unwrap_err().contains("256 bytes"));
-        surfaces.show("/b", vec![OscType::Int(1)]);
-        surfaces.show("/c", vec![OscType::Int(1)]);
-        assert_eq!(seen(&surface), ["/a", "/b"]);
-        surfaces.listen(&peer, "/b", false).unwrap();
-        surfaces.show("/b", vec![OscType::Int(2)]);
-        assert_eq!(seen(&surface), [""; 0]);
-    }
-
-    #[test]
-    fn who_is_silent_for_long_is_sent_no_more_unless_it_is_connected() {
-        let (surfaces, _, peer) = setting();
-        let (queue, _packets) = net::queue();
-        surfaces.subscribe(Viewer::Peer(peer.clone()), Scope::All);
-        surfaces.subscribe(Viewer::Peer(Peer::new("10.0.0.9:1".parse().unwrap(), Way::Stream(queue))), Scope::All);
-        let (now, there) = (Instant::now(), || surfaces.lock().subscribers.len());
-        surfaces.lock().tidy(now + LAPSE / 2);
-        surfaces.heard(&peer, now + LAPSE / 2);
-        surfaces.lock().tidy(now + LAPSE + LAPSE / 4);
-        assert_eq!(there(), 2, "it was heard");
-        surfaces.lock().tidy(now + 2 * LAPSE);
-        assert_eq!(there(), 1);
-    }
-
-    #[test]
-    fn what_is_gone_is_forgotten() {
-        let (surfaces, surface, peer) = setting();
-        for address in ["/assistant/stage/main/muted", "/assistant/studio/main/muted"] {
-            surfaces.show(address, vec![OscType::Int(1)]);
-            surfaces.show(address, vec![OscType::Int(0)]);
-        }
-        surfaces.forget(|address| address.starts_with("/assistant/stage/"));
-        assert_eq!(surfaces.value("/assistant/stage/main/muted"), None);
-        surfaces.subscribe(Viewer::Peer(peer), Scope::All);
-        assert_eq!(seen(&surface), ["/assistant/studio/main/muted"]);
-        // Nothing holds back what comes anew.
-        surfaces.show("/assistant/stage/main/muted", vec![OscType::Int(2)]);
-        assert_eq!(seen(&surface), ["/assistant/stage/main/muted"]);
-    }
-
-    #[test]
-    fn the_one_that_was_silent_for_longest_makes_room() {
-        let (surfaces, _, peer) = setting();
-        for port in 1..=100 {
-            surfaces.subscribe(Viewer::Peer(peer.at_port(port)), Scope::All);
-        }
-        let ports: Vec<u16> =
-            surfaces.lock().subscribers.iter().filter_map(|old| Some(old.viewer.address()?.port())).collect();
-        assert_eq!(ports, (37..=100).collect::<Vec<u16>>());
-    }
-}
+#[path = "surfaces_tests.rs"]
+mod tests;

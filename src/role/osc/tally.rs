@@ -1,6 +1,7 @@
 //! What went wrong so often that each time can't be told: it is counted, and told once a while.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,11 @@ use crate::bus::message::fault::{Fault, FaultCode};
 
 /// So often it is told.
 const EVERY: Duration = Duration::from_secs(5);
+
+/// Errors that one host is answered in a second.
+const ANSWERS: u32 = 20;
+/// Hosts that are answered in a second.
+const HOSTS: usize = 64;
 
 /// A kind of thing that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,7 +82,7 @@ impl Tally {
     }
 
     /// What is to be told now.
-    fn due(&self, now: Instant) -> Vec<Fault> {
+    pub(super) fn due(&self, now: Instant) -> Vec<Fault> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut faults = Vec::new();
         for (kind, counted) in &mut *counts {
@@ -103,9 +109,46 @@ impl Tally {
     }
 }
 
+/// Errors that are answered in this second: in a flood of nonsense the rest is only counted, and who sends it takes nobody
+/// else's.
+#[derive(Debug, Default)]
+pub struct Answers {
+    second: u64,
+    hosts: BTreeMap<IpAddr, u32>,
+}
+
+impl Answers {
+    /// Whether one more may go to a host; `now` counts from any moment.
+    pub fn may(&mut self, host: IpAddr, now: Duration) -> bool {
+        if self.second != now.as_secs() {
+            self.second = now.as_secs();
+            self.hosts.clear();
+        }
+        if self.hosts.len() == HOSTS && !self.hosts.contains_key(&host) {
+            return false;
+        }
+        let answered = self.hosts.entry(host).or_default();
+        *answered += 1;
+        *answered <= ANSWERS
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_floods_takes_no_answers_from_others() {
+        let (mut answers, now) = (Answers::default(), Duration::from_millis(5_100));
+        let host = |number: usize| IpAddr::from([10, 0, 1, u8::try_from(number).unwrap()]);
+        let answered = (0..1_000).filter(|_| answers.may(host(1), now)).count();
+        assert_eq!(answered, ANSWERS as usize);
+        assert!(answers.may(host(2), now));
+        assert!(answers.may(host(1), now + Duration::from_secs(1)));
+        // Hosts are bounded as well.
+        let answered = (0..200).filter(|number| answers.may(host(*number), now)).count();
+        assert_eq!(answered, HOSTS);
+    }
 
     #[test]
     fn it_is_told_at_once_and_then_once_a_while() {

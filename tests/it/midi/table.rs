@@ -2,13 +2,14 @@
 
 use std::net::UdpSocket;
 
-use sidetone::bus::message::voice::TurnState;
+use sidetone::bus::message::voice::{Control, TurnState};
 
 use super::{send, spec, state};
+use crate::support::booth::Booth;
 use crate::support::host::{FAKES, Follow, PATIENCE};
 use crate::support::jack::{JackServer, available};
 use crate::support::midi::Device;
-use crate::support::nats::eventually;
+use crate::support::nats::{Nats, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pad_plays_and_a_fader_sends_osc_without_the_bus() {
@@ -121,8 +122,8 @@ feedback = { follow = "listening", note = 40 }
     let pad = Device::plug(&jack, "pad");
     pad.connected("pad").await;
     let mut follow = Follow::new(host.bus()).await;
-    // The listener has a client of its own.
-    eventually(|| async { host.log().contains("JACK is there").then_some(()) }).await;
+    // The listener finds JACK by itself, beside the pad.
+    host.has_audio().await;
     pad.play(&[&[0xb0, 64, 127]]);
     follow.state(TurnState::Listening).await;
     pad.hears_this(&[0x90, 40, 127]).await;
@@ -134,5 +135,42 @@ feedback = { follow = "listening", note = 40 }
     // What it shows is told again.
     pad.hears_this(&[0x90, 40, 0]).await;
     assert!(state(&host).await.up);
+    host.end(libc::SIGTERM);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pedal_that_is_let_go_is_told_whatever_was_not_answered() {
+    if !available() {
+        return;
+    }
+    let Some(nats) = Nats::start().await else { return };
+    let (mut silent, mut quick) = (Booth::new(&nats, "silent").await, Booth::new(&nats, "quick").await);
+    let jack = JackServer::start(48_000, 256);
+    let table = r#"
+[[midi.on]]
+cc = 64
+when = "held"
+do = { push_to_talk = { listener = "booth/silent" } }
+[[midi.on]]
+note = 60
+do = { say = { text = "never", listener = "booth/silent" } }
+[[midi.on]]
+note = 61
+do = { say = { text = "at once", listener = "booth/quick" } }
+[[midi.on]]
+note = 62
+do = "stop"
+"#;
+    let mut host = spec(&jack, "midi", table).on(&nats.url()).start().await;
+    let pad = Device::plug(&jack, "pad");
+    pad.connected("pad").await;
+    let say = |text: &str| Control::Say { text: text.to_owned() };
+    pad.play(&[&[0xb0, 64, 127]]);
+    assert_eq!(silent.next().await, Control::PushToTalk { held: Some(true) });
+    // One that does not answer holds up no other; a stop throws away the presses that wait for it, and not the release.
+    pad.play(&[&[0x90, 60, 99], &[0x80, 60, 0], &[0xb0, 64, 0], &[0x90, 61, 99]]);
+    assert_eq!(quick.answer().await, say("at once"));
+    pad.play(&[&[0x90, 62, 99]]);
+    assert_eq!(silent.answer().await, Control::PushToTalk { held: Some(false) });
     host.end(libc::SIGTERM);
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use sidetone::bus::message::Message as _;
 use sidetone::bus::message::session::{SessionEvent, What};
 use sidetone::bus::message::voice::{Control, Level, State, TurnState};
@@ -10,7 +11,7 @@ use sidetone::osc::OscType;
 
 use crate::support::host::HostSpec;
 use crate::support::jack::{self, JackServer};
-use crate::support::nats::free_port;
+use crate::support::nats::{Nats, free_port, within};
 use crate::support::osc::{OscHost, Surface, first_text, text};
 
 const TURN: &str = "01KB3Z7DC1V5W2J0Q8H6F4D2B0";
@@ -99,6 +100,74 @@ async fn transcripts_and_replies_are_shown_by_whose_turn_it_is() {
     // The same words once more are news.
     say(TURN, utterance).await;
     assert_eq!(surface.until("/assistant/booth/main/transcript"), [text("What time is it?")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_that_come_before_their_turn_is_known_are_shown() {
+    let host = OscHost::start("osc", "[osc]\nlisteners = [\"booth/main\"]\n").await;
+    let surface = host.surface();
+    surface.send("/assistant/subscribe", &[]);
+    let bus = host.host.bus();
+    let tell = async |turn: &str, known: bool| {
+        if known {
+            let state = State { node: "booth".to_owned(), turn: Some(turn.to_owned()), ..State::example() };
+            bus.publish(subject::voice_state("booth", "main"), &state).await.unwrap();
+        } else {
+            let what = What::Utterance { text: turn.to_owned(), listener: None, audio_ms: None };
+            let event = SessionEvent { turn: Some(turn.to_owned()), what, ..SessionEvent::example() };
+            bus.publish(subject::session("main-1", event.what.kind()), &event).await.unwrap();
+        }
+    };
+    // The listener begins to be followed when the host is up.
+    while surface.next_within(Duration::from_millis(100)).is_none() {
+        tell("T0", true).await;
+    }
+    // What is said of the turn comes by another way than the state that tells whose it is, and may come first.
+    for turn in ["T1", "T2"] {
+        tell(turn, false).await;
+    }
+    tell("T0", false).await;
+    surface.until_that("/assistant/transcript", |args| args == [text("T0")]);
+    for turn in ["T1", "T2"] {
+        tell(turn, true).await;
+        surface.until_that("/assistant/transcript", |args| args == [text(turn)]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_button_that_is_pressed_in_time_is_no_loop() {
+    let host = OscHost::start("voice,osc", "").await;
+    let surface = host.surface();
+    surface.send("/assistant/subscribe", &[]);
+    surface.until("/assistant/muted");
+    // So often that it would be one if its lamp, which follows each press at once, had been what it came of.
+    for press in 1..=60 {
+        surface.send("/assistant/mute", &[OscType::Int(press % 2)]);
+        surface.until_that("/assistant/mute", |args| args == [OscType::Int(press % 2)]);
+        // The rhythm of the presses: slower than what goes round and round.
+        tokio::time::sleep(sidetone::rig::loops::WINDOW + Duration::from_millis(20)).await;
+    }
+    let seen = surface.settle();
+    assert!(seen.iter().all(|message| message.addr != "/assistant/error"), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_is_asked_how_it_is_until_it_says_so() {
+    let Some(nats) = Nats::start().await else { return };
+    let raw = nats.raw().await;
+    let mut asked = nats.hear(&raw, &subject::voice_control("booth", "main")).await;
+    let spec = HostSpec::new("stage", "osc").on(&nats.url());
+    let host = OscHost::with(spec, "[osc]\nlisteners = [\"booth/main\"]\n", &[]).await;
+    let surface = host.surface();
+    surface.send("/assistant/subscribe", &[]);
+    // It tells nobody anything by itself, and answers late.
+    for _ in 0..2 {
+        within(asked.next()).await.unwrap();
+    }
+    let reply = within(asked.next()).await.unwrap().reply.unwrap();
+    let state = State { node: "booth".to_owned(), muted: true, ..State::example() };
+    raw.publish(reply, serde_json::to_vec(&state).unwrap().into()).await.unwrap();
+    assert_eq!(surface.until("/assistant/muted"), [OscType::Int(1)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

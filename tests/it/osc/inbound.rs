@@ -143,6 +143,35 @@ async fn bundles_are_done_in_their_time_and_a_stop_drops_what_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_does_not_fit_is_left_out_whole() {
+    let host = OscHost::start("osc", "").await;
+    let mut told = strays(&host).await;
+    let surface = host.surface();
+    let later = |ms| tag(SystemTime::now() + Duration::from_millis(ms));
+    let many = |addr: &str, count| vec![message(addr, &[]); count];
+    for _ in 0..4 {
+        surface.send_raw(&bundle(later(50_000), &many("/wait", 1_000)));
+        assert!(surface.settle().is_empty());
+    }
+    // 96 more would be taken.
+    surface.send_raw(&bundle(later(0), &[bundle(later(500), &many("/part", 97)), message("/now", &[])]));
+    let error = first_text(&surface.until("/assistant/error"));
+    assert!(error.contains("/part") && error.contains("the 97 of its bundle are left out"), "{error}");
+    assert!(surface.settle().is_empty(), "it is told once");
+    surface.send_raw(&bundle(later(500), &many("/whole", 96)));
+    assert_eq!(next(&mut told).await.1.address, "/now");
+    for _ in 0..96 {
+        assert_eq!(next(&mut told).await.1.address, "/whole");
+    }
+    // A stop makes room.
+    surface.send("/assistant/stop", &[]);
+    surface.settle();
+    surface.send_raw(&bundle(later(300), &many("/after", 1_000)));
+    assert!(surface.settle().is_empty());
+    assert_eq!(next(&mut told).await.1.address, "/after");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_burst_is_published_without_loss() {
     let host = OscHost::start("osc", "").await;
     let mut told = strays(&host).await;

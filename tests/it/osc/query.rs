@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::support::host::{FAKES, HostSpec};
-use crate::support::nats::{Nats, within};
+use crate::support::nats::{Nats, eventually, within};
 use crate::support::osc::{OscHost, first_text, message};
 
 async fn get(host: &OscHost, path: &str) -> (u16, Value) {
@@ -168,5 +168,27 @@ async fn a_host_without_listeners_means_those_that_are_there() {
     surface.send("/assistant/subscribe", &[]);
     surface.send("/assistant/mute", &[OscType::Int(1)]);
     surface.until_that("/assistant/stage/main/muted", |args| args == [OscType::Int(1)]);
+    // Once it is gone nothing is left of it, neither there nor for who asks for all.
     drop(voice);
+    eventually(|| async { (get(&gate, "/assistant/stage/main/mute").await.0 == 404).then_some(()) }).await;
+    eventually(|| async {
+        surface.settle();
+        surface.send("/assistant/sync", &[]);
+        let seen = surface.settle();
+        seen.iter().all(|message| !message.addr.starts_with("/assistant/stage/")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_that_is_silent_is_asked_whether_it_lives() {
+    let host = OscHost::start("osc", "").await;
+    let (mut socket, _) = within(tokio_tungstenite::connect_async(format!("ws://{}/", host.query))).await.unwrap();
+    loop {
+        match within(socket.next()).await.unwrap().unwrap() {
+            Message::Ping(_) => return,
+            Message::Text(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! What the tests share.
 
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+pub mod booth;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 pub mod host;
 pub mod jack;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]

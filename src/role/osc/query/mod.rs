@@ -251,7 +251,7 @@ async fn converse(socket: WebSocket, from: SocketAddr, desk: &Desk) {
         why = writing => why,
     };
     tracing::debug!(%from, why, "a client of OSCQuery is gone");
-    desk.surfaces.unsubscribe(&peer);
+    desk.surfaces.unsubscribe(&peer, None);
 }
 
 fn obey(text: &str, desk: &Desk, peer: &Peer) {
