@@ -9,7 +9,7 @@ use crate::support::booth::Booth;
 use crate::support::host::{FAKES, Follow, PATIENCE};
 use crate::support::jack::{JackServer, available};
 use crate::support::midi::Device;
-use crate::support::nats::{Nats, eventually};
+use crate::support::nats::Nats;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pad_plays_and_a_fader_sends_osc_without_the_bus() {
