@@ -7,6 +7,7 @@
 //!
 //! A role says what it needs (`stt`, English, somebody waits), never which host.
 
+mod losses;
 mod route;
 mod stream;
 mod view;
@@ -28,6 +29,7 @@ use crate::bus::{Bus, BusError, Call};
 use crate::config::Config;
 use crate::router::{Health, Host, Line, Need, Nobody, Outcome, Policy, Privacy, Router, Target, View};
 
+use losses::Losses;
 pub use route::Choice;
 pub use stream::FabricStream;
 
@@ -66,6 +68,7 @@ struct Known {
     view: View,
     health: Health,
     nodes: BTreeMap<String, NodeInfo>,
+    losses: Losses,
 }
 
 impl std::fmt::Debug for Fabric {
@@ -108,6 +111,12 @@ impl Fabric {
     #[must_use]
     pub fn bus(&self) -> &Bus {
         &self.0.bus
+    }
+
+    /// Whether a host is this one.
+    #[must_use]
+    pub fn is_here(&self, host: &str) -> bool {
+        self.0.here == host
     }
 
     /// The hosts that are there, by name; waits a moment to hear of them for the first time.
@@ -235,11 +244,25 @@ impl Inner {
         Router { here: &self.here, view: &known.view, policy, health: &known.health }
     }
 
-    /// The hosts to ask; or why nobody, and whether the capability is offered by no host at all.
-    fn decide(&self, need: &Need) -> Result<Vec<Target>, (Nobody, bool)> {
+    /// The hosts to ask but those that were `tried`; or why nobody, and whether the capability is offered by no host at all.
+    fn decide(&self, need: &Need, tried: &[String]) -> Result<Vec<Target>, (Nobody, bool)> {
         let known = self.known();
-        let decided = self.router(&known, &need.capability).decide(need, self.now(), &mut rand::rng());
+        let router = self.router(&known, &need.capability);
+        let decided = router.decide_beyond(tried, need, self.now(), &mut rand::rng());
         decided.map_err(|nobody| (nobody, known.view.hosts().all(|host| host.offer(&need.capability).is_none())))
+    }
+
+    /// The usual time of a request to a host, if it has one.
+    fn usual(&self, host: &str, capability: &str) -> Option<Duration> {
+        let known = self.known();
+        let usual_ms = known.view.host(host)?.offer(capability)?.load.usual_ms;
+        (usual_ms > 0).then(|| Duration::from_millis(usual_ms.into()))
+    }
+
+    /// A host gives no sign of life: whatever it offers is asked of others until it reports again.
+    fn fell_silent(&self, host: &str) {
+        let Known { view, health, .. } = &mut *self.known();
+        health.fell_silent(view, host, self.now());
     }
 
     /// The need with this host's own privacy put in.
@@ -249,31 +272,26 @@ impl Inner {
 
     async fn take(&self, change: Change) {
         let lost = {
-            let mut known = self.known();
+            let (mut guard, now) = (self.known(), self.now());
+            let known = &mut *guard;
             match change {
                 Change::All(nodes) => {
                     let here: BTreeSet<&str> = nodes.iter().map(|info| info.node.as_str()).collect();
                     let gone = known.nodes.keys().filter(|name| !here.contains(name.as_str()));
                     let gone: Vec<String> = gone.cloned().collect();
-                    gone.iter().for_each(|name| known.remove(name));
+                    // Those of a fixed list were asked, and more than once.
+                    gone.iter().for_each(|name| known.lose(name, &self.here, self.is_listed, now));
                     nodes.into_iter().for_each(|info| known.put(info, &self.here));
-                    None
                 }
-                Change::Here(info) => {
-                    known.put(*info, &self.here);
-                    None
-                }
-                Change::Gone(name) => {
-                    let info = known.nodes.get(&name).cloned();
-                    known.remove(&name);
-                    // One tells for all: the first by name of those who are left. A host that ends has told itself.
-                    let tells = known.nodes.keys().next() == Some(&self.here);
-                    info.filter(|info| tells && !info.draining && name != self.here)
-                }
+                Change::Here(info) => known.put(*info, &self.here),
+                Change::Gone(name) => known.lose(&name, &self.here, true, now),
             }
+            // One tells for all: the first by name of those who are left.
+            let tells = known.nodes.keys().next() == Some(&self.here);
+            known.losses.due(tells, now)
         };
         self.changes.send_modify(|changes| *changes += 1);
-        if let Some(info) = lost {
+        for info in lost {
             tracing::warn!(host = info.node, "a host is gone without a word");
             announce(&self.bus, "lost", &info).await;
         }
@@ -285,12 +303,18 @@ impl Known {
         // What this host has begun it finishes by its own roles: they drain after those who ask them.
         let draining = info.draining && info.node != here;
         self.view.put(Host { draining, ..view::host(&info) });
+        self.losses.forget(&info.node);
         self.nodes.insert(info.node.clone(), info);
     }
 
-    fn remove(&mut self, name: &str) {
+    /// A host is not there any more.
+    fn lose(&mut self, name: &str, here: &str, is_sure: bool, now: Duration) {
         self.view.remove(name);
-        self.nodes.remove(name);
+        let Some(info) = self.nodes.remove(name) else { return };
+        // One that ends has told itself.
+        if !info.draining && name != here {
+            self.losses.note(info, is_sure, now);
+        }
     }
 }
 

@@ -20,6 +20,8 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 const REST_MAX: Duration = Duration::from_secs(3);
 /// How long a service that is in no list of hosts may take to say that it is there.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
+/// So many times its usual time, and a request hangs.
+const HANGS_AFTER: u32 = 4;
 /// Who is asked when it is not known who is there.
 const UNKNOWN: &str = "not known who is there: anyone of the queue group";
 /// Who is asked when no host offers it, but a service of somebody else's does.
@@ -41,8 +43,10 @@ pub(super) struct Route {
     call: Call,
     until: Instant,
     left: VecDeque<Chosen>,
-    /// Those that were asked: each is asked once.
+    /// Those that were asked: each is asked once, see [`Route::looks_again`].
     tried: Vec<String>,
+    /// Those of them that were full.
+    full: Vec<String>,
     /// Why the queue group is asked, which is done once.
     by_queue: Option<&'static str>,
     attempt: u32,
@@ -128,6 +132,7 @@ impl Fabric {
             until,
             left,
             tried: Vec::new(),
+            full: Vec::new(),
             by_queue,
             attempt: 0,
             failed: None,
@@ -141,7 +146,7 @@ impl Fabric {
         until: Instant,
     ) -> Result<(VecDeque<Chosen>, Option<&'static str>), Nobody> {
         loop {
-            let (nobody, unlisted) = match self.0.decide(need) {
+            let (nobody, unlisted) = match self.0.decide(need, &[]) {
                 Ok(chosen) => return Ok((chosen.into(), None)),
                 Err(nobody) => nobody,
             };
@@ -167,7 +172,10 @@ impl Fabric {
         tokio::select! {
             biased;
             result = work => result,
-            error = self.dies(leg.host(), &leg.instance) => Err(error),
+            error = self.dies(leg.host(), &leg.instance) => {
+                self.0.fell_silent(leg.host());
+                Err(error)
+            }
         }
     }
 
@@ -213,7 +221,7 @@ fn refusal(nobody: &Nobody) -> BusError {
 }
 
 impl Route {
-    /// The next host to ask.
+    /// The next host to ask. When those of the first decision were asked in vain, it is decided anew among the others.
     ///
     /// # Errors
     /// What the last one said, if nobody is left or no time.
@@ -226,13 +234,17 @@ impl Route {
             let (choice, ticket) = if let Some(reason) = self.by_queue.take() {
                 (Choice { host: String::new(), reason: reason.to_owned() }, None)
             } else {
-                let Some(chosen) = self.left.pop_front() else { return Err(self.last_word()) };
+                let Some(chosen) = self.left.pop_front().or_else(|| self.anew()) else { return Err(self.last_word()) };
                 let inner = &self.fabric.0;
                 let ticket = {
                     let Known { view, health, .. } = &mut *inner.known();
                     health.admit(view, &self.need.capability, &chosen.host, inner.now())
                 };
-                let Some(ticket) = ticket else { continue };
+                let Some(ticket) = ticket else {
+                    // It left or failed since it was chosen.
+                    self.tried.push(chosen.host);
+                    continue;
+                };
                 let pending = Pending { fabric: self.fabric.clone(), ticket: Some(ticket) };
                 (Choice { reason: chosen.reason.to_string(), host: chosen.host }, Some(pending))
             };
@@ -261,7 +273,14 @@ impl Route {
                 Some(Ok(answer))
             }
             Err(error) => {
-                leg.settle(outcome(&error));
+                let outcome = self.blame(&leg, &error);
+                leg.settle(outcome);
+                match (outcome, &error) {
+                    (Outcome::Busy, _) => self.full.push(leg.choice.host.clone()),
+                    // That took its time.
+                    (_, BusError::Cut { .. }) => self.looks_again(),
+                    _ => {}
+                }
                 if can_go_on(&error) {
                     tracing::info!(host = leg.choice.host, %error, "another host is asked");
                     self.failed = Some(error);
@@ -275,11 +294,43 @@ impl Route {
     /// An answer broke off: those who are there are looked through anew. Gives whether anybody is left to ask, and time.
     pub(super) fn failed_with(&mut self, error: BusError) -> bool {
         self.failed = Some(error);
-        if let Ok(chosen) = self.fabric.0.decide(&self.need) {
-            self.left = chosen.into();
-        }
-        self.left.retain(|chosen| !self.tried.contains(&chosen.host));
+        self.looks_again();
+        self.left = self.others();
         !self.left.is_empty() && Instant::now() < self.until
+    }
+
+    /// Those that were full may be asked once more: somebody else has worked on the request since.
+    fn looks_again(&mut self) {
+        self.tried.retain(|host| !self.full.contains(host));
+        self.full.clear();
+    }
+
+    /// Those who can be asked and were not.
+    fn others(&self) -> VecDeque<Chosen> {
+        self.fabric.0.decide(&self.need, &self.tried).map(VecDeque::from).unwrap_or_default()
+    }
+
+    /// The first of a new decision, if there is time and anybody who was not asked.
+    fn anew(&mut self) -> Option<Chosen> {
+        // The queue group is nobody in particular: it is asked once.
+        let is_over = Instant::now() >= self.until || self.tried.iter().any(String::is_empty);
+        self.left = if is_over { VecDeque::new() } else { self.others() };
+        self.left.pop_front()
+    }
+
+    /// What the end of a request that nothing was heard of says about its host: one that lives and is far over its usual
+    /// time hangs.
+    fn blame(&self, leg: &Leg, error: &BusError) -> Outcome {
+        let is_late = match error {
+            BusError::Deadline { .. } => true,
+            BusError::Fault(fault) => fault.code == FaultCode::Deadline,
+            _ => false,
+        };
+        let usual = || self.fabric.0.usual(leg.host(), &self.need.capability);
+        if is_late && usual().is_some_and(|usual| leg.call.deadline >= usual * HANGS_AFTER) {
+            return Outcome::Failed;
+        }
+        outcome(error)
     }
 
     fn last_word(&mut self) -> BusError {

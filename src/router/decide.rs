@@ -122,8 +122,23 @@ impl<'a> Router<'a> {
     /// # Errors
     /// [`Nobody`] says what is wanted, and what is there instead.
     pub fn decide<R: Rng + ?Sized>(&self, need: &Need, now: Duration, rng: &mut R) -> Result<Vec<Target>, Nobody> {
+        self.decide_beyond(&[], need, now, rng)
+    }
+
+    /// The same without those who were `tried` in vain.
+    ///
+    /// # Errors
+    /// [`Nobody`], which says how all stand, those who were tried as well.
+    pub fn decide_beyond<R: Rng + ?Sized>(
+        &self,
+        tried: &[String],
+        need: &Need,
+        now: Duration,
+        rng: &mut R,
+    ) -> Result<Vec<Target>, Nobody> {
         let Some(index) = self.view.index_of(&need.capability) else { return Err(nobody(self, need, now)) };
         let mut draw = self.draw(need, index, now);
+        tried.iter().filter_map(|host| self.view.seat_of(host)).for_each(|at| remove(&mut draw.open, at));
         draw.pinned();
         let waves = if need.latency == Latency::Interactive { 2 } else { 1 };
         for full in [false, true].into_iter().take(waves) {
@@ -296,7 +311,7 @@ impl Draw<'_> {
     fn cost(&self, at: usize) -> (bool, f64) {
         let Some(seat) = self.router.view.seat(at) else { return (true, f64::INFINITY) };
         let known = self.router.health.known(seat, &self.need.capability, at, self.index.load(at), self.now);
-        (known.full, known.load.cost_ms() / self.ruled.weight(&seat.host.name))
+        (known.full, self.index.measured(known.load).cost_ms() / self.ruled.weight(&seat.host.name))
     }
 
     fn take(&mut self, at: usize, rival: Option<usize>) {

@@ -12,6 +12,9 @@
 //!                                                       └─────────┘
 //! ```
 //!
+//! A host that gives no sign of life fails for all that it offers, as far as it had not failed before, until its next report:
+//! each capability would otherwise have to wait for that sign by itself.
+//!
 //! 'Full' is no failure: the host lives. It counts as full until its next report, for a second at most.
 //!
 //! The view is up to 3 s old. What this caller has begun and ended at a host since the host's last report is added to
@@ -34,6 +37,9 @@ pub const COOL_DOWN_MAX: Duration = Duration::from_secs(30);
 pub const BUSY_AVOID: Duration = Duration::from_secs(1);
 /// After this time a probe of which nothing was heard counts as lost, and the next may go.
 pub const PROBE_MAX: Duration = Duration::from_secs(30);
+
+/// How long a host rests of which nothing is heard: as long as it takes for its next report, if it lives.
+pub const SILENT_REST: Duration = Duration::from_secs(3);
 
 /// How much the last request weighs in the share of those that were refused.
 const REFUSED_WEIGHT: f64 = 0.1;
@@ -129,6 +135,8 @@ struct Entry {
     in_flight_reported: u32,
     report: u64,
     failures: u32,
+    /// Whether the failure is that it was silent, which its next report refutes.
+    silent: bool,
     failed: Duration,
     rests_until: Duration,
     probing_since: Option<Duration>,
@@ -159,15 +167,9 @@ impl Health {
         self.tidy(view);
         let at = view.seat_of(host)?;
         let seat = view.seat(at)?;
-        if !self.learnt.contains_key(capability) {
-            self.learnt.insert(capability.to_owned(), Learnt::default());
-        }
-        let learnt = self.learnt.get_mut(capability)?;
-        let entry = learnt.entries.entry(at).or_default();
-        if entry.arrival != seat.arrival {
-            *entry = Entry { arrival: seat.arrival, ..Entry::default() };
-        }
-        let standing = entry.standing(now);
+        let entry = self.entry_mut(capability, at, seat);
+        entry.see(seat);
+        let standing = entry.standing(seat, now);
         if !standing.is_open() {
             return None;
         }
@@ -175,9 +177,8 @@ impl Health {
         if probe {
             entry.probing_since = Some(now);
         }
-        entry.see(seat);
         entry.in_flight += 1;
-        learnt.refused *= 1.0 - REFUSED_WEIGHT;
+        self.learnt.get_mut(capability)?.refused *= 1.0 - REFUSED_WEIGHT;
         Some(Ticket { capability: capability.to_owned(), at, arrival: seat.arrival, began: now, probe })
     }
 
@@ -199,11 +200,29 @@ impl Health {
         }
     }
 
+    /// A host gives no sign of life. Until it reports again it rests for all that it offers, and is probed after that; what
+    /// it has failed at before keeps its own rest.
+    pub fn fell_silent(&mut self, view: &View, host: &str, now: Duration) {
+        self.tidy(view);
+        let Some((at, seat)) = view.seat_of(host).and_then(|at| Some((at, view.seat(at)?))) else { return };
+        for offer in &seat.host.offers {
+            let entry = self.entry_mut(&offer.capability, at, seat);
+            entry.see(seat);
+            if entry.failures == 0 {
+                (entry.failures, entry.silent) = (1, true);
+                (entry.failed, entry.rests_until) = (now, now + SILENT_REST);
+            }
+        }
+    }
+
     /// How a host stands.
     #[must_use]
     pub fn standing(&self, view: &View, capability: &str, host: &str, now: Duration) -> Standing {
-        let known = view.seat_of(host).and_then(|at| self.entry(view.seat(at)?, capability, at));
-        known.map_or(Standing::Well, |entry| entry.standing(now))
+        let known = view.seat_of(host).and_then(|at| {
+            let seat = view.seat(at)?;
+            Some((seat, self.entry(seat, capability, at)?))
+        });
+        known.map_or(Standing::Well, |(seat, entry)| entry.standing(seat, now))
     }
 
     /// Whether most of the last requests for a capability were refused, so that reports are not worth much.
@@ -239,6 +258,15 @@ impl Health {
         self.learnt.get(capability)?.entries.get(&at).filter(|entry| entry.arrival == seat.arrival)
     }
 
+    /// The same, made if there is none.
+    fn entry_mut(&mut self, capability: &str, at: usize, seat: &Seat) -> &mut Entry {
+        let entry = self.learnt.entry(capability.to_owned()).or_default().entries.entry(at).or_default();
+        if entry.arrival != seat.arrival {
+            *entry = Entry { arrival: seat.arrival, ..Entry::default() };
+        }
+        entry
+    }
+
     /// What is known of a host beyond what it `reported`.
     pub(super) fn known(&self, seat: &Seat, capability: &str, at: usize, reported: Load, now: Duration) -> Known {
         let entry = self.entry(seat, capability, at);
@@ -265,9 +293,9 @@ impl Health {
 }
 
 impl Entry {
-    fn standing(&self, now: Duration) -> Standing {
+    fn standing(&self, seat: &Seat, now: Duration) -> Standing {
         let failures = self.failures;
-        if failures == 0 {
+        if failures == 0 || self.silent && self.report != seat.report {
             Standing::Well
         } else if self.probing_since.is_some_and(|since| now < since + PROBE_MAX) {
             Standing::Probing { failures }
@@ -285,15 +313,18 @@ impl Entry {
             load.in_flight = (load.in_flight + self.in_flight).saturating_sub(self.in_flight_reported);
             refused = self.busy_until.is_some_and(|until| now < until);
         }
-        Known { standing: self.standing(now), load, full: refused || load.is_full(), refused }
+        Known { standing: self.standing(seat, now), load, full: refused || load.is_full(), refused }
     }
 
-    /// Notes where the host's last report left things. To be called before `in_flight` changes.
+    /// Notes where the host's last report left things. To be called before anything changes.
     fn see(&mut self, seat: &Seat) {
         if self.report != seat.report {
             self.report = seat.report;
             self.in_flight_reported = self.in_flight;
             self.busy_until = None;
+            if self.silent {
+                (self.failures, self.silent, self.probing_since) = (0, false, None);
+            }
         }
     }
 
@@ -312,13 +343,14 @@ impl Entry {
             Outcome::Failed if self.failures == 0 || probed || ticket.began > self.failed => {
                 let rest = COOL_DOWN_MIN * 2_u32.saturating_pow(self.failures.min(16));
                 self.failures = self.failures.saturating_add(1);
+                self.silent = false;
                 self.failed = now;
                 self.rests_until = now + rest.min(COOL_DOWN_MAX);
             }
             Outcome::Failed | Outcome::Abandoned => {}
         }
         if self.failures == 0 {
-            self.probing_since = None;
+            (self.silent, self.probing_since) = (false, None);
         }
     }
 

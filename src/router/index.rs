@@ -30,6 +30,17 @@ pub(super) struct Index {
     /// By model or class (empty: whichever), then by [`language_keys`].
     serving: HashMap<String, HashMap<String, Serving>>,
     loads: Vec<Load>,
+    /// How many of them have a usual time, and how many requests these do in [`PACE_MS`] one after the other.
+    measured: u64,
+    paces: u64,
+}
+
+/// Over which paces are counted: a unit fine enough for requests of minutes, so that sums are exact.
+const PACE_MS: u64 = 1_000_000_000;
+
+/// How many requests a host does in [`PACE_MS`], one after the other; `None` if it had none yet.
+fn pace(load: Load) -> Option<u64> {
+    (load.usual_ms > 0).then(|| PACE_MS / u64::from(load.usual_ms))
 }
 
 /// Says of a key whether a seat has it; a key that nobody has goes.
@@ -121,6 +132,14 @@ impl Index {
         if self.loads.len() <= at {
             self.loads.resize(at + 1, Load::default());
         }
+        if let Some(pace) = pace(self.loads[at]) {
+            self.measured -= 1;
+            self.paces -= pace;
+        }
+        if let Some(pace) = pace(load) {
+            self.measured += 1;
+            self.paces += pace;
+        }
         self.loads[at] = load;
         self.full.grow(at + 1);
         self.full.set(at, load.is_full());
@@ -170,5 +189,13 @@ impl Index {
 
     pub(super) fn load(&self, at: usize) -> Load {
         self.loads.get(at).copied().unwrap_or_default()
+    }
+
+    /// The load with a usual time: that of a host that had no request yet is the harmonic mean of the others', and 1 ms
+    /// while nobody has one.
+    pub(super) fn measured(&self, load: Load) -> Load {
+        let usual_ms = (PACE_MS * self.measured).checked_div(self.paces).unwrap_or(1);
+        let usual_ms = u32::try_from(usual_ms).unwrap_or(u32::MAX).max(1);
+        Load { usual_ms: if load.usual_ms == 0 { usual_ms } else { load.usual_ms }, ..load }
     }
 }

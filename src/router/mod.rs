@@ -33,7 +33,7 @@ mod tests;
 
 pub use decide::{Reason, Router, TARGETS_MAX, Target};
 pub use explain::{Lack, Line, Nobody, Verdict};
-pub use health::{BUSY_AVOID, COOL_DOWN_MAX, COOL_DOWN_MIN, Health, Outcome, PROBE_MAX, Standing, Ticket};
+pub use health::{BUSY_AVOID, COOL_DOWN_MAX, COOL_DOWN_MIN, Health, Outcome, PROBE_MAX, SILENT_REST, Standing, Ticket};
 pub use need::{Latency, Need, Privacy};
 pub use policy::{Place, Places, Policy, PolicyError, Rule, Weight};
 pub use view::{Host, Load, Model, Offer, View};

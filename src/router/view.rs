@@ -78,7 +78,7 @@ pub struct Load {
     pub in_flight: u32,
     /// How many wait at it.
     pub queued: u32,
-    /// The usual time of a request. 0: it has not had one yet, and counts as quick.
+    /// The usual time of a request. 0: it has not had one yet, and counts as its peers do.
     pub usual_ms: u32,
 }
 

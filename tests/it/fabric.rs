@@ -6,8 +6,10 @@ mod death;
 mod network;
 mod pause;
 mod reader;
+mod refusals;
 mod routing;
 mod server;
+mod shown;
 mod speech;
 
 use std::process::Stdio;

@@ -91,6 +91,41 @@ fn busy_is_no_failure_and_passes_with_the_next_report() {
 }
 
 #[test]
+fn a_host_that_is_silent_rests_for_all_it_offers_until_it_reports() {
+    let both = |instance: &str| {
+        let mut host = host("rack", instance, 0);
+        host.offers.push(Offer { capability: "tts".to_owned(), ..host.offers[0].clone() });
+        host
+    };
+    let (mut view, mut health): (View, _) = ([both("a")].into_iter().collect(), Health::new());
+    let ticket = health.admit(&view, "stt", "rack", ms(0)).unwrap();
+    health.fell_silent(&view, "rack", ms(2700));
+    health.settle(&view, ticket, Outcome::Failed, ms(2700));
+    for capability in ["stt", "tts"] {
+        let standing = health.standing(&view, capability, "rack", ms(2700));
+        assert_eq!(standing, Standing::CoolingDown { left: SILENT_REST, failures: 1 }, "{capability}");
+        assert!(health.admit(&view, capability, "rack", ms(2700)).is_none());
+    }
+    // It may have been cut off from the registry alone: one request at a time finds that out.
+    let probe = health.admit(&view, "tts", "rack", ms(2700) + SILENT_REST).unwrap();
+    assert!(probe.is_probe());
+    health.settle(&view, probe, Outcome::Abandoned, ms(2700) + SILENT_REST);
+    view.put(both("a"));
+    for capability in ["stt", "tts"] {
+        assert_eq!(health.standing(&view, capability, "rack", ms(2800)), Standing::Well, "{capability}");
+        assert!(!health.admit(&view, capability, "rack", ms(2800)).unwrap().is_probe());
+    }
+    // What it has failed at itself a report does not mend.
+    let (view, mut health) = (one_host(), Health::new());
+    fail(&mut health, &view, ms(0));
+    health.fell_silent(&view, "rack", ms(1));
+    assert_eq!(
+        health.standing(&view, "stt", "rack", ms(1)),
+        Standing::CoolingDown { left: COOL_DOWN_MIN - ms(1), failures: 1 }
+    );
+}
+
+#[test]
 fn own_requests_count_until_the_host_reports_them() {
     let (mut view, mut health) = (one_host(), Health::new());
     let policy = Policy::default();

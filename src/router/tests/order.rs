@@ -80,6 +80,25 @@ fn the_less_loaded_of_two_says_so() {
     }
 }
 
+#[test]
+fn who_had_no_request_yet_counts_as_its_peers_do() {
+    let measured = |name: &str, in_flight, usual_ms| {
+        let mut host = host(name, in_flight, 4, Vec::new());
+        host.offers[0].load.usual_ms = usual_ms;
+        host
+    };
+    let mut hosts = vec![measured("rack", 0, 400), measured("fresh", 3, 0)];
+    for seed in 0..20 {
+        assert!(list(hosts.clone(), "", &llm(""), seed)[0].starts_with("rack: "), "quick for want of a measure");
+    }
+    // With weights, where nobody has a measure.
+    hosts.iter_mut().for_each(|host| host.offers[0].load.usual_ms = 0);
+    for seed in 0..20 {
+        let first = list(hosts.clone(), "weights = { fresh = 5 }", &llm(""), seed)[0].clone();
+        assert!(first.starts_with("fresh: "), "{first}");
+    }
+}
+
 /// When everybody runs to the few that had a free slot, it is as likely to be found at another.
 #[test]
 fn refused_by_most_it_asks_those_too_that_reported_to_be_full() {

@@ -87,6 +87,23 @@ proptest! {
     }
 
     #[test]
+    fn whoever_asks_on_comes_to_all_who_may_be_asked(world in world()) {
+        let read = read(&world);
+        let (router, mut rng) = (read.router(&world), rng(world.seed));
+        let (mut tried, mut wanted) = (Vec::new(), read.eligible(&world));
+        while let Ok(targets) = router.decide_beyond(&tried, &world.need, world.now, &mut rng) {
+            prop_assert!(!targets.is_empty());
+            for target in targets {
+                prop_assert!(!tried.contains(&target.host), "{} a second time", target.host);
+                tried.push(target.host);
+            }
+        }
+        tried.sort();
+        wanted.sort();
+        prop_assert_eq!(tried.iter().collect::<Vec<_>>(), wanted);
+    }
+
+    #[test]
     fn privacy_is_never_broken(world in world()) {
         let read = read(&world);
         for target in read.router(&world).decide(&world.need, world.now, &mut rng(world.seed)).unwrap_or_default() {
@@ -124,7 +141,8 @@ proptest! {
         let decided = router.decide(&world.need, world.now, &mut rng(world.seed));
         let Ok(targets) = decided else { return Ok(()) };
         let weight = |host: &str| world.policy.weights.get(host).map_or(1.0, |weight| f64::from(*weight));
-        let cost = |target: &Target| target.reason.load.cost_ms() / weight(&target.host);
+        let index = read.view.index_of("stt").unwrap();
+        let cost = |target: &Target| index.measured(target.reason.load).cost_ms() / weight(&target.host);
         let unpinned: Vec<&Target> = targets.iter().filter(|target| !target.reason.pinned).collect();
         // With fewer than TARGETS_MAX, all who may are listed.
         prop_assume!(targets.len() < TARGETS_MAX && unpinned.len() > 1 && !read.health.doubts_reports("stt"));
