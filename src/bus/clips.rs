@@ -7,10 +7,11 @@ use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
-use super::Bus;
 use super::error::BusError;
 use super::link::Watch;
 use super::message::fault::{Fault, FaultCode};
+use super::subject::reserved;
+use super::{Bus, copies};
 
 /// The store's name.
 pub const BUCKET: &str = "CLIPS";
@@ -63,7 +64,13 @@ impl Bus {
     pub(super) async fn make_objects(&self, bucket: &Bucket) -> Result<(), BusError> {
         let what = format!("making the object store {}", bucket.name);
         let mut watch = self.inner.audio.watch(&what)?;
-        within(&what, &mut watch, self.inner.audio.keep(bucket.name, self.objects(bucket))).await.map(drop)
+        within(&what, &mut watch, self.inner.audio.keep(bucket.name, self.objects(bucket))).await?;
+        if self.replicas() > 1
+            && let Ok(stream) = self.inner.control.jetstream().get_stream(reserved::of_store(bucket.name)).await
+        {
+            copies::try_raise(self, &stream).await;
+        }
+        Ok(())
     }
 
     /// As [`Bus::put_clip`], anywhere.

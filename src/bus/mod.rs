@@ -8,6 +8,7 @@ pub mod batch;
 pub mod clips;
 pub mod codec;
 pub mod contract;
+mod copies;
 pub mod embedded;
 mod error;
 pub mod ingest;
@@ -65,7 +66,11 @@ struct Inner {
     streams: sink::Workers,
     audio_streams: sink::Workers,
     replicas: AtomicUsize,
+    refused: copies::Refused,
 }
+
+/// The parts of a host that keep something on the server, as its health has them.
+pub const HEALTH: &str = "kept";
 
 /// What a server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,7 +162,8 @@ impl Bus {
         )?;
         let (streams, audio_streams) = tokio::try_join!(sink::Workers::start(&control), sink::Workers::start(&audio))?;
         let (node, replicas) = (node.to_owned(), AtomicUsize::new(1));
-        Ok(Self { inner: Arc::new(Inner { node, control, audio, streams, audio_streams, replicas }) })
+        let refused = copies::Refused::default();
+        Ok(Self { inner: Arc::new(Inner { node, control, audio, streams, audio_streams, replicas, refused }) })
     }
 
     /// How many servers of a cluster keep the streams and buckets that are made from now on; 1 unless it is said.

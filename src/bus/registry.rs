@@ -16,7 +16,8 @@ use super::codec::{self, Format};
 use super::error::BusError;
 use super::message::node::{AskInfo, NodeInfo};
 use super::subject::{self, Target, token};
-use super::{Bus, Call};
+use super::{Bus, Call, HEALTH, copies};
+use crate::telemetry::health::Part;
 
 /// The bucket's name.
 pub const BUCKET: &str = "NODES";
@@ -24,6 +25,8 @@ pub const BUCKET: &str = "NODES";
 pub const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// When an entry that is not renewed goes.
 const EXPIRY: Duration = Duration::from_secs(10);
+/// So many renewals in a row that fail, and the entry is about to expire.
+const FAILURES: u32 = 3;
 /// How long the owner of an entry may take to say that it lives.
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -51,6 +54,8 @@ pub struct Claim {
     bus: Bus,
     /// The entry's revision; `None` without JetStream.
     revision: Option<u64>,
+    /// The bucket, as long as it is known to be there: to look it up would be a second request for each renewal.
+    store: Option<Store>,
 }
 
 pub(super) async fn store(bus: &Bus) -> Result<Store, BusError> {
@@ -69,8 +74,7 @@ pub(super) async fn store(bus: &Bus) -> Result<Store, BusError> {
         limit_markers: Some(EXPIRY),
         ..Config::default()
     };
-    jetstream
-        .create_key_value(config)
+    copies::place(bus, || jetstream.create_key_value(config.clone()))
         .await
         .map_err(|e| BusError::jetstream(format!("the bucket {BUCKET}"), bus.no_jetstream(&e)))
 }
@@ -86,14 +90,20 @@ impl Claim {
     /// # Errors
     /// [`ClaimError::Taken`] when another living host has it.
     pub async fn make(bus: &Bus, info: &NodeInfo) -> Result<Self, ClaimError> {
-        bus.inner.control.keep(BUCKET, Self::try_make(bus, info)).await
+        let made = bus.inner.control.keep(BUCKET, Self::try_make(bus, info)).await?;
+        if bus.replicas() > 1
+            && let Ok(store) = store(bus).await
+        {
+            copies::try_raise(bus, &store.stream).await;
+        }
+        Ok(made)
     }
 
     async fn try_make(bus: &Bus, info: &NodeInfo) -> Result<Self, ClaimError> {
         if !bus.has_jetstream().await {
             return match owner(bus, &info.node).await? {
                 Some(other) => Err(ClaimError::Taken { node: other.node, since: other.since }),
-                None => Ok(Self { bus: bus.clone(), revision: None }),
+                None => Ok(Self { bus: bus.clone(), revision: None, store: None }),
             };
         }
         let revision = match create(bus, info).await? {
@@ -110,7 +120,7 @@ impl Claim {
                 claimed.map_err(|e| failed("claiming the name")(&e))?
             }
         };
-        Ok(Self { bus: bus.clone(), revision: Some(revision) })
+        Ok(Self { bus: bus.clone(), revision: Some(revision), store: None })
     }
 
     /// Renews the entry every 3 s, at each of `changes`, and when the link is back, with what `info` gives, until `stop`
@@ -125,6 +135,8 @@ impl Claim {
         stop: CancellationToken,
     ) -> Result<(), ClaimError> {
         let mut told = info();
+        let (health, mut failures) = (Part::new(HEALTH, "registry"), 0_u32);
+        health.up();
         loop {
             let back = async {
                 self.bus.lost().await;
@@ -134,10 +146,16 @@ impl Claim {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(RENEW_EVERY) => {}
                 Some(()) = changes.next() => {}
-                () = back => {}
+                // The server may have been started anew, and the bucket be gone: to look is to know at once, while an update
+                // waits for its time-out where somebody hears all of `$KV.>` and hides that nobody answers.
+                () = back => self.store = None,
             }
             if !self.bus.is_up() {
-                continue;
+                self.store = None;
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = self.bus.until_up() => {}
+                }
             }
             let now = info();
             match self.renew(&now).await {
@@ -145,11 +163,24 @@ impl Claim {
                 Ok(Renewed::AsBefore) => announce(&self.bus, "changed", &now).await,
                 Ok(Renewed::Anew) => announce(&self.bus, "back", &now).await,
                 Err(ClaimError::Bus(error)) => {
-                    tracing::debug!(%error, "the entry was not renewed; it is tried again");
+                    failures = failures.saturating_add(1);
+                    if failures >= FAILURES {
+                        health.down(&format!("this host's entry is not renewed, so nobody asks it: {error}"));
+                    }
+                    if failures == FAILURES {
+                        tracing::warn!(%error, failures, "the entry was not renewed: for others this host is gone");
+                    } else {
+                        tracing::debug!(%error, failures, "the entry was not renewed; it is tried again");
+                    }
                     continue;
                 }
                 Err(taken) => return Err(taken),
             }
+            if failures >= FAILURES {
+                tracing::info!("the entry is renewed again");
+            }
+            failures = 0;
+            health.up();
             told = now;
         }
         if let Some(revision) = self.revision
@@ -164,10 +195,17 @@ impl Claim {
 
     async fn renew(&mut self, info: &NodeInfo) -> Result<Renewed, ClaimError> {
         let Some(revision) = self.revision else { return Ok(Renewed::AsBefore) };
-        let store = store(&self.bus).await?;
         let body = codec::encode(info, Format::Json).map_err(BusError::from)?;
-        if let Ok(revision) = store.update(token(&info.node), body.clone(), revision).await {
+        if let Some(store) = &self.store
+            && let Ok(revision) = store.update(token(&info.node), body.clone(), revision).await
+        {
             self.revision = Some(revision);
+            return Ok(Renewed::AsBefore);
+        }
+        self.store = None;
+        let store = store(&self.bus).await?;
+        if let Ok(revision) = store.update(token(&info.node), body.clone(), revision).await {
+            (self.revision, self.store) = (Some(revision), Some(store));
             return Ok(Renewed::AsBefore);
         }
         // The server was restarted (the bucket is in memory), or the entry expired during a pause, or an
@@ -182,7 +220,7 @@ impl Claim {
                 (updated.map_err(|e| failed("renewing the entry")(&e))?, Renewed::AsBefore)
             }
         };
-        self.revision = Some(revision);
+        (self.revision, self.store) = (Some(revision), Some(store));
         Ok(renewed)
     }
 }

@@ -20,13 +20,13 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::task::AbortHandle;
 use ulid::Ulid;
 
-use super::Bus;
 use super::codec::{self, Format, header};
 use super::error::BusError;
 use super::message::Message as _;
 use super::message::fault::Fault;
 use super::message::session::{SessionEvent, What};
-use super::subject;
+use super::{Bus, HEALTH, copies, subject};
+use crate::telemetry::health::Part;
 use crate::telemetry::metrics::{SESSION_EVENTS, SESSION_LOST};
 use queue::Queue;
 pub use queue::QueueSettings;
@@ -93,7 +93,9 @@ impl SessionLog {
             stream,
             last: HashMap::new(),
             known: HashMap::new(),
+            health: Part::new(HEALTH, "sessions"),
         };
+        writer.health.up();
         let writer = tokio::spawn(writer.run(Arc::clone(&queue))).abort_handle();
         Ok(Self { bus: bus.clone(), open: Arc::new(Open { queue, writer }) })
     }
@@ -184,25 +186,9 @@ async fn ensure(bus: &Bus) -> Result<Stream, BusError> {
     let failed = |e: &dyn std::fmt::Display| BusError::jetstream(format!("the stream {STREAM}"), bus.no_jetstream(e));
     let context = bus.inner.control.jetstream();
     let link = &bus.inner.control;
-    let made = async { context.get_or_create_stream(&config).await.map_err(|e| failed(&e)) };
+    let made = async { copies::place(bus, || context.get_or_create_stream(&config)).await.map_err(|e| failed(&e)) };
     let stream = link.keep(STREAM, made).await?;
-    // Another host may have made it before there was a cluster.
-    let there = &stream.cached_info().config;
-    if there.num_replicas < bus.replicas() {
-        let more = Config { num_replicas: bus.replicas(), ..there.clone() };
-        let update = async { context.update_stream(&more).await.map_err(|e| failed(&e)) };
-        match link.keep(STREAM, update).await {
-            // Whoever may change a stream may change all of it, so that hosts of a bus with users may not.
-            Err(error @ BusError::Denied { .. }) => {
-                static ONCE: std::sync::Once = std::sync::Once::new();
-                let (copies, wanted) = (there.num_replicas, bus.replicas());
-                ONCE.call_once(
-                    || tracing::warn!(%error, copies, wanted, "an admin has to raise the copies of {STREAM}"),
-                );
-            }
-            result => drop(result?),
-        }
-    }
+    copies::raise(bus, &stream).await?;
     Ok(stream)
 }
 
@@ -215,6 +201,7 @@ struct Writer {
     last: HashMap<String, u64>,
     /// Ids of the sessions to which an earlier run's events belong.
     known: HashMap<String, HashSet<String>>,
+    health: Part,
 }
 
 /// Sessions whose last sequence is remembered; beyond that it is asked for anew.
@@ -276,8 +263,12 @@ impl Writer {
             .without_max_times();
         for (attempt, pause) in backoff.build().enumerate() {
             match self.attempt(event, body.clone()).await {
-                Ok(()) => return metrics::counter!(SESSION_EVENTS).increment(1),
+                Ok(()) => {
+                    self.health.up();
+                    return metrics::counter!(SESSION_EVENTS).increment(1);
+                }
                 Err(error) if attempt == 2 => {
+                    self.health.down(&format!("session events wait for the server: {error}"));
                     tracing::warn!(%error, session = event.session, "session events wait for the server");
                 }
                 Err(error) => tracing::debug!(%error, attempt, "a session event is tried again"),
@@ -295,9 +286,16 @@ impl Writer {
         let mut watch = self.bus.inner.control.watch(&subject)?;
         let expected = match self.last.get(&event.session) {
             Some(sequence) => *sequence,
-            None => match self.read_last(&event.session).await? {
+            None => match self.read_last(&subject::session_all(&event.session)).await? {
                 Some((_, id)) if id == event.id => return Ok(()),
-                last => last.map_or(0, |(sequence, _)| sequence),
+                Some((sequence, _)) => {
+                    // What a turn has one of another host may have written so long ago that the server knows its id no more.
+                    if self.read_last(&subject).await?.is_some_and(|(_, id)| id == event.id) {
+                        return Ok(());
+                    }
+                    sequence
+                }
+                None => 0,
             },
         };
         let message = PublishMessage::build()
@@ -321,7 +319,9 @@ impl Writer {
                 if self.last.len() >= REMEMBERED {
                     self.last.clear();
                 }
-                self.last.insert(event.session.clone(), ack.sequence);
+                // That of an event that was there already is its own, and not the last.
+                let last = if ack.duplicate { expected } else { ack.sequence };
+                self.last.insert(event.session.clone(), last);
                 Ok(())
             }
             Err(error) => {
@@ -343,11 +343,11 @@ impl Writer {
         self.bus.inner.control.publish(subject.into(), None, Some(headers), body).await
     }
 
-    /// The sequence and the id of a session's last event.
-    async fn read_last(&mut self, session: &str) -> Result<Option<(u64, String)>, BusError> {
+    /// The sequence and the id of the last event on a session's subject.
+    async fn read_last(&mut self, subject: &str) -> Result<Option<(u64, String)>, BusError> {
         use async_nats::jetstream::stream::LastRawMessageErrorKind::NoMessageFound;
         let Some(stream) = &self.stream else { return Ok(None) };
-        match stream.get_last_raw_message_by_subject(&subject::session_all(session)).await {
+        match stream.get_last_raw_message_by_subject(subject).await {
             Ok(message) => {
                 let id = codec::text(Some(&message.headers), MESSAGE_ID).to_owned();
                 Ok(Some((message.sequence, id)))
@@ -358,7 +358,7 @@ impl Writer {
                 if let Ok(stream) = ensure(&self.bus).await {
                     self.stream = Some(stream);
                 }
-                Err(BusError::jetstream(format!("reading the end of session {session}"), error))
+                Err(BusError::jetstream(format!("reading the end of {subject}"), error))
             }
         }
     }

@@ -9,7 +9,7 @@ use axum::routing::get;
 use serde_json::{Map, Value, json};
 
 use super::Card;
-use crate::bus::Bus;
+use crate::bus::{Bus, HEALTH};
 use crate::http::{Http, HttpError, Mounted};
 use crate::telemetry::{health, metrics};
 
@@ -95,17 +95,19 @@ impl Host {
             if up { Ok(()) } else { Err("it is starting, or broke and is started again; the log says why".to_owned()) }
         };
         let roles: Vec<_> = self.roles.iter().map(|name| ((*name).to_owned(), role(name))).collect();
-        let jack = health::of_kind("jack");
+        let (jack, kept) = (health::of_kind("jack"), health::of_kind(HEALTH));
         let draining = known.is_some_and(|(_, card)| card.stop.is_cancelled());
-        let up = bus.is_ok() && roles.iter().chain(&jack).all(|(_, state)| state.is_ok());
+        let up = bus.is_ok() && roles.iter().chain(&jack).chain(&kept).all(|(_, state)| state.is_ok());
         let status = match (draining, up) {
             (true, _) => "draining",
             (false, true) => "up",
             (false, false) => "down",
         };
         let parts = |parts: Vec<(String, _)>| parts.into_iter().map(|(name, state)| (name, part(state))).collect();
-        let (roles, jack): (Map<_, _>, Map<_, _>) = (parts(roles), parts(jack));
-        let body = json!({ "status": status, "node": self.node, "bus": part(bus), "roles": roles, "jack": jack });
+        let [roles, jack, kept]: [Map<_, _>; 3] = [roles, jack, kept].map(parts);
+        let body = json!({
+            "status": status, "node": self.node, "bus": part(bus), "kept": kept, "roles": roles, "jack": jack,
+        });
         let code = if up && !draining { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         (code, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n"))
     }

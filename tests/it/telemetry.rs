@@ -225,6 +225,26 @@ async fn health_follows_the_bus() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_entry_is_not_renewed_says_so() {
+    let Some(nats) = Nats::start().await else { return };
+    let shown = Shown::start(HostSpec::new("studio", "tts").set(FAKES).on(&nats.url())).await;
+    let (code, health) = shown.health().await;
+    assert_eq!((code, health["kept"]["registry"]["up"].as_bool()), (200, Some(true)), "{health}");
+    // The bucket takes nothing any more.
+    let context = async_nats::jetstream::new(nats.raw().await);
+    let stream = within(context.get_stream("KV_NODES")).await.unwrap();
+    let config = stream.cached_info().config.clone();
+    let none = async_nats::jetstream::stream::Config { max_message_size: 1, ..config.clone() };
+    within(context.update_stream(&none)).await.unwrap();
+    let (code, health) = shown.until_health("a loss", |health| health["kept"]["registry"]["up"] == false).await;
+    assert_eq!((code, health["status"].as_str()), (503, Some("down")));
+    assert!(health["kept"]["registry"]["why"].as_str().unwrap().contains("NODES"), "{health}");
+    within(context.update_stream(&config)).await.unwrap();
+    let (code, _) = shown.until_health("the return", |health| health["status"] == "up").await;
+    assert_eq!(code, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_spoken_turn_and_jack_are_measured() {
     if !jack::available() || program("nats-server").is_none() {
         return;

@@ -216,6 +216,7 @@ impl Queue {
         let (events, lost) = spill.take(BATCH);
         state.memory.extend(events);
         if lost > 0 {
+            state.recovered = state.recovered.saturating_sub(lost);
             self.count(|count| *count = count.saturating_sub(lost));
             self.done.send_modify(|done| *done += lost as u64);
         }
@@ -414,7 +415,9 @@ mod tests {
         let mut file = File::options().append(true).open(path).unwrap();
         // Nor does a line that is no event hold the others up.
         file.write_all(b"nonsense\n{\"id\":\"8").unwrap();
-        assert_eq!(rest(&queue(folder.path(), 1 << 20)).await, (0..8).collect::<Vec<_>>());
+        let second = queue(folder.path(), 1 << 20);
+        assert_eq!(rest(&second).await, (0..8).collect::<Vec<_>>());
+        assert_eq!(second.recovered(), 0, "nothing of the earlier run is left to be looked for");
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use sidetone::bus::session::{QueueSettings, STREAM, SessionLog, history, list};
 use ulid::Ulid;
 
 use super::LONG;
-use crate::support::nats::{Nats, within};
+use crate::support::nats::{Nats, eventually, within};
 
 fn reply(text: impl ToString) -> What {
     What::Reply { text: text.to_string(), model: None }
@@ -294,4 +294,39 @@ async fn sessions_are_listed_the_latest_first() {
     assert_eq!(one.hosts.iter().map(String::as_str).collect::<Vec<_>>(), ["a", "b"]);
     assert!(one.first <= one.last, "{one:?}");
     assert_eq!(within(list(&b, 1)).await.unwrap(), found[..1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_turn_has_one_of_is_kept_once_however_late_it_is_told_again() {
+    let Some(nats) = Nats::start().await else { return };
+    let context = jetstream::new(nats.raw().await);
+    let window = Duration::from_millis(100);
+    let stream = jetstream::stream::Config {
+        name: STREAM.to_owned(),
+        subjects: vec!["session.>".to_owned()],
+        duplicate_window: window,
+        allow_direct: true,
+        ..jetstream::stream::Config::default()
+    };
+    within(context.create_stream(stream)).await.unwrap();
+    let (a, b) = (nats.host("a").await, nats.host("b").await);
+    let (log_a, log_b) = (within(SessionLog::start(&a)).await.unwrap(), within(SessionLog::start(&b)).await.unwrap());
+    let turn = Ulid::generate();
+    let said = || What::Utterance { text: "hello".to_owned(), listener: None, audio_ms: None };
+    within(log_a.append_once("s", turn, said())).await;
+    within(log_a.append("s", Some(turn), reply("half"))).await;
+    assert!(within(log_a.flush(LONG)).await);
+    let told = std::cell::Cell::new(false);
+    // Until the server has forgotten a later id, and so the utterance's as well.
+    eventually(|| async {
+        let again = async_nats::jetstream::message::PublishMessage::build().message_id("later").payload("{}".into());
+        let sent = context.send_publish("session.other.note", again).await.unwrap();
+        let is_new = !sent.await.unwrap().duplicate;
+        (is_new && told.replace(true)).then_some(())
+    })
+    .await;
+    within(log_b.append_once("s", turn, said())).await;
+    within(log_b.append("s", Some(turn), reply("whole"))).await;
+    assert!(within(log_b.flush(LONG)).await);
+    assert_eq!(texts(&within(history(&b, "s", 10)).await.unwrap()), ["?", "half", "whole"]);
 }
