@@ -13,6 +13,7 @@
 //! changes an entry says which revision it has seen: of two hosts that do one job, since one was taken for dead, one
 //! is believed. A host that is gone is noticed after [`ACK_WAIT`].
 
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,11 +22,10 @@ use async_nats::jetstream::kv::{self, Operation, Store};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use serde_json::Value;
 use ulid::Ulid;
 
-use super::Bus;
 use super::clips::Bucket;
 use super::codec::{self, Format, header};
 use super::error::BusError;
@@ -34,6 +34,7 @@ use super::message::job::{Job, JobState, JobStatus};
 use super::message::{Ask, Message as _};
 use super::session::now;
 use super::subject::{self, Capability, Target, token};
+use super::{Bus, copies};
 
 /// The work queue's name.
 pub const STREAM: &str = "JOBS";
@@ -50,8 +51,8 @@ pub const ACK_WAIT: Duration = Duration::from_secs(10);
 /// How long states, and files whose job never ended, are kept.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// States that are read at once.
-const READS: usize = 32;
+/// How long it may take to read all jobs of 30 days.
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 /// A result up to this size stands in the state itself.
 const MAX_RESULT_BYTES: usize = 256 << 10;
 /// The largest result that is fetched.
@@ -95,8 +96,18 @@ async fn within<T>(
     what: &str,
     work: impl Future<Output = Result<T, BusError>>,
 ) -> Result<T, BusError> {
-    let late = || Err(BusError::jetstream(what, format!("not done within {} s", TIMEOUT.as_secs())));
-    tokio::time::timeout(TIMEOUT, bus.inner.control.keep(place, work)).await.unwrap_or_else(|_| late())
+    within_time(bus, place, what, TIMEOUT, work).await
+}
+
+async fn within_time<T>(
+    bus: &Bus,
+    place: &str,
+    what: &str,
+    time: Duration,
+    work: impl Future<Output = Result<T, BusError>>,
+) -> Result<T, BusError> {
+    let late = || Err(BusError::jetstream(what, format!("not done within {} s", time.as_secs())));
+    tokio::time::timeout(time, bus.inner.control.keep(place, work)).await.unwrap_or_else(|_| late())
 }
 
 /// A new id, after those that this process has given: jobs are listed in the order of their ids.
@@ -134,7 +145,10 @@ impl Jobs {
         });
         let stream = stream.await?;
         let states = async { states(&context, bus.replicas()).await.map_err(|e| missing(STATES, &e)) };
-        Ok(Self { states: within(bus, STATES, what, states).await?, bus: bus.clone(), stream })
+        let states = within(bus, STATES, what, states).await?;
+        copies::try_raise(bus, &stream).await;
+        copies::try_raise(bus, &states.stream).await;
+        Ok(Self { states, bus: bus.clone(), stream })
     }
 
     /// Makes sure of the store of audio, for callers who may not make it.
@@ -266,21 +280,14 @@ impl Jobs {
         self.bus.inner.control.check("reading the jobs")?;
         let failed = failed("reading the jobs");
         let read = async {
-            let keys: Vec<String> =
-                self.states.keys().await.map_err(|e| failed(&e))?.try_collect().await.map_err(|e| failed(&e))?;
-            let states = futures::stream::iter(keys)
-                .map(|key| async move { self.states.get(key).await })
-                .buffered(READS)
-                .try_collect::<Vec<_>>();
-            let states = states.await.map_err(|e| failed(&e))?;
-            let mut jobs: Vec<JobState> =
-                states.into_iter().flatten().filter_map(|body| codec::decode("", &body).ok()).collect();
+            let mut jobs = self.all_states().await.map_err(|e| failed(&e))?;
+            let known: HashSet<String> = jobs.iter().map(|job| job.id.clone()).collect();
             // What others put into the queue has no state until a host has seen it.
             let mut subjects = self.stream.info_with_subjects(subject::JOBS).await.map_err(|e| failed(&e))?;
             while let Some(subject) = subjects.next().await {
                 let (subject, _) = subject.map_err(|e| failed(&e))?;
                 let id = subject::parse_job(&subject).map_or_else(|| subject.clone(), |(.., id)| id);
-                if !jobs.iter().any(|job| job.id == id) {
+                if !known.contains(&id) {
                     jobs.push(JobState { id, subject, ..JobState::default() });
                 }
             }
@@ -289,7 +296,28 @@ impl Jobs {
         };
         // Both are read: a refusal about either ends it.
         let read = self.bus.inner.control.keep(STATES, read);
-        within(&self.bus, STREAM, "reading the jobs", read).await
+        within_time(&self.bus, STREAM, "reading the jobs", LIST_TIMEOUT, read).await
+    }
+
+    /// Every state, in one go.
+    async fn all_states(&self) -> Result<Vec<JobState>, String> {
+        let text = |e: &dyn std::fmt::Display| e.to_string();
+        let about = self.states.stream.get_info().await.map_err(|e| text(&e))?;
+        let mut states = Vec::new();
+        if about.state.messages == 0 {
+            return Ok(states);
+        }
+        let mut entries = self.states.watch_with_history(">").await.map_err(|e| text(&e))?;
+        while let Some(entry) = entries.next().await {
+            let entry = entry.map_err(|e| text(&e))?;
+            if entry.operation == Operation::Put {
+                states.extend(codec::decode::<JobState>("", &entry.value).ok());
+            }
+            if entry.delta == 0 {
+                break;
+            }
+        }
+        Ok(states)
     }
 
     /// One job.
@@ -382,10 +410,22 @@ impl Jobs {
             return Err(Fault::invalid(text).into());
         }
         let state = JobState { status: JobStatus::Waiting, attempts: 0, ..entry.state.clone() };
-        let Some(revision) = self.update(&Entry { state: state.clone(), ..entry }).await? else {
+        let changed = Entry { state: state.clone(), revision: entry.revision };
+        let Some(revision) = self.update(&changed).await? else {
             return Err(Fault::invalid(format!("somebody else has just tried the job {id} again")).into());
         };
-        self.publish(&state, &format!("{id}-{revision}")).await
+        let put = self.publish(&state, &format!("{id}-{revision}")).await;
+        if put.is_err() {
+            // Without a message nobody would ever do it, and one that waits can't be tried again.
+            let failed = Entry { revision, ..entry };
+            match self.update(&failed).await {
+                Ok(Some(_)) => {}
+                // The message has come nevertheless, and a host is at it.
+                Ok(None) => tracing::debug!(id, "the job was taken up, though the queue did not acknowledge it"),
+                Err(error) => tracing::warn!(%error, id, "the job says that it waits, but is not in the queue"),
+            }
+        }
+        put
     }
 
     /// What came of a job, if anything has.

@@ -274,3 +274,24 @@ async fn jobs_go_on_after_the_server_was_restarted() {
     let done = eventually(|| async { jobs.wait(&rack).await.ok() }).await;
     assert_eq!(text(&done), Some("0 bytes on rack"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_does_not_get_into_the_queue_can_be_tried_again() {
+    let Some(nats) = Nats::start().await else { return };
+    let (bus, desk) = (nats.host("studio").await, nats.host("desk").await);
+    let server = serve_stt(&bus, 1).await;
+    server.take_jobs(|job: Arc<BatchJob<Request>>| async move {
+        job.step(|_| async { Err::<Transcript, _>(Fault::invalid("it makes no sense")) }).await
+    });
+    let jobs = Jobs::open(&desk).await.unwrap();
+    let id = submit(&jobs, Target::Any, None).await;
+    assert_eq!(within(jobs.wait(&id)).await.unwrap().status, JobStatus::Failed);
+    drop(server);
+    let context = async_nats::jetstream::new(nats.raw().await);
+    within(context.delete_stream("JOBS")).await.unwrap();
+    within(jobs.retry(&id)).await.unwrap_err();
+    assert_eq!(within(jobs.get(&id)).await.unwrap().status, JobStatus::Failed);
+    let jobs = Jobs::open(&desk).await.unwrap();
+    within(jobs.retry(&id)).await.unwrap();
+    assert_eq!(queued(&jobs).await, [id]);
+}

@@ -5,7 +5,10 @@ use std::process::Command;
 
 use async_nats::jetstream::{self, stream};
 use futures::future::join_all;
+use sidetone::bus::jobs::Jobs;
+use sidetone::bus::message::node::NodeInfo;
 use sidetone::bus::message::session::What;
+use sidetone::bus::registry::Claim;
 use sidetone::bus::session::{self, SessionLog};
 use sidetone::bus::{Bus, roster};
 use sidetone::config::Config;
@@ -14,6 +17,7 @@ use tempfile::TempDir;
 use super::{LONG, assert_kept_once, fabric, host, kept, run, turn, words};
 use crate::support::host::{FAKES, HostSpec};
 use crate::support::nats::{Nats, NatsSpec, eventually, free_port, within};
+use crate::support::need;
 
 /// Three servers that keep everything three times, and the address of all of them.
 async fn three() -> Option<(Vec<Nats>, String)> {
@@ -86,6 +90,29 @@ async fn of_three_servers_one_is_killed_and_nothing_acknowledged_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_with_one_copy_gets_three() {
+    let Some((servers, url)) = three().await else { return };
+    let bus = within(Bus::connect(&url, "tests")).await.unwrap();
+    let open = || async {
+        let log = SessionLog::start(&bus).await.ok()?;
+        let jobs = Jobs::open(&bus).await.ok()?;
+        bus.make_clips().await.ok().map(|()| (log, jobs))
+    };
+    // The three must find each other first.
+    drop(eventually(open).await);
+    let _before = Claim::make(&bus, &NodeInfo { node: "tests".to_owned(), ..NodeInfo::default() }).await.unwrap();
+    bus.set_replicas(3);
+    drop(within(open()).await.unwrap());
+    let other = NodeInfo { node: "other".to_owned(), instance: "other".to_owned(), ..NodeInfo::default() };
+    let _after = within(Claim::make(&bus, &other)).await.unwrap();
+    let context = jetstream::new(servers[0].raw().await);
+    for name in ["SESSIONS", "JOBS", "KV_JOB_STATES", "KV_NODES", "OBJ_CLIPS"] {
+        let stream = within(context.get_stream(name)).await.unwrap();
+        assert_eq!(stream.cached_info().config.num_replicas, 3, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_single_server_can_not_keep_three_copies_and_says_so() {
     let Some(nats) = Nats::start().await else { return };
     let spec = HostSpec::new("a", "llm").set(FAKES).set(&["bus.replicas=3"]).on(&nats.url());
@@ -136,7 +163,7 @@ impl SmallDisk {
         if mounted.is_ok_and(|done| done.status.success()) {
             return Some(Self(folder));
         }
-        eprintln!("skipped: this user may not mount a small disk");
+        need(false, "the right to mount a small disk (root has it)");
         None
     }
 
@@ -198,8 +225,8 @@ const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_an_hour_apart_do_not_keep_hosts_apart() {
-    if !Path::new(FAKETIME).exists() {
-        return eprintln!("skipped, missing: libfaketime (the package faketime)");
+    if !need(Path::new(FAKETIME).exists(), "libfaketime (the package faketime)") {
+        return;
     }
     let Some(nats) = Nats::start().await else { return };
     let shifted = |name: &str, roles: &str, by: &str| {

@@ -7,6 +7,7 @@ use sidetone::fabric::need;
 use super::{Events, call, chat, fabric, host, words};
 use crate::support::host::{FAKES, Host, HostSpec};
 use crate::support::nats::{Nats, NatsSpec, eventually, within};
+use crate::support::need as need_of_machine;
 use crate::support::network::{Network, ip};
 
 async fn host_in(network: &Network, nats: &Nats, name: &str, settings: &[&str]) -> Host {
@@ -71,7 +72,11 @@ async fn a_slow_way_to_a_host_is_no_reason_to_give_it_up() {
     // Half a second each way; where the kernel can only throttle, what a bad telephone line carries.
     let slow = ["netem delay 500ms rate 256kbit", "tbf rate 32kbit burst 2kb latency 4s"];
     if !slow.iter().any(|how| ip(&format!("tc qdisc add dev {} root {how}", network.link()))) {
-        return eprintln!("skipped: `tc` may not slow a link down here, or the kernel can't");
+        need_of_machine(
+            false,
+            "the right to slow a link down by `tc` (root has it), and a kernel that can (sch_netem, sch_tbf)",
+        );
+        return;
     }
     let Some(nats) = Nats::of(NatsSpec { host: "0.0.0.0", ..NatsSpec::default() }).await else { return };
     let far = host_in(&network, &nats, "far", &["llm.model=slow:100"]).await;

@@ -25,7 +25,7 @@ impl Network {
         let net = format!("198.18.{}", (id % 64) * 4 + u32::from(n));
         let address = format!("{net}.1");
         if !ip(&format!("ip netns add {name}")) {
-            eprintln!("skipped: this user may not make network namespaces");
+            super::need(false, "the right to make network namespaces (root has it)");
             return None;
         }
         let network = Self { name, link, address };
@@ -40,7 +40,7 @@ impl Network {
             format!("ip -n {name} link set lo up"),
         ] {
             if !ip(&line) {
-                eprintln!("skipped: `{line}` is not permitted here");
+                super::need(false, &format!("the right to `{line}` (root has it)"));
                 return None;
             }
         }
