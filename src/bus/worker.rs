@@ -176,7 +176,9 @@ impl Worker {
         };
         match &result {
             Ok(_) => {
-                self.took(arrived.elapsed());
+                if A::COUNTS {
+                    self.took(arrived.elapsed());
+                }
                 tracing::debug!(ms = arrived.elapsed().as_millis(), "answered");
             }
             Err(fault) => {

@@ -160,6 +160,7 @@ impl Ask for Commands {
     const ABOUT: &'static str = "which command a text would match, and why (a dry run)";
     const REPLIES: Replies = Replies::One;
     type Reply = CommandList;
+    const COUNTS: bool = false;
 }
 
 /// The commands that were looked at, best first.

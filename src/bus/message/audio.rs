@@ -23,6 +23,7 @@ impl Ask for AskGraph {
     const ABOUT: &'static str = "the JACK ports of a host, their connections and latencies";
     const REPLIES: Replies = Replies::One;
     type Reply = Graph;
+    const COUNTS: bool = false;
 }
 
 /// The JACK graph of a host.

@@ -160,6 +160,7 @@ impl Ask for ListModels {
     const ABOUT: &'static str = "what chat models are on offer";
     const REPLIES: Replies = Replies::One;
     type Reply = Models;
+    const COUNTS: bool = false;
 }
 
 /// The chat models on offer at one host.

@@ -280,6 +280,7 @@ impl Ask for StateQuery {
     const ABOUT: &'static str = "which notes sound, where controllers stand, the clock, which devices are there";
     const REPLIES: Replies = Replies::One;
     type Reply = State;
+    const COUNTS: bool = false;
 }
 
 /// What a host's MIDI does.

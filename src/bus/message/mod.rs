@@ -61,6 +61,9 @@ pub trait Ask: Message {
     const REPLIES: Replies;
     /// What answers: the one reply, or each of the stream.
     type Reply: Message;
+    /// Whether its time counts into the usual one of the capability, by which hosts are compared: not that of a look at what is
+    /// there, nor of what lasts as long as somebody speaks.
+    const COUNTS: bool = true;
 
     /// Whether this caller wants the stream; only asked where [`Ask::REPLIES`] is [`Replies::Stream`].
     fn wants_stream(&self) -> bool {

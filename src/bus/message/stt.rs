@@ -187,6 +187,7 @@ impl Ask for Stream {
     const ABOUT: &'static str = "audio while it is spoken → the running text, and what is settled of it";
     const REPLIES: Replies = Replies::Talk;
     type Reply = StreamEvent;
+    const COUNTS: bool = false;
 
     fn model(&self) -> Option<&str> {
         self.model.as_deref()

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use futures::future::join_all;
 use sidetone::bus::codec::Format;
 use sidetone::bus::message::fault::FaultCode;
-use sidetone::bus::message::llm::Chat;
+use sidetone::bus::message::llm::{Chat, ListModels, Models};
 use sidetone::bus::message::{Message as _, agent, stt};
 use sidetone::bus::service::{Incoming, Server};
 use sidetone::bus::subject::{self, Target};
@@ -298,4 +298,18 @@ async fn what_the_server_forbids_is_said_at_once() {
     within(host.ask(Target::Any, &chat(1, false), &call())).await.unwrap();
     let stranger = within(Bus::connect(&nats.url(), "stranger")).await.unwrap_err().to_string();
     assert!(stranger.contains("authorization violation"), "{stranger}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_what_is_there_does_not_count_into_the_usual_time() {
+    let Some(nats) = Nats::start().await else { return };
+    let (bus, other) = (nats.host("studio").await, nats.host("other").await);
+    let server = serve_llm(&bus).await;
+    let models = |_: Incoming<ListModels>| async { Ok(Models::example()) };
+    server.serve(models).await.unwrap();
+    within(server.ready()).await.unwrap();
+    within(other.ask(Target::Any, &ListModels {}, &call())).await.unwrap();
+    assert_eq!(server.load().usual_ms(), 0);
+    within(other.ask(Target::Any, &chat(1, false), &call())).await.unwrap();
+    assert!(server.load().usual_ms() > 0);
 }
