@@ -3,7 +3,11 @@
 //! ```text
 //! sentences → tts.stream → chunks → resampler → playback ring → JACK
 //! ```
+//!
+//! Speech of another host waits until some of it is at hand, since the network brings it unevenly; that of this host does
+//! not.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -24,6 +28,10 @@ use crate::sound::from_wire;
 const SENTENCES: usize = 64;
 /// Chunks (of 200 ms) that are made ahead of what is queued in JACK.
 const CHUNKS_AHEAD: usize = 16;
+/// How much speech of another host is to be at hand before it sounds, and sounds again after a gap: chunks come unevenly.
+const COVER: Duration = Duration::from_millis(400);
+/// How long it is waited for at most.
+const COVER_WAIT: Duration = Duration::from_millis(250);
 /// How long a short signal may wait for room.
 const SOUND_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often to look whether the ring has room, or the last sample has left.
@@ -119,7 +127,51 @@ async fn speak(
     spoken.map(|spoken| Spoken { first_sentence: first.get().copied(), ..spoken })
 }
 
-type Made = Result<(Vec<f32>, u32), Fault>;
+/// A chunk.
+#[derive(Debug)]
+struct Piece {
+    samples: Vec<f32>,
+    rate_hz: u32,
+    /// Whether it came from another host.
+    is_far: bool,
+}
+
+impl Piece {
+    fn length(&self) -> Duration {
+        Duration::from_secs_f64(self.samples.len() as f64 / f64::from(self.rate_hz.max(1)))
+    }
+}
+
+type Made = Result<Piece, Fault>;
+
+/// Chunks as they come, with those that were waited for.
+struct Pieces {
+    come: mpsc::Receiver<Made>,
+    at_hand: VecDeque<Made>,
+}
+
+impl Pieces {
+    /// The next one. Safe to drop and call again.
+    async fn next(&mut self) -> Option<Made> {
+        match self.at_hand.pop_front() {
+            Some(made) => Some(made),
+            None => self.come.recv().await,
+        }
+    }
+
+    /// Waits until there is a cover against chunks that come late, or the end, or it has taken long enough.
+    async fn cover(&mut self, first: &Piece) {
+        let until = tokio::time::Instant::now() + COVER_WAIT;
+        let mut length = first.length();
+        length += self.at_hand.iter().flatten().map(Piece::length).sum::<Duration>();
+        while length < COVER
+            && let Ok(Some(made)) = tokio::time::timeout_at(until, self.come.recv()).await
+        {
+            length += made.as_ref().map_or(COVER, Piece::length);
+            self.at_hand.push_back(made);
+        }
+    }
+}
 
 /// Has one sentence made.
 async fn make(voice: &Voice, sentence: String, chunks: &mpsc::Sender<Made>) -> Result<(), Fault> {
@@ -145,7 +197,9 @@ async fn make(voice: &Voice, sentence: String, chunks: &mpsc::Sender<Made>) -> R
         samples.drain(..skipped);
         skip = skip.saturating_sub(Duration::from_secs_f64(skipped as f64 / rate_hz));
         made += Duration::from_secs_f64(samples.len() as f64 / rate_hz);
-        if !samples.is_empty() && chunks.send(Ok((samples, chunk.pcm.rate_hz))).await.is_err() {
+        let is_far = !voice.fabric.is_here(&stream.choice().host);
+        let piece = Piece { samples, rate_hz: chunk.pcm.rate_hz, is_far };
+        if !piece.samples.is_empty() && chunks.send(Ok(piece)).await.is_err() {
             return Ok(());
         }
     }
@@ -153,29 +207,33 @@ async fn make(voice: &Voice, sentence: String, chunks: &mpsc::Sender<Made>) -> R
 }
 
 /// Queues chunks for JACK as there is room, and waits for the last sample.
-async fn play(
-    voice: &Voice,
-    mut chunks: mpsc::Receiver<Made>,
-    first_sound: oneshot::Sender<()>,
-) -> Result<Spoken, Fault> {
-    let Some(first) = chunks.recv().await else { return Ok(Spoken::default()) };
+async fn play(voice: &Voice, chunks: mpsc::Receiver<Made>, first_sound: oneshot::Sender<()>) -> Result<Spoken, Fault> {
+    let mut chunks = Pieces { come: chunks, at_hand: VecDeque::new() };
+    let Some(first) = chunks.next().await else { return Ok(Spoken::default()) };
     let mut output = voice.output.lock().await;
     let out = output.as_mut().ok_or_else(no_audio)?;
     let mut begin = Begin::new(out, first_sound);
     let (mut spoken, mut resampler, mut samples) = (Spoken::default(), None, Vec::new());
+    // How often it had run dry when there was a cover last.
+    let mut covered = None;
     let mut next = Some(first);
     // What was made before a failure is still spoken.
     let mut end = Ok(());
     while let Some(made) = next {
-        let (made, rate_hz) = match made {
-            Ok(made) => made,
+        let piece = match made {
+            Ok(piece) => piece,
             Err(fault) => {
                 end = Err(fault);
                 break;
             }
         };
         spoken.first_audio.get_or_insert_with(Instant::now);
-        spoken.spoken += Duration::from_secs_f64(made.len() as f64 / f64::from(rate_hz.max(1)));
+        spoken.spoken += piece.length();
+        if piece.is_far && covered != Some(begin.control.underruns()) {
+            chunks.cover(&piece).await;
+            covered = Some(begin.control.underruns());
+        }
+        let Piece { samples: made, rate_hz, .. } = piece;
         let rates = (rate_hz, out.rate_hz.load(Ordering::Relaxed));
         samples.clear();
         match &mut resampler {
@@ -189,7 +247,7 @@ async fn play(
         // The first sample may leave while the next chunk is still being made.
         next = loop {
             tokio::select! {
-                next = chunks.recv() => break next,
+                next = chunks.next() => break next,
                 () = begin.wait() => {}
             }
         };
@@ -291,4 +349,37 @@ async fn step(out: &mut Output, begin: &mut Begin, until: Instant) -> Result<(),
 
 fn no_audio() -> Fault {
     Fault::unavailable("JACK is gone, so the answer can't be heard; speech works again when JACK is back")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(ms: u32) -> Piece {
+        Piece { samples: vec![0.0; ms as usize * 16], rate_hz: 16_000, is_far: true }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cover_is_waited_for_and_not_for_long() {
+        let (out, come) = mpsc::channel(16);
+        let mut pieces = Pieces { come, at_hand: VecDeque::new() };
+        let begun = tokio::time::Instant::now();
+        for _ in 0..3 {
+            out.send(Ok(piece(150))).await.unwrap();
+        }
+        pieces.cover(&piece(150)).await;
+        assert_eq!((pieces.at_hand.len(), begun.elapsed()), (2, Duration::ZERO), "400 ms are at hand");
+        pieces.cover(&piece(200)).await;
+        assert_eq!(pieces.at_hand.len(), 2, "they still are");
+        for _ in 0..3 {
+            assert_eq!(pieces.next().await.unwrap().unwrap().length(), Duration::from_millis(150));
+        }
+        pieces.cover(&piece(200)).await;
+        assert_eq!(begun.elapsed(), COVER_WAIT, "no more came");
+        out.send(Err(Fault::cancelled())).await.unwrap();
+        drop(out);
+        pieces.cover(&piece(200)).await;
+        assert_eq!(begun.elapsed(), COVER_WAIT, "nothing more will come");
+        assert!(pieces.next().await.unwrap().is_err() && pieces.next().await.is_none());
+    }
 }
