@@ -7,15 +7,16 @@ use std::path::Path;
 const HIGH_MEM_KIB: u64 = 30 << 20;
 /// A host with less has `low_power`, in KiB (3.5 GiB: a board with 4).
 const LOW_MEM_KIB: u64 = 7 << 19;
-/// Devices of graphics processors that engines compute on: NVIDIA's, and AMD's compute interface.
-const GPUS: [&str; 2] = ["/dev/nvidia0", "/dev/kfd"];
+/// Signs of graphics processors that engines compute on: NVIDIA's driver, and AMD's compute interface. Their devices may be
+/// hidden from a service, and NVIDIA's are made by whoever uses them first.
+const GPUS: [&str; 4] = ["/dev/nvidia0", "/proc/driver/nvidia/version", "/dev/kfd", "/sys/class/kfd/kfd"];
 
 /// The tags of this host, sorted: what was found and what the settings add. A tag `-gpu` in the settings takes back what
 /// was found.
 #[must_use]
 pub fn tags(settings: &[String]) -> Vec<String> {
     let memory_kib = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory_kib(&text));
-    let has_gpu = GPUS.iter().any(|device| Path::new(device).exists());
+    let has_gpu = GPUS.iter().any(|sign| Path::new(sign).exists());
     merge(found(memory_kib, has_gpu), settings)
 }
 
@@ -57,7 +58,10 @@ pub fn hostname() -> String {
 #[must_use]
 pub fn addresses() -> Vec<String> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
-        tracing::debug!(%error, "this host's addresses can't be read");
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            tracing::warn!(%error, "this host's addresses can't be read (a service needs AF_NETLINK for that), so others are told none");
+        });
         Vec::new()
     });
     let here = interfaces.iter().filter(|interface| !interface.is_loopback() && !interface.is_link_local());

@@ -346,7 +346,8 @@ impl Card {
             since: session::now(),
             offers: Vec::new(),
             hostname: hardware::hostname(),
-            addresses: hardware::addresses(),
+            // Read anew each time: a cable is put in, a lease ends.
+            addresses: Vec::new(),
             tags: hardware::tags(&config.tags),
             privacy: wire_privacy(config.privacy),
             draining: false,
@@ -355,7 +356,12 @@ impl Card {
     }
 
     fn now(&self) -> NodeInfo {
-        NodeInfo { offers: self.offers.now(), draining: self.stop.is_cancelled(), ..self.fixed.clone() }
+        NodeInfo {
+            offers: self.offers.now(),
+            draining: self.stop.is_cancelled(),
+            addresses: hardware::addresses(),
+            ..self.fixed.clone()
+        }
     }
 }
 

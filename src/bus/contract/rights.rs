@@ -50,6 +50,8 @@ pub struct Duties {
     pub serves: Vec<Capability>,
     /// What they ask.
     pub asks: Vec<Verb>,
+    /// Of what of that they give jobs, and so see all jobs with their recordings.
+    pub gives: Vec<Verb>,
     /// What they do with sessions.
     pub sessions: Sessions,
 }
@@ -84,7 +86,8 @@ impl Rights {
     /// Those of a host.
     #[must_use]
     pub fn of_host(name: &str, duties: &Duties) -> Self {
-        let mut rights = Self::of_caller(name, &duties.asks);
+        let mut rights = Self::of_asker(name, &duties.asks);
+        rights.give(&duties.gives);
         rights.serve(name, Capability::Node);
         for capability in &duties.serves {
             rights.serve(name, *capability);
@@ -131,9 +134,15 @@ impl Rights {
         rights
     }
 
-    /// Those of somebody who asks and serves nothing: a person at the command line, a device of the stage.
+    /// Those of somebody who asks, gives jobs and serves nothing: a person at the command line, a device of the stage.
     #[must_use]
     pub fn of_caller(name: &str, asks: &[Verb]) -> Self {
+        let mut rights = Self::of_asker(name, asks);
+        rights.give(asks);
+        rights
+    }
+
+    fn of_asker(name: &str, asks: &[Verb]) -> Self {
         let mut rights = Self::of_user(name);
         rights.publish.extend(reserved::read(&reserved::of_bucket(registry::BUCKET)));
         rights.publish(reserved::PINGS);
@@ -240,12 +249,15 @@ impl Rights {
             }
             self.keep_clips((row.request.is_audio)(), (row.reply.is_audio)());
         }
-        if WAITING.contains(&verb) {
-            self.publish.extend(jobs_of(&verb));
-            self.work_with_jobs();
-        }
         if CANCELLED.contains(&verb.capability) {
             self.publish(pattern::filter(&pattern::cancel(verb.capability), None));
+        }
+    }
+
+    fn give(&mut self, verbs: &[Verb]) {
+        for verb in verbs.iter().filter(|verb| WAITING.contains(verb)) {
+            self.publish.extend(jobs_of(verb));
+            self.work_with_jobs();
         }
     }
 
@@ -317,7 +329,13 @@ mod tests {
             prop::sample::subsequence(ROLES.to_vec(), 0..=ROLES.len()),
             prop::sample::subsequence(verbs.clone(), 0..=verbs.len()),
         );
-        (serves, asks, sessions).prop_map(|(serves, asks, sessions)| Duties { serves, asks, sessions })
+        let gives = prop::sample::subsequence(verbs, 0..=VERBS.len());
+        (serves, asks, gives, sessions).prop_map(|(serves, asks, gives, sessions)| Duties {
+            serves,
+            asks,
+            gives,
+            sessions,
+        })
     }
 
     /// Every subject of the contract, filled for one host.
@@ -399,7 +417,7 @@ mod tests {
             prop_assert!(!caller.publish.iter().any(|subject| reserved::is_to_make(subject)));
             let own = inbox(&name) + ".>";
             prop_assert!(caller.hear.iter().all(|hearing| lies_within(&hearing.subject, &own)));
-            prop_assert!(caller.publish.is_subset(&rights.publish));
+            prop_assert!(Rights::of_asker(&name, &duties.asks).publish.is_subset(&rights.publish));
         }
     }
 
@@ -408,18 +426,21 @@ mod tests {
         fn jobs_are_given_by_those_who_may_ask_and_done_by_those_who_serve(name in "[a-z.]{1,9}", duties in duties()) {
             let (host, caller) = (Rights::of_host(&name, &duties), Rights::of_caller(&name, &duties.asks));
             for row in VERBS {
-                let gives = WAITING.contains(&row.verb) && duties.asks.contains(&row.verb);
+                let waits = WAITING.contains(&row.verb);
+                let (gives, asks) = (waits && duties.gives.contains(&row.verb), waits && duties.asks.contains(&row.verb));
                 for target in [Target::Any, Target::Model("m:1"), Target::Node("n.1")] {
                     let subject = job(&row.verb, target, "J1");
                     prop_assert_eq!(host.may_publish(&subject), gives, "{}", &subject);
-                    prop_assert_eq!(caller.may_publish(&subject), gives, "{}", &subject);
+                    prop_assert_eq!(caller.may_publish(&subject), asks, "{}", &subject);
                 }
             }
-            let (serves, asks) = (duties.serves.contains(&Capability::Stt), duties.asks.contains(&stt::Request::VERB));
+            let does = |verbs: &[Verb]| verbs.contains(&stt::Request::VERB);
+            let (serves, gives, asks) = (duties.serves.contains(&Capability::Stt), does(&duties.gives), does(&duties.asks));
             let takes = |rights: &Rights| rights.may_publish("$JS.API.CONSUMER.MSG.NEXT.JOBS.stt-request-any");
             prop_assert_eq!((takes(&host), takes(&caller)), (serves, false));
             let state = pattern::fill(pattern::JOB_STATE, |_| Some("J1"));
-            prop_assert_eq!((host.may_publish(&state), caller.may_publish(&state)), (serves || asks, asks));
+            // Whose roles ask for transcripts sees no job.
+            prop_assert_eq!((host.may_publish(&state), caller.may_publish(&state)), (serves || gives, asks));
             for rights in [&host, &caller] {
                 prop_assert!(!rights.may_hear(subject::JOBS, None) && !rights.may_hear(&state, None));
                 prop_assert!(!rights.may_publish(&reserved::purge(jobs::STREAM)));

@@ -183,6 +183,8 @@ fn server_conf(plan: &Plan, server: &ServerPlan) -> String {
     let (name, folder, port, limits) = (&server.name, &server.folder, server.port, &plan.limits);
     let mut out = format!(
         "{NOTE}#\n# For the machine of the server {name}, in {folder}:  nats-server -c {folder}/nats-server.conf\n\n\
+         # Told to end (SIGUSR2), a server stops JetStream at once and sends clients away after the grace period: those of a\n\
+         # single server have nowhere else to go meanwhile.\nlame_duck_grace_period: \"1s\"\nlame_duck_duration: \"30s\"\n\n\
          server_name: \"{name}\"\nlisten: \"0.0.0.0:{port}\"\n# What hosts are told of this server: a name that its certificate has.\n\
          client_advertise: \"{}\"\n\n\
          # Large enough for a bare WAV of 80 s from the stock CLI; NATS advises against more.\nmax_payload: {}\n\n\
@@ -263,9 +265,11 @@ fn settings(plan: &Plan, name: &str, roles: &str, url: &str, seed: &str, tls: bo
         Some(own) if own.ca.is_empty() => String::new(),
         Some(own) => format!("tls_ca = \"{}\"\n", own.ca),
     };
+    // Three also of five: what is acknowledged is on a majority of the copies, and each further one costs every append.
+    let copies = if plan.servers.len() > 1 { "# Any one server may be lost.\nreplicas = 3\n" } else { "" };
     format!(
         "{NOTE}# Other settings go into a file of their own: sidetone run --config sidetone.toml --config mine.toml\n\n\
-         [node]\nname = \"{name}\"\n{roles}\n[bus]\nurl = \"{url}\"\nnkey_file = \"{seed}\"\n{ca}"
+         [node]\nname = \"{name}\"\n{roles}\n[bus]\nurl = \"{url}\"\nnkey_file = \"{seed}\"\n{ca}{copies}"
     )
 }
 

@@ -119,7 +119,7 @@ pub(super) enum ClientRights {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TlsPlan {
-    /// Who vouches for the servers; empty: whom the systems trust.
+    /// Who vouches for the servers; empty: whom the systems trust, which will not do for a cluster.
     #[serde(default)]
     pub ca: String,
     /// A server's certificate.
@@ -239,6 +239,11 @@ impl Plan {
             absolute("tls.key", &tls.key)?;
             if !tls.ca.is_empty() {
                 absolute("tls.ca", &tls.ca)?;
+            } else if self.servers.len() > 1 {
+                return Err("tls.ca is empty, so the servers of the cluster would take whoever has a certificate of any public \
+                            authority for one of them: give the file of the authority that vouches for these servers alone, or leave out \
+                            [tls] and one is made"
+                    .to_owned());
             }
         }
         self.limits.check()
@@ -293,7 +298,9 @@ impl ServerPlan {
 impl HostPlan {
     /// What it does, as far as its rights go.
     pub(super) fn duties(&self) -> Result<Duties, String> {
-        let mut duties = Duties { asks: asked(&self.asks)?, ..Duties::default() };
+        let asks = asked(&self.asks)?;
+        // No role gives jobs, only people do: whoever lists what they ask says so.
+        let mut duties = Duties { gives: asks.clone(), asks, ..Duties::default() };
         if self.roles.is_empty() {
             if self.asks.is_empty() {
                 return Err(

@@ -16,7 +16,6 @@ AmbientCapabilities=
 ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes
-PrivateDevices=yes
 ProtectProc=invisible
 ProtectClock=yes
 ProtectHostname=yes
@@ -70,10 +69,18 @@ pub(super) fn render() -> BTreeMap<String, String> {
          LimitNOFILE=65536\n\
          OOMScoreAdjust=-100\n\n\
          {HARDENED}\
-         RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n\
+         # No device but sound (MIDI by ALSA) and graphics processors for the engines; those that are not there do no harm.\n\
+         # AMD's are for members of render alone: systemctl edit sidetone, SupplementaryGroups=audio render\n\
+         DevicePolicy=closed\n\
+         DeviceAllow=char-alsa rw\n\
+         DeviceAllow=char-nvidia* rw\n\
+         DeviceAllow=char-kfd rw\n\
+         DeviceAllow=char-drm rw\n\
+         # Netlink tells the host its addresses, which others are told in turn.\n\
+         RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n\
          SystemCallFilter=@system-service\n\
          SystemCallFilter=~@privileged\n\
-         # Not here: RestrictRealtime (JACK), ProcSubset (the host's name and processor are read), PrivateIPC and a private /dev/shm (JACK's rings are there),\n\
+         # Not here: RestrictRealtime (JACK), PrivateDevices (sound, graphics), ProcSubset (the host's name and processor are read), PrivateIPC and a private /dev/shm (JACK's rings are there),\n\
          # PrivateUsers (JACK knows its clients by their user), MemoryDenyWriteExecute (llama.cpp's server calls C from Python),\n\
          # IPAddressDeny (other hosts).\n\n\
          [Install]\n\
@@ -98,12 +105,13 @@ pub(super) fn render() -> BTreeMap<String, String> {
          StateDirectoryMode=0750\n\
          Restart=always\n\
          RestartSec=1\n\
-         # Lame duck: clients move to another server before this one goes.\n\
+         # Lame duck: clients move to another server before this one goes, in 31 s (lame_duck_… in its configuration).\n\
          KillSignal=SIGUSR2\n\
-         TimeoutStopSec=150\n\n\
+         TimeoutStopSec=60\n\n\
          LimitNOFILE=800000\n\
          OOMScoreAdjust=-900\n\n\
          {HARDENED}\
+         PrivateDevices=yes\n\
          ProcSubset=pid\n\
          PrivateUsers=yes\n\
          PrivateIPC=yes\n\

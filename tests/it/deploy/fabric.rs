@@ -247,3 +247,45 @@ async fn hosts_meet_across_a_cluster_and_a_leaf() {
     assert_eq!(within(of_here.next()).await.unwrap().subject.as_str(), "local.from.here");
     assert!(!edge.log().contains("Permissions Violation"), "{}", edge.log());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_on_a_cluster_outlives_any_one_of_its_servers() {
+    let Some(mut site) = Site::new(3, USERS) else { return };
+    for at in 1..=3 {
+        site.serve(&format!("server-n{at}/nats-server.conf")).await;
+    }
+    let op = site.bus("client-op").await;
+    eventually(|| async { roster::nodes(&op).await.ok() }).await;
+    let _brain = site.host("brain", "llm,agent,stt").start().await;
+    let me = site.bus("client-me").await;
+    let replies = async |count: usize| {
+        eventually(|| async {
+            let events = sidetone::bus::session::history(&op, "kept", 100).await.ok()?;
+            let replies = events.iter().filter(|event| matches!(event.what, What::Reply { .. })).count();
+            (replies == count).then_some(())
+        })
+        .await;
+    };
+    let said = async || {
+        let mut events = me.open(Target::Any, &run("ask the model to say hello", "kept"), &call()).await.ok()?;
+        while let Some(event) = events.next().await {
+            event.ok()?;
+        }
+        Some(())
+    };
+    within(said()).await.unwrap();
+    replies(1).await;
+    // Of everything, whoever made it, and at once.
+    let context = async_nats::jetstream::new(site.raw("client-op", None).await);
+    let mut leader = String::new();
+    for name in ["SESSIONS", "KV_NODES", "JOBS", "KV_JOB_STATES", "OBJ_JOB_FILES"] {
+        let about = eventually(|| async { context.get_stream(name).await.ok()?.get_info().await.ok() }).await;
+        assert_eq!(about.config.num_replicas, 3, "{name}");
+        leader = about.cluster.and_then(|cluster| cluster.leader).filter(|_| name == "SESSIONS").unwrap_or(leader);
+    }
+    site.kill(&format!("server-{leader}/nats-server.conf")).await;
+    within(op.until_up()).await;
+    replies(1).await;
+    eventually(said).await;
+    replies(2).await;
+}

@@ -137,7 +137,10 @@ fn mistakes_in_the_list_are_named() {
     let server = "[[servers]]\nname = \"s1\"\naddresses = [\"nats.lan\"]\n";
     let seed = nkeys::KeyPair::new_user().seed().unwrap();
     let account = nkeys::KeyPair::new_account().public_key();
+    let three: String = ["s1", "s2", "s3"].iter().map(|name| server.replace("s1", name)).collect();
+    let of_systems = format!("[tls]\ncert = \"/c\"\nkey = \"/k\"\n{three}");
     for (from, to, words) in [
+        (server, of_systems.as_str(), &["tls.ca is empty", "any public", "leave out [tls]"][..]),
         ("[\"stt\"]", "[\"sst\"]", &["host \"a\"", "no role \"sst\"", "voice, stt"][..]),
         ("[\"stt\"]", "[]", &["host \"a\"", "no roles and asks nothing"]),
         ("roles = [\"stt\"]", "asks = [\"tea\"]", &["host \"a\"", "\"tea\"", "agent"]),

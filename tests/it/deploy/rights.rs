@@ -14,7 +14,7 @@ use sidetone::bus::session::history;
 use sidetone::bus::subject::{self, Target};
 use sidetone::bus::{Access, Bus, BusError};
 
-use super::site::{Site, call};
+use super::site::{Site, call, sidetone};
 use crate::support::host::{FAKES, HostSpec};
 use crate::support::nats::{eventually, free_port, within};
 
@@ -249,4 +249,17 @@ async fn a_host_for_gear_serves_what_it_is_for_and_hears_nobody() {
     }
     let error = within(history(&rig, "s", 1)).await.unwrap_err();
     assert!(matches!(&error, BusError::Denied { subject } if subject.contains("SESSIONS")), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_end_hosts_need_not_hear_what_they_tell() {
+    let users = format!("{USERS}[[clients]]\nname = \"porter\"\nrights = \"caller\"\nasks = [\"node\"]\n");
+    let Some(mut site) = Site::new(1, &users) else { return };
+    site.serve("server-n1/nats-server.conf").await;
+    let mut brain = site.host("brain", "llm").start().await;
+    let (folder, settings) = (site.folder.path().to_owned(), site.settings("client-porter"));
+    let drain = move || sidetone(&folder, &["drain", "--node", "brain", "--config", settings.to_str().unwrap()]);
+    let (code, text) = within(tokio::task::spawn_blocking(drain)).await.unwrap();
+    assert!(code == 0 && text.contains("brain is down"), "{code}: {text}");
+    assert_eq!(brain.ended().code(), Some(0));
 }

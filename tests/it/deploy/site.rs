@@ -102,6 +102,12 @@ impl Site {
         eventually(|| async { TcpStream::connect(("127.0.0.1", port)).await.ok() }).await;
     }
 
+    /// Kills a server, as a crash would.
+    pub async fn kill(&mut self, file: &str) {
+        let (child, _) = self.servers.iter_mut().find(|(_, of)| of == file).unwrap();
+        child.kill().await.unwrap();
+    }
+
     /// Has the first server read its configuration anew.
     pub fn reload(&self) {
         let pid = i32::try_from(self.servers[0].0.id().unwrap()).unwrap();
@@ -122,10 +128,14 @@ impl Site {
     /// Gets onto the bus as a host or client.
     pub async fn bus(&self, folder: &str) -> Bus {
         let node = folder.split_once('-').unwrap().1;
+        let config = Config::load(&[self.settings(folder)], &[]).unwrap();
         // Of a cluster, servers that have no majority yet take no clients.
         eventually(|| async {
             match Bus::connect(self.access(folder), node).await {
-                Ok(bus) => Some(bus),
+                Ok(bus) => {
+                    bus.set_replicas(config.bus.replicas);
+                    Some(bus)
+                }
                 Err(BusError::Connect { .. }) => None,
                 Err(error) => panic!("{error}"),
             }
