@@ -176,12 +176,13 @@ async fn an_agent_is_not_left_alone_for_what_its_model_can_not_do() {
     let _model = Stub::of(&nats, "model", offer, 4, down).await;
     let front = host(&nats, "front", "agent", &[]).await;
     let all = fabric(front.bus(), &Config::default(), &["front", "model"]).await;
-    for _ in 0..2 {
+    // After the third failure in a row a host would rest for longer than anybody waits for it.
+    for _ in 0..3 {
         within(run(&all, &turn("how are you"), |_| {})).await.unwrap_err();
-        // What needs no model is done at once.
-        let time = within(run(&all, &turn("what time is it"), |_| {})).await.unwrap();
-        assert!(time.starts_with("It is "), "{time}");
     }
+    // What needs no model is done.
+    let time = within(run(&all, &turn("what time is it"), |_| {})).await.unwrap();
+    assert!(time.starts_with("It is "), "{time}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
