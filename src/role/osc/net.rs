@@ -14,7 +14,7 @@ use tokio_util::codec::FramedRead;
 
 use super::desk::Desk;
 use super::tally::Kind;
-use crate::bus::message::fault::{Fault, FaultCode};
+use crate::bus::message::fault::Fault;
 use crate::osc::frame::{Deframer, Framed, Framing};
 use crate::osc::{Limits, OscMessage, encode};
 
@@ -121,27 +121,20 @@ impl Way {
     /// Sends a packet to `to` at once.
     ///
     /// # Errors
-    /// Why it can't be sent.
+    /// Why it can't be sent: a failure of this target, which says nothing of the host and its others.
     pub fn send(&self, packet: &[u8], to: SocketAddr) -> Result<(), Fault> {
         match self {
             Self::Udp(socket) => {
-                let failed = |error: std::io::Error| {
-                    let code = if error.kind() == std::io::ErrorKind::WouldBlock {
-                        FaultCode::Busy
-                    } else {
-                        FaultCode::Unavailable
-                    };
-                    Fault::new(code, format!("OSC can't be sent to {to}: {error}"))
-                };
+                let failed = |error: std::io::Error| Fault::failed(format!("OSC can't be sent to {to}: {error}"));
                 let to = if socket.local_addr().map_err(failed)?.is_ipv6() { mapped(to) } else { to };
                 socket.send_to(packet, to).map(drop).map_err(failed)
             }
             Self::Stream(queue) => queue.try_send(packet.to_vec()).map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => {
-                    Fault::new(FaultCode::Busy, format!("OSC can't be sent to {to}: it does not read what it is sent"))
+                    Fault::failed(format!("OSC can't be sent to {to}: it does not read what it is sent"))
                 }
                 mpsc::error::TrySendError::Closed(_) => {
-                    Fault::unavailable(format!("OSC can't be sent to {to}: it has hung up"))
+                    Fault::failed(format!("OSC can't be sent to {to}: it has hung up"))
                 }
             }),
         }

@@ -117,7 +117,7 @@ impl Target {
     pub fn send(&self, packet: &[u8]) -> Result<SocketAddr, Fault> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (name, to) = (&self.name, &self.config.to);
-        let at = found.map_err(|why| Fault::unavailable(format!("OSC can't be sent to {name} ({to}): {why}")))?;
+        let at = found.map_err(|why| Fault::failed(format!("OSC can't be sent to {name} ({to}): {why}")))?;
         self.way.send(packet, at)?;
         Ok(at)
     }
