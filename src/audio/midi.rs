@@ -118,14 +118,15 @@ const BEHIND_MAX: u64 = 8;
 
 impl Cycle {
     /// The same, but not before `last` is over. After a period that it missed JACK may give one time to two: what came
-    /// later must not have an earlier time.
+    /// later must not have an earlier time. The second is squeezed, and the next are where JACK has them again.
     #[must_use]
     pub fn after(self, last: Option<Self>) -> Self {
         let behind = last.map_or(0, |last| last.next_us.saturating_sub(self.start_us));
         if behind > BEHIND_MAX * self.us() {
             return self;
         }
-        Self { start_us: self.start_us + behind, next_us: self.next_us + behind, ..self }
+        let start_us = self.start_us + behind;
+        Self { start_us, next_us: self.next_us.max(start_us + self.us().div_ceil(2)), ..self }
     }
 
     fn us(&self) -> u64 {
@@ -372,6 +373,15 @@ mod tests {
         assert_eq!(sent(&mut rt, CYCLE), all);
         let next = Cycle { start_us: 20_000, next_us: 30_000, frames: 480 };
         assert_eq!(sent(&mut rt, next), [(96, vec![0xf8])]);
+    }
+
+    #[test]
+    fn two_periods_of_one_time_do_not_put_off_those_after_them() {
+        let mut last = None;
+        for start_us in [10_000, 10_000, 20_000, 30_000, 40_000] {
+            last = Some(Cycle { start_us, next_us: start_us + 10_000, frames: 480 }.after(last));
+        }
+        assert_eq!(last.map(|last| (last.start_us, last.next_us)), Some((40_000, 50_000)));
     }
 
     #[test]

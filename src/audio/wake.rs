@@ -81,18 +81,6 @@ impl WakePhrases {
             Some(WakeMatch { phrase: name.clone(), rest: rest.to_owned() })
         })
     }
-
-    /// The same, but a phrase at the start of a later sentence wins over those before: a speaker who begins anew.
-    #[must_use]
-    pub fn find_last(&self, transcript: &str) -> Option<WakeMatch> {
-        let after = |(at, c): (usize, char)| is_sentence_end(c).then(|| transcript.get(at + c.len_utf8()..)).flatten();
-        let later = transcript.char_indices().rev().filter_map(after);
-        later.chain(std::iter::once(transcript)).find_map(|text| self.find(text))
-    }
-}
-
-const fn is_sentence_end(c: char) -> bool {
-    matches!(c, '.' | '!' | '?' | '…' | '。' | '！' | '？')
 }
 
 fn starts_with(heard: &[(String, usize)], spelling: &[String]) -> bool {
@@ -161,17 +149,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn who_begins_anew_means_the_last() {
-        let rest = |text: &str| phrases().find_last(text).map(|found| found.rest);
-        assert_eq!(rest("Computer, tell me about... Computer, stop.").as_deref(), Some("stop."));
-        assert_eq!(
-            rest("Computer, play something. Of the computer.").as_deref(),
-            Some("play something. Of the computer.")
-        );
-        assert_eq!(rest("Nothing. At all."), None);
-    }
 
     fn phrases() -> WakePhrases {
         WakePhrases::new([

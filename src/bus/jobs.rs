@@ -13,7 +13,7 @@
 //! changes an entry says which revision it has seen: of two hosts that do one job, since one was taken for dead, one
 //! is believed. A host that is gone is noticed after [`ACK_WAIT`].
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -303,21 +303,23 @@ impl Jobs {
     async fn all_states(&self) -> Result<Vec<JobState>, String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
         let about = self.states.stream.get_info().await.map_err(|e| text(&e))?;
-        let mut states = Vec::new();
+        // What changes meanwhile comes again.
+        let mut states = BTreeMap::new();
         if about.state.messages == 0 {
-            return Ok(states);
+            return Ok(Vec::new());
         }
         let mut entries = self.states.watch_with_history(">").await.map_err(|e| text(&e))?;
         while let Some(entry) = entries.next().await {
             let entry = entry.map_err(|e| text(&e))?;
-            if entry.operation == Operation::Put {
-                states.extend(codec::decode::<JobState>("", &entry.value).ok());
-            }
+            match codec::decode::<JobState>("", &entry.value) {
+                Ok(state) if entry.operation == Operation::Put => states.insert(entry.key, state),
+                _ => states.remove(&entry.key),
+            };
             if entry.delta == 0 {
                 break;
             }
         }
-        Ok(states)
+        Ok(states.into_values().collect())
     }
 
     /// One job.

@@ -126,6 +126,9 @@ async fn set_up(
     let mut why = String::new();
     // Who waits must be reached by the other; it may be behind a firewall, and the other not.
     for (waits, calls) in [(&args.one, &args.other), (&args.other, &args.one)] {
+        if stop.is_cancelled() {
+            return Err(stopped(args));
+        }
         let failed = match try_link(bus, args, waits, calls, stop).await {
             Ok(Ok(ends)) => return Ok(ends),
             Ok(Err(reason)) => {
@@ -152,6 +155,10 @@ async fn set_up(
     )
 }
 
+fn stopped(args: &LinkArgs) -> anyhow::Error {
+    anyhow!("stopped before audio flowed: {} and {} are as they were", args.one, args.other)
+}
+
 fn may_be_left(args: &LinkArgs) -> String {
     let (one, other) = (&args.one, &args.other);
     format!(
@@ -172,7 +179,6 @@ async fn try_link(
     calls: &str,
     stop: &CancellationToken,
 ) -> anyhow::Result<Result<[Link; 2], String>> {
-    let stopped = || anyhow!("stopped before audio flowed: {} and {} are as they were", args.one, args.other);
     let spec = |peer: &str, mode: &str, port: u16| LinkSpec {
         name: client_name(peer),
         mode: mode.to_owned(),
@@ -185,7 +191,7 @@ async fn try_link(
     };
     let waiting = set(bus, waits, spec(calls, "p2p-server", args.port)).await?;
     if stop.is_cancelled() {
-        return Err(stopped());
+        return Err(stopped(args));
     }
     let calling = set(bus, calls, spec(waits, "p2p-client", waiting.spec.port)).await?;
     let until = Instant::now() + UP_TIMEOUT;
@@ -204,7 +210,7 @@ async fn try_link(
         }
         tokio::select! {
             () = sleep(LOOK_EVERY) => {}
-            () = stop.cancelled() => return Err(stopped()),
+            () = stop.cancelled() => return Err(stopped(args)),
         }
     }
 }

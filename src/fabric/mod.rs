@@ -259,9 +259,13 @@ impl Inner {
         (usual_ms > 0).then(|| Duration::from_millis(usual_ms.into()))
     }
 
-    /// A host gives no sign of life: whatever it offers is asked of others until it reports again.
-    fn fell_silent(&self, host: &str) {
-        let Known { view, health, .. } = &mut *self.known();
+    /// A run of a host gives no sign of life: whatever it offers is asked of others until it reports again. That the next
+    /// run is there already says nothing against that one.
+    fn fell_silent(&self, host: &str, instance: &str) {
+        let Known { view, health, nodes, .. } = &mut *self.known();
+        if !instance.is_empty() && nodes.get(host).is_some_and(|info| info.instance != instance) {
+            return;
+        }
         health.fell_silent(view, host, self.now());
     }
 

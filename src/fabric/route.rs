@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{Fabric, Known, wire_privacy};
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::node::{AskInfo, Routed};
-use crate::bus::subject::Target;
+use crate::bus::subject::{Capability, Target};
 use crate::bus::{BusError, Call};
 use crate::router::{Need, Nobody, Outcome, Target as Chosen, Ticket};
 
@@ -146,6 +146,7 @@ impl Fabric {
         until: Instant,
     ) -> Result<(VecDeque<Chosen>, Option<&'static str>), Nobody> {
         loop {
+            let mut changes = self.0.changes.subscribe();
             let (nobody, unlisted) = match self.0.decide(need, &[]) {
                 Ok(chosen) => return Ok((chosen.into(), None)),
                 Err(nobody) => nobody,
@@ -156,7 +157,8 @@ impl Fabric {
             match nobody {
                 // All who could have failed a moment ago.
                 Nobody::Resting { retry_in, .. } if retry_in <= REST_MAX && Instant::now() + retry_in < until => {
-                    sleep(retry_in).await;
+                    // Or until one of them says that it is well.
+                    let _ = timeout(retry_in, changes.changed()).await;
                 }
                 nobody => return Err(nobody),
             }
@@ -173,7 +175,7 @@ impl Fabric {
             biased;
             result = work => result,
             error = self.dies(leg.host(), &leg.instance) => {
-                self.0.fell_silent(leg.host());
+                self.0.fell_silent(leg.host(), &leg.instance);
                 Err(error)
             }
         }
@@ -319,11 +321,13 @@ impl Route {
     }
 
     /// What the end of a request that nothing was heard of says about its host: one that lives and is far over its usual
-    /// time hangs.
+    /// time hangs. An agent is late with others' work.
     fn blame(&self, leg: &Leg, error: &BusError) -> Outcome {
         let is_late = match error {
             BusError::Deadline { .. } => true,
-            BusError::Fault(fault) => fault.code == FaultCode::Deadline,
+            BusError::Fault(fault) => {
+                fault.code == FaultCode::Deadline && self.need.capability != Capability::Agent.token()
+            }
             _ => false,
         };
         let usual = || self.fabric.0.usual(leg.host(), &self.need.capability);

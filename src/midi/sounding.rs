@@ -166,6 +166,17 @@ pub fn lifts_pedal(message: &Message) -> bool {
     matches!(message, Message::Control { controller, value: 0..64, .. } if PEDALS.contains(controller))
 }
 
+/// Whether a message ends what sounds: a note, a pedal, all notes of a channel. (Controllers 120 and 123 to 127: MIDI 1.0,
+/// channel mode messages.)
+#[must_use]
+pub fn ends(message: &Message) -> bool {
+    lifts_pedal(message)
+        || matches!(
+            message,
+            Message::NoteOff { .. } | Message::Reset | Message::Control { controller: 120 | 123..=127, .. }
+        )
+}
+
 /// What lifts all pedals of a channel.
 pub fn pedals_up(channel: u8) -> impl Iterator<Item = Message> {
     PEDALS.into_iter().map(move |controller| Message::Control { channel, controller, value: 0 })

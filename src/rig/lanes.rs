@@ -13,13 +13,14 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::action::Deed;
-use crate::bus::message::midi::{self, Panic};
+use crate::bus::message::midi::{self, Panic, Transport};
 use crate::bus::message::osc::Arg;
 use crate::bus::message::voice::Control;
+use crate::midi::{parse, sounding};
 
 /// Lanes that have something to do at once. What is for a further one is left out, and that is told.
 pub const LANES: usize = 64;
-/// What waits in a lane. Beyond, what comes is left out; for what lasts the oldest press is. Both are told.
+/// What waits in a lane. Beyond, what comes is left out; for what lasts the oldest press or value is. Both are told.
 pub const WAITING: usize = 256;
 /// A press that is older when its turn comes is left out: nobody means it any more.
 pub const FRESH: Duration = Duration::from_secs(1);
@@ -107,16 +108,19 @@ fn is_off(arg: &Arg) -> bool {
     }
 }
 
-/// Whether it only ends things: notes, a pedal, a pressure, a bend.
+/// Whether it only ends things: notes, a pedal, a pressure, a bend, a song.
 fn ends(out: &midi::Out) -> bool {
     if !out.all.is_empty() {
         return out.all.iter().all(ends);
     }
     let is_zero = |number: Option<midi::Number>| number.is_some_and(|number| number.get() == 0.0);
     let has_value = out.cc.is_some() || out.cc14.is_some() || out.key_pressure.is_some();
+    let raw = out.raw.as_ref().and_then(|bytes| parse::all(&bytes.0).ok());
     out.off.is_some()
+        || out.transport == Some(Transport::Stop)
+        || raw.is_some_and(|all| !all.is_empty() && all.iter().all(sounding::ends))
         || matches!(out.panic, Some(Panic::Ours(true) | Panic::Word(_)))
-        || (is_zero(out.velocity) && out.note.is_some())
+        || (is_zero(out.velocity) && (out.note.is_some() || out.chord.is_some()))
         || (is_zero(out.value) && has_value)
         || is_zero(out.pressure)
         || is_zero(out.bend)
@@ -206,9 +210,10 @@ impl<T> Lanes<T> {
         queue.waiting.retain(|waiting| !waiting.is_called_off(stops));
         let mut instead = None;
         if queue.waiting.len() >= WAITING {
-            let press = queue.waiting.iter().position(|waiting| waiting.kind == Kind::Press);
-            match press.filter(|_| kind == Kind::Lasting).and_then(|at| queue.waiting.remove(at)) {
-                Some(press) => instead = Some(press.what),
+            let first = |kind| queue.waiting.iter().position(|waiting| waiting.kind == kind);
+            let least = first(Kind::Press).or_else(|| first(Kind::Value));
+            match least.filter(|_| kind == Kind::Lasting).and_then(|at| queue.waiting.remove(at)) {
+                Some(least) => instead = Some(least.what),
                 None => {
                     let why = format!(
                         "{WAITING} deeds wait for {lane} already, which does not keep up; this one is left out"

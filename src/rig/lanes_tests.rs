@@ -144,6 +144,9 @@ fn what_ends_something_lasts() {
     for json in [
         r#"{"off":"C4"}"#,
         r#"{"note":"C4","velocity":0}"#,
+        r#"{"chord":"C","velocity":0}"#,
+        r#"{"raw":"80 3C 00 B0 40 00"}"#,
+        r#"{"transport":"stop"}"#,
         r#"{"cc":64,"value":0}"#,
         r#"{"bend":0}"#,
         r#"{"panic":true}"#,

@@ -30,6 +30,17 @@ pub fn is_finished(text: &str, language: &str) -> bool {
     !last.is_some_and(|last| OPEN_WORDS.contains(&last.as_str()))
 }
 
+/// What was said before a pause and after it, as one: the mark that stood for the pause goes.
+#[must_use]
+pub fn joined(earlier: &str, more: &str) -> String {
+    let (earlier, more) = (earlier.trim(), more.trim());
+    if earlier.is_empty() || more.is_empty() {
+        return [earlier, more].concat();
+    }
+    let earlier = earlier.trim_end_matches(|c| c == '.' || OPEN_MARKS.contains(&c));
+    format!("{earlier} {more}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +58,18 @@ mod tests {
             ["Tell me about", "Tell me about the.", "Turn on the lights,", "I want", "Play a C…", "Well, and..."]
         {
             assert_eq!(is_finished(text, "en"), text == "I want", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_pause_leaves_no_mark() {
+        for (earlier, more, whole) in [
+            ("Tell me about the,", "weather in Hamburg.", "Tell me about the weather in Hamburg."),
+            ("Turn on the...", "light", "Turn on the light"),
+            ("", "light", "light"),
+            ("Well and", " ", "Well and"),
+        ] {
+            assert_eq!(joined(earlier, more), whole);
         }
     }
 

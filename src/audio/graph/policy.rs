@@ -322,6 +322,9 @@ impl Policy {
         if self.are_ready(connection, now) {
             let (source, sink) = connection.clone();
             steps.push(Step { kind: StepKind::Connect, source, sink, again });
+        } else if let Some(memory) = self.memory.get_mut(connection) {
+            // That they are ready, or are told of, is when to try again.
+            memory.retry = None;
         }
     }
 

@@ -44,12 +44,14 @@ impl GraphClient {
         let (seat, (client, watch)) = seated(&server, || {
             let client = open_raw(name, &server)?;
             let watch = Watch::of(&client);
-            activate(&client, &watch).map_err(|code| JackError::Refused {
+            // Of the two the client goes first, also when this fails: its callbacks look at the watch.
+            let open = (client, watch);
+            activate(&open.0, &open.1).map_err(|code| JackError::Refused {
                 server: server.clone(),
                 name: name.to_owned(),
                 reason: format!("it can't be activated (code {code})"),
             })?;
-            Ok((Arc::clone(&watch), (client, watch)))
+            Ok((Arc::clone(&open.1), open))
         })?;
         let open = Some((client, Arc::clone(&watch)));
         Ok(Self { open, watch, known: Mutex::default(), seat, name: name.to_owned() })

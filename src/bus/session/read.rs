@@ -129,8 +129,11 @@ pub async fn last_reply(bus: &Bus, session: &str) -> Result<Option<String>, BusE
     let look = async {
         let stream = bus.inner.control.jetstream().get_stream_no_info(STREAM).await.map_err(|e| failed(&e))?;
         match stream.get_last_raw_message_by_subject(&subject::session(session, "reply")).await {
-            // One of a later version has no turn that is known here, so the session is read.
-            Ok(message) => Ok(codec::decode::<SessionEvent>("", &message.payload).ok().and_then(|event| event.turn)),
+            // One of a later version has a turn that is not known here, so the session is read.
+            Ok(message) => {
+                let event = codec::decode::<SessionEvent>("", &message.payload);
+                Ok(event.map_or_else(|_| Some(String::new()), |event| event.turn))
+            }
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(failed(&error)),
         }

@@ -78,11 +78,9 @@ async fn feed(
     stop: &mut (impl Future<Output = std::io::Result<()>> + Unpin),
 ) -> Result<bool, BusError> {
     let ended = loop {
-        if Instant::now() > until {
-            break false;
-        }
         tokio::select! {
             biased;
+            () = tokio::time::sleep_until(until.into()) => break false,
             _ = &mut *stop => {
                 source.stopped = true;
                 // The last text is waited for, unless that is too long for whoever waits.

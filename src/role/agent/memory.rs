@@ -40,6 +40,8 @@ struct Known {
     exchanges: VecDeque<Exchange>,
     /// The turn of its last reply. When the session has another one, another host has answered since, or a command.
     last: Option<String>,
+    /// Whether it could not be read when it was to be.
+    is_stale: bool,
 }
 
 /// How much is shown.
@@ -131,7 +133,7 @@ impl Sessions {
         let known = self.lock().get(session).cloned().unwrap_or_default();
         let events = match last {
             None => return known.exchanges,
-            Some(Ok(last)) if last == known.last => return known.exchanges,
+            Some(Ok(last)) if last == known.last && !known.is_stale => return known.exchanges,
             Some(Ok(_)) => read().await,
             Some(Err(error)) => Err(error),
         };
@@ -144,7 +146,9 @@ impl Sessions {
             }
             Err(error) => {
                 tracing::warn!(%error, session, "the model may answer without some of what was said before");
-                known.exchanges
+                let exchanges = known.exchanges.clone();
+                self.put(session, Known { is_stale: true, ..known });
+                exchanges
             }
         }
     }
@@ -308,6 +312,10 @@ mod tests {
     async fn what_could_not_be_read_is_read_the_next_time() {
         let sessions = Sessions::new(ROOM);
         assert!(sessions.up_to_date("s", last("a"), || async { Err(down()) }).await.is_empty());
+        // Also when this host has answered meanwhile.
+        sessions.remember("s", exchange("b", true));
+        let read = || async { Ok(turns(&["a", "b"])) };
+        assert_eq!(answers(&sessions.up_to_date("s", last("b"), read).await), ["a", "b"]);
         let read = || async { Ok(turns(&["a"])) };
         assert_eq!(answers(&sessions.up_to_date("s", last("a"), read).await), ["a"]);
         // What is known here is shown as long as the server does not answer.

@@ -287,10 +287,11 @@ fn going_on(chat: &Chat, answer: &str) -> Chat {
 }
 
 /// What those whom the agent asks can't do is no reason to leave this host alone: that a model is down, full or hangs
-/// must not keep commands from it. Another agent may still be asked.
+/// must not keep commands from it. Another agent may still be asked; not where time ran out, since what was asked may have
+/// been done.
 fn of_others(fault: Fault) -> Fault {
     match fault.code {
-        FaultCode::Unavailable | FaultCode::Busy | FaultCode::Deadline => Fault::failed(fault.message),
+        FaultCode::Unavailable | FaultCode::Busy => Fault::failed(fault.message),
         _ => fault,
     }
 }

@@ -13,7 +13,7 @@ use crate::action::Deed;
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::midi::{Length, Out, Play, Sent, Step, Transport};
 use crate::midi::clock::{ClockIn, ClockOut, Grid, Quantum};
-use crate::midi::sounding::{Held, Sounding, lifts_pedal, silence};
+use crate::midi::sounding::{Held, Sounding, ends, silence};
 use crate::midi::trigger::Fired;
 use crate::midi::{Kind, Message, Note, Parser};
 use crate::rig::loops::Loops;
@@ -474,7 +474,7 @@ impl Core {
     fn put(&mut self, port: usize, message: Message, at_us: Option<u64>, keep: bool) {
         self.sent += 1;
         // What ends something that has begun must not be taken back with what waits.
-        let keep = keep || matches!(message, Message::NoteOff { .. }) || lifts_pedal(&message);
+        let keep = keep || ends(&message);
         if let (Message::NoteOff { channel, note, .. }, Some(at), Some(state)) =
             (&message, at_us, self.ports.get_mut(port))
         {

@@ -127,9 +127,10 @@ impl Desk {
                 Due::Now | Due::Late(_) => self.message(timed.message, peer),
                 Due::In(wait) => {
                     let stops = self.rig.stops().count();
-                    match later.last_mut() {
-                        Some((same, since, bundle)) if (*same, *since) == (wait, stops) => bundle.push(timed.message),
-                        _ => later.push((wait, stops, vec![timed.message])),
+                    let together = later.iter_mut().find(|(same, since, _)| (*same, *since) == (wait, stops));
+                    match together {
+                        Some((.., bundle)) => bundle.push(timed.message),
+                        None => later.push((wait, stops, vec![timed.message])),
                     }
                 }
                 Due::TooFar(wait) => {

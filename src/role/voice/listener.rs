@@ -242,9 +242,7 @@ impl Listener {
             Progress::Transcribed(Ok(text), took) => {
                 open.times.stt_ms = millis(took);
                 open.transcribed = Some(Instant::now());
-                let anew = open.went_on;
-                open.text =
-                    self.wake.as_ref().map_or_else(|| text.trim().to_owned(), |wake| wake.without_phrase(&text, anew));
+                open.note_words(text.trim(), self.wake.as_ref().and_then(|wake| wake.after_phrase(&text)));
                 let text = open.text.clone();
                 let words = text.chars().any(char::is_alphanumeric);
                 let finished = !words || self.is_finished(&text);
@@ -322,8 +320,8 @@ impl Listener {
             id,
             trace: Trace::begin(id, &session),
             session,
-            earlier: Vec::new(),
-            went_on: false,
+            earlier: String::new(),
+            earlier_ms: 0,
             utterance: None,
             transcribed: None,
             text: String::new(),
@@ -357,7 +355,7 @@ impl Listener {
     fn answer(&mut self) {
         self.answer_at = None;
         let Some(open) = &self.open else { return };
-        let audio_ms = open.utterance.as_ref().map_or(0, |u| u.samples.len() as u64 / 16);
+        let audio_ms = open.audio_ms();
         let heard =
             agent::Heard { node: self.context.bus.node().to_owned(), listener: self.config.name.clone(), audio_ms };
         self.begin(Task::Run { text: open.text.clone(), session: open.session.clone(), heard });

@@ -8,19 +8,20 @@ use ulid::Ulid;
 use super::answer::Failure;
 use super::mouth::Spoken;
 use super::pipeline::Utterance;
+use crate::audio::VAD_RATE_HZ;
 use crate::bus::message::session::Times;
 use crate::role::millis;
 use crate::telemetry::trace::Trace;
+use crate::text::finished::joined;
 
 /// The turn under way.
 pub struct OpenTurn {
     pub id: Ulid,
     pub session: String,
     pub trace: Trace,
-    /// What was said before a pause, if the speaker went on: 16 kHz mono.
-    pub earlier: Vec<f32>,
-    /// Whether the speaker went on after a pause.
-    pub went_on: bool,
+    /// What was said before a pause, if the speaker went on, and how long that was.
+    pub earlier: String,
+    pub earlier_ms: u64,
     pub utterance: Option<Utterance>,
     /// When the transcript was there.
     pub transcribed: Option<Instant>,
@@ -33,20 +34,30 @@ pub struct OpenTurn {
 }
 
 impl OpenTurn {
-    /// Takes an utterance down, behind what was said before it.
-    pub fn note_utterance(&mut self, mut utterance: Utterance) {
-        if !self.earlier.is_empty() {
-            self.earlier.append(&mut utterance.samples);
-            utterance.samples = std::mem::take(&mut self.earlier);
-        }
+    /// Takes an utterance down.
+    pub fn note_utterance(&mut self, utterance: Utterance) {
         self.times.endpoint_ms = utterance.endpoint_ms;
         self.utterance = Some(utterance);
     }
 
-    /// Breaks the work on the utterance off, since it goes on.
+    /// Takes the words down, behind those before a pause; but `anew` is what followed the wake phrase, if it was said.
+    pub fn note_words(&mut self, words: &str, anew: Option<String>) {
+        self.text = anew.unwrap_or_else(|| joined(&self.earlier, words));
+    }
+
+    /// The speaker goes on: what was said so far is kept.
     pub fn resume(&mut self) {
-        (self.work, self.transcribed, self.went_on) = (None, None, true);
-        self.earlier = self.utterance.take().map(|utterance| utterance.samples).unwrap_or_default();
+        self.work = None;
+        self.transcribed = None;
+        self.earlier = std::mem::take(&mut self.text);
+        self.earlier_ms = self.audio_ms();
+        self.utterance = None;
+    }
+
+    /// How much was said.
+    pub fn audio_ms(&self) -> u64 {
+        let samples = self.utterance.as_ref().map_or(0, |utterance| utterance.samples.len());
+        self.earlier_ms + samples as u64 * 1_000 / u64::from(VAD_RATE_HZ)
     }
 
     /// Takes down the times of the stages, if the turn was spoken and has been answered.

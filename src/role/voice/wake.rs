@@ -108,11 +108,9 @@ impl WakeEar {
         });
     }
 
-    /// What follows the phrase in a transcript; all of it if the phrase is not there. `anew`: the speaker may have begun
-    /// anew with the phrase after a pause.
-    pub fn without_phrase(&self, text: &str, anew: bool) -> String {
-        let found = if anew { self.phrases.find_last(text) } else { self.phrases.find(text) };
-        found.map_or_else(|| text.trim().to_owned(), |found| found.rest)
+    /// What follows the phrase in a transcript; `None` if it does not begin with one.
+    pub fn after_phrase(&self, text: &str) -> Option<String> {
+        self.phrases.find(text).map(|found| found.rest)
     }
 }
 

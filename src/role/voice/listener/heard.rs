@@ -132,11 +132,8 @@ impl Listener {
             return;
         }
         self.step(Input::SpeechStarted, "the speaker goes on").await;
-        match (next, &mut self.open) {
-            // A second pause.
-            (Some(next), Some(open)) if self.speaking => open.earlier.extend(next.samples),
-            (Some(next), _) => self.take_utterance(next).await,
-            (None, _) => {}
+        if let Some(next) = next {
+            self.take_utterance(next).await;
         }
     }
 
