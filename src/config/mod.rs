@@ -168,6 +168,8 @@ pub struct VoiceConfig {
     pub start_ms: u32,
     /// Silence that ends an utterance.
     pub end_silence_ms: u32,
+    /// What is still heard after push to talk has ended, such as the end of the last word.
+    pub release_ms: u32,
     /// Silence after which a request is answered that looks unfinished by its last words; 0: none is waited for.
     pub unfinished_silence_ms: u32,
     /// The longest utterance.
@@ -198,6 +200,7 @@ impl Default for VoiceConfig {
             pre_roll_ms: 300,
             start_ms: 80,
             end_silence_ms: 500,
+            release_ms: 120,
             unfinished_silence_ms: 1_500,
             max_utterance_ms: 30_000,
             listen_timeout_ms: 5_000,

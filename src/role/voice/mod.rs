@@ -148,6 +148,7 @@ fn pipeline_settings(
         vad: voice.vad.clone(),
         models: context.home.models(),
         segments,
+        release_ms: voice.release_ms,
         glimpse_after_ms: voice.wake_after_ms,
         glimpse_until_ms: voice.wake_window_ms,
     })

@@ -91,7 +91,7 @@ pub enum Command {
         /// Silence does not end it.
         held: bool,
     },
-    /// End it now.
+    /// End it, with what is still on its way.
     End,
     /// Forget it.
     Drop,
@@ -110,6 +110,8 @@ pub struct PipelineSettings {
     pub models: PathBuf,
     /// When an utterance starts and ends.
     pub segments: SegmentSettings,
+    /// What is still heard after the end was told, in ms: the end of a word, and what JACK holds of it.
+    pub release_ms: u32,
     /// Speech after which glimpses begin, in ms.
     pub glimpse_after_ms: u32,
     /// Speech after which there are no more, in ms.
@@ -145,7 +147,15 @@ impl Pipeline {
             events,
             commands: commands_in,
             heard: heard_out,
-            ears: Ears { vad, segmenter, frame: Vec::new(), glimpses: Glimpses::new(&settings), muted: false },
+            ears: Ears {
+                vad,
+                segmenter,
+                frame: Vec::new(),
+                glimpses: Glimpses::new(&settings),
+                muted: false,
+                release: u64::from(settings.release_ms) * u64::from(VAD_RATE_HZ) / 1_000,
+                ends_at: None,
+            },
             capture: None,
             native: Vec::new(),
             resampled: Vec::new(),
@@ -284,6 +294,10 @@ struct Ears {
     frame: Vec<f32>,
     glimpses: Glimpses,
     muted: bool,
+    /// Samples that are heard after the end was told.
+    release: u64,
+    /// Where the segment ends that was told to end.
+    ends_at: Option<u64>,
 }
 
 impl Ears {
@@ -298,6 +312,15 @@ impl Ears {
         let speech = self.vad.speech(&self.frame);
         let event = self.segmenter.push(&self.frame, speech);
         self.frame.clear();
+        if matches!(event, Some(SegmentEvent::Ended(_))) {
+            self.ends_at = None;
+        }
+        if self.ends_at.is_some_and(|at| self.segmenter.position() >= at) {
+            self.ends_at = None;
+            if let Some(ended) = self.segmenter.force_end() {
+                return Some(self.event(ended));
+            }
+        }
         let speech_ms = self.segmenter.speech_ms();
         match event {
             Some(event) => Some(self.event(event)),
@@ -337,11 +360,16 @@ impl Ears {
         match command {
             Command::Listen { held } => {
                 // What is started by hand is not news to whoever started it.
+                self.ends_at = None;
                 let _ = self.segmenter.force_start(held);
                 None
             }
-            Command::End => self.segmenter.force_end().map(|event| self.event(event)),
+            Command::End => {
+                self.ends_at = Some(self.segmenter.position() + self.release);
+                None
+            }
             Command::Drop => {
+                self.ends_at = None;
                 self.segmenter.cancel();
                 None
             }
@@ -354,6 +382,7 @@ impl Ears {
     }
 
     fn forget(&mut self) {
+        self.ends_at = None;
         self.segmenter.cancel();
         self.vad.reset();
         self.frame.clear();
