@@ -247,18 +247,71 @@ impl Recognizer for Whisper {
             samples
         };
 
+        let heard = self.hear(&mut slot, clip, language, &prompt, Window::Cut, cancel)?;
+        // A loop is what the small window and the one try are to blame for: that is how the model was not trained.
+        let heard = match heard {
+            looped if looped.is_loop && clip.len() <= WINDOW_SAMPLES => {
+                let again = self.hear(&mut slot, clip, language, &prompt, Window::Whole, cancel)?;
+                if again.is_loop { looped } else { again }
+            }
+            heard => heard,
+        };
+        let clip_ms = samples.len() as u64 * 1000 / u64::from(RECOGNIZER_RATE_HZ);
+        let segments: Vec<_> = heard.stretches.into_iter().filter_map(|stretch| stretch.segment(clip_ms)).collect();
+        let text = segments.iter().map(|segment| segment.text.as_str()).collect::<Vec<_>>().join(" ");
+        Ok(Transcription { text, language: language.or(heard.language).map(str::to_owned), segments })
+    }
+}
+
+/// How much of its window the model is given for a short clip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Window {
+    /// What the clip needs, and one try: quick.
+    Cut,
+    /// All of it, and more tries where the model doubts itself: as it was trained, and slow.
+    Whole,
+}
+
+/// What one run of the model gave.
+struct Run {
+    stretches: Vec<Stretch>,
+    language: Option<&'static str>,
+    /// Whether it says the same over and over at its end.
+    is_loop: bool,
+}
+
+/// A segment as the model gave it.
+struct Stretch {
+    text: String,
+    start: i64,
+    end: i64,
+}
+
+impl Whisper {
+    /// Runs the model once.
+    fn hear(
+        &self,
+        slot: &mut Slot<'_>,
+        clip: &[f32],
+        language: Option<&'static str>,
+        prompt: &[c_int],
+        window: Window,
+        cancel: &CancellationToken,
+    ) -> Result<Run, EngineError> {
         let mut params: FullParams<'_, '_> = self.params(language);
-        params.set_tokens(&prompt);
+        params.set_tokens(prompt);
         if clip.len() <= WINDOW_SAMPLES {
             let (positions, tokens) = budget(clip.len());
-            params.set_audio_ctx(positions);
             params.set_max_tokens(tokens);
             params.set_single_segment(true);
             // Of one segment they would tell nothing, and looking for them makes tiny.en end clips of 20 s and more before
             // their last words. Of short clips they help to tell a noise from a word.
             params.set_no_timestamps(clip.len() > LONG_SAMPLES);
-            // No second try at a higher temperature: it doubles the time and seldom helps a short clip.
-            params.set_temperature_inc(0.0);
+            if window == Window::Cut {
+                params.set_audio_ctx(positions);
+                // No second try at a higher temperature: it doubles the time and seldom helps a short clip.
+                params.set_temperature_inc(0.0);
+            }
         }
         // SAFETY: the callback only reads the token, which outlives the call below.
         unsafe {
@@ -276,16 +329,14 @@ impl Recognizer for Whisper {
             slot.state = None;
             return Err(self.failed(&error.to_string()));
         }
-        let heard = whisper_rs::get_lang_str(state.full_lang_id_from_state());
-        let clip_ms = samples.len() as u64 * 1000 / u64::from(RECOGNIZER_RATE_HZ);
-        let segments: Vec<_> = state.as_iter().filter_map(|segment| stretch(&segment, clip_ms)).collect();
-        let text = segments.iter().map(|segment| segment.text.as_str()).collect::<Vec<_>>().join(" ");
-        Ok(Transcription { text, language: language.or(heard).map(str::to_owned), segments })
+        let stretches: Vec<_> = state.as_iter().filter_map(|segment| stretch(&segment)).collect();
+        let is_loop = stretches.iter().any(|stretch| text::loop_at_end(&stretch.text).is_some());
+        Ok(Run { stretches, language: whisper_rs::get_lang_str(state.full_lang_id_from_state()), is_loop })
     }
 }
 
-/// A segment as ours; `None` when nobody speaks in it.
-fn stretch(segment: &whisper_rs::WhisperSegment<'_>, clip_ms: u64) -> Option<TranscribedSegment> {
+/// A segment; `None` when nobody speaks in it.
+fn stretch(segment: &whisper_rs::WhisperSegment<'_>) -> Option<Stretch> {
     let probabilities: Vec<f32> = (0..segment.n_tokens())
         .filter_map(|token| segment.get_token(token))
         .map(|token| token.token_probability())
@@ -294,15 +345,20 @@ fn stretch(segment: &whisper_rs::WhisperSegment<'_>, clip_ms: u64) -> Option<Tra
     if segment.no_speech_probability() > NO_SPEECH && certainty < DOUBT {
         return None;
     }
-    // Timestamps are in hundredths of a second.
-    let ms = |hundredths: i64| (u64::try_from(hundredths).unwrap_or(0) * 10).min(clip_ms);
-    let start_ms = ms(segment.start_timestamp());
-    let end_ms = ms(segment.end_timestamp()).max(start_ms);
-    let text = text::without_loops(&text::without_noises(&segment.to_str_lossy().ok()?), end_ms - start_ms);
-    if text.is_empty() {
-        return None;
+    let text = text::without_noises(&segment.to_str_lossy().ok()?);
+    Some(Stretch { text, start: segment.start_timestamp(), end: segment.end_timestamp() })
+}
+
+impl Stretch {
+    /// As ours; `None` if there are no words in it.
+    fn segment(self, clip_ms: u64) -> Option<TranscribedSegment> {
+        // Timestamps are in hundredths of a second.
+        let ms = |hundredths: i64| (u64::try_from(hundredths).unwrap_or(0) * 10).min(clip_ms);
+        let start_ms = ms(self.start);
+        let end_ms = ms(self.end).max(start_ms);
+        let text = text::without_loops(&self.text, end_ms - start_ms);
+        (!text.is_empty()).then_some(TranscribedSegment { start_ms, end_ms, text })
     }
-    Some(TranscribedSegment { start_ms, end_ms, text })
 }
 
 /// The encoder positions and text tokens that a clip of at most one window needs.

@@ -3,6 +3,8 @@
 /// More words than this in a clip are too many to have been said: `base + rate × seconds`. Then the model loops.
 const WORDS_BASE: usize = 4;
 const WORDS_PER_S: usize = 6;
+/// So many letters at least are said again in a loop; fewer may be a laugh.
+const LOOP_LETTERS: usize = 9;
 /// What begins the description of a sound.
 const NOISE_MARKS: [char; 5] = ['[', '(', '{', '*', '♪'];
 
@@ -32,12 +34,26 @@ pub(super) fn without_noises(text: &str) -> String {
     kept.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The text with each phrase that repeats itself said once, if there are more words than can be said in `ms`.
+/// Where a text begins to say what it has just said, over and over to its end: four times at least.
+pub(super) fn loop_at_end(text: &str) -> Option<usize> {
+    let letters: Vec<(usize, char)> = text.char_indices().collect();
+    (1..=letters.len().div_ceil(4)).find_map(|unit| {
+        let same = |at: &usize| letters[*at].1 == letters[*at - unit].1;
+        let again = (unit..letters.len()).rev().take_while(same).count();
+        let is_loop = again >= LOOP_LETTERS && again + 1 >= 3 * unit;
+        is_loop.then(|| letters[letters.len() - again].0)
+    })
+}
+
+/// The text with each phrase that repeats itself said once, if there are more words than can be said in `ms`; and with no
+/// word that repeats itself within.
 pub(super) fn without_loops(text: &str, ms: u64) -> String {
+    let once = |word: &str| loop_at_end(word).map_or_else(|| word.to_owned(), |at| word[..at].to_owned());
+    let text = text.split(' ').map(once).collect::<Vec<_>>().join(" ");
     let words: Vec<&str> = text.split(' ').collect();
     let seconds = usize::try_from(ms.div_ceil(1000)).unwrap_or(usize::MAX);
     if words.len() <= WORDS_PER_S.saturating_mul(seconds).saturating_add(WORDS_BASE) {
-        return text.to_owned();
+        return text;
     }
     let mut kept: Vec<&str> = vec![];
     for word in words {
@@ -74,6 +90,18 @@ mod tests {
         assert_eq!(without_loops("No. ".repeat(20).trim_end(), 500), "No.");
         assert_eq!(without_loops("I am here, ".repeat(9).trim_end(), 2000), "I am here,");
         assert_eq!(without_loops("no no no no", 1000), "no no no no");
+        assert_eq!(without_loops("It is 3.8.8.8.8.8.8.8.8.8.", 1700), "It is 3.8");
+    }
+
+    #[test]
+    fn a_loop_is_seen_where_it_ends_a_text() {
+        for looped in ["It is 3.8.8.8.8.8.8", "I am here, I am here, I am here, I am here,", "No. No. No. No. No. No."]
+        {
+            assert!(loop_at_end(looped).is_some(), "{looped}");
+        }
+        for plain in ["It is 3:18 PM.", "no no no no", "", "What do you want to do? What do you want to do?", "Mmmm"] {
+            assert_eq!(loop_at_end(plain), None, "{plain}");
+        }
     }
 
     proptest! {

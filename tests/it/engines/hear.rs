@@ -174,3 +174,12 @@ fn the_end_of_an_answer_is_heard_once() {
         }
     }
 }
+
+/// 'It is 3:18 PM.' by Piper, of which the quick try makes '3.8.8.8.8.8…'.
+#[test]
+fn a_loop_is_heard_again() {
+    let Some(whisper) = whisper(1) else { return };
+    let clip = Clip::decode(include_bytes!("../../fixtures/audio/loop.wav")).unwrap();
+    let heard = words(&hear(&whisper, &resample(&clip.samples, clip.rate_hz, 16_000).unwrap()));
+    assert!(heard.starts_with("it is 3") && heard.len() < 20, "{heard}");
+}
