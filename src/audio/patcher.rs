@@ -53,7 +53,7 @@ impl Patcher {
         let state = bay.state();
         let fresh = fresh.unwrap_or_else(|| state.ports.iter().map(|port| port.name.clone()).collect());
         let steps = self.policy.decide(&state, &fresh, self.begun.elapsed());
-        // One right after the other: JACK copies its graph at the first change of a period, and the rest come cheap.
+        // One right after the other: of calls in a row few take long, as if JACK copied its graph once a period.
         let done: Vec<_> = steps.iter().map(|step| take(bay, step)).collect();
         let (righted, refused, breath) = (Vec::new(), Vec::new(), BREATH_MAX);
         let mut looked = Looked { state, righted, refused, next: TICK, breath };

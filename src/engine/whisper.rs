@@ -247,15 +247,14 @@ impl Recognizer for Whisper {
             samples
         };
 
-        let heard = self.hear(&mut slot, clip, language, &prompt, Window::Cut, cancel)?;
+        let mut heard = self.hear(&mut slot, clip, language, &prompt, Window::Cut, cancel)?;
         // A loop is what the small window and the one try are to blame for: that is how the model was not trained.
-        let heard = match heard {
-            looped if looped.is_loop && clip.len() <= WINDOW_SAMPLES => {
-                let again = self.hear(&mut slot, clip, language, &prompt, Window::Whole, cancel)?;
-                if again.is_loop { looped } else { again }
+        if heard.is_loop && clip.len() <= WINDOW_SAMPLES {
+            let again = self.hear(&mut slot, clip, language, &prompt, Window::Whole, cancel)?;
+            if !again.is_loop {
+                heard = again;
             }
-            heard => heard,
-        };
+        }
         let clip_ms = samples.len() as u64 * 1000 / u64::from(RECOGNIZER_RATE_HZ);
         let segments: Vec<_> = heard.stretches.into_iter().filter_map(|stretch| stretch.segment(clip_ms)).collect();
         let text = segments.iter().map(|segment| segment.text.as_str()).collect::<Vec<_>>().join(" ");

@@ -170,9 +170,9 @@ impl<F: Clone + Send + Sync + 'static> Inner<F> {
         };
         match put {
             Ok(put) => {
-                if let Some(press) = put.instead {
+                if let Some(other) = put.instead {
                     self.tell(
-                        press,
+                        other,
                         End::LeftOut(format!("left out for something that must not be: {lane} does not keep up")),
                     );
                 }

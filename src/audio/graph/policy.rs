@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Connection, Rules};
-use crate::audio::jack::{GraphPort, GraphState};
+use crate::audio::jack::{GraphPort, GraphState, client_of};
 
 /// How long a step that JACK has taken may take to be seen: a view may be a period old.
 const PENDING: Duration = Duration::from_millis(300);
@@ -231,8 +231,7 @@ impl Policy {
 
     /// Whether a client may be asked for connections now; else notes when it may, if only time is missing.
     fn is_ready(&mut self, port: &str, now: Duration) -> bool {
-        let client = port.split_once(':').map_or(port, |(client, _)| client);
-        let Some(swarm) = self.swarms.get(client) else { return true };
+        let Some(swarm) = self.swarms.get(client_of(port)) else { return true };
         if swarm.is_active && now >= swarm.ready_at() {
             return true;
         }

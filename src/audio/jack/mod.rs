@@ -27,6 +27,7 @@ mod watch;
 pub use graph::GraphClient;
 pub use listener::{JackClient, JackSettings, PORT_IN, PORT_OUT};
 pub use midi::{MidiClient, MidiSettings};
+pub(in crate::audio) use patchbay::client_of;
 pub use patchbay::{ConnectError, GraphPort, GraphState, Latency, Patchbay, PortFlow, PortKind};
 pub use watch::Watch;
 

@@ -93,8 +93,13 @@ impl GraphPort {
     /// The client that has the port.
     #[must_use]
     pub fn client(&self) -> &str {
-        self.name.split_once(':').map_or(&self.name, |(client, _)| client)
+        client_of(&self.name)
     }
+}
+
+/// The client in a port's full name, `client:port`.
+pub(in crate::audio) fn client_of(port: &str) -> &str {
+    port.split_once(':').map_or(port, |(client, _)| client)
 }
 
 /// The graph as it is now.

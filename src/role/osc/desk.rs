@@ -329,7 +329,6 @@ impl Desk {
             Some(Err(fault)) => return self.error(peer, &fault.message),
             None => {}
         }
-        let on = if matches!(deed, Deed::Midi(_)) { None } else { on };
         let task = Task { deed, on, by: by(peer), stops: self.rig.stops().count(), from: peer.clone() };
         if self.work.try_send(task).is_err() {
             self.left_out(peer, "too much is under way: this was left out");

@@ -299,6 +299,7 @@ impl Listener {
                 Action::Show(state) => self.show(state).await,
             }
         }
+        self.answer_at = self.answer_at.filter(|_| self.turn.is_waiting());
         let voice = self.voice();
         let longest = Duration::from_millis(u64::from(voice.max_utterance_ms) + u64::from(voice.listen_timeout_ms));
         self.listen_until = self
@@ -353,7 +354,6 @@ impl Listener {
     }
 
     fn answer(&mut self) {
-        self.answer_at = None;
         let Some(open) = &self.open else { return };
         let audio_ms = open.audio_ms();
         let heard =
@@ -395,7 +395,6 @@ impl Listener {
     }
 
     async fn close(&mut self, outcome: Outcome) {
-        self.answer_at = None;
         let Some(open) = self.open.take() else { return };
         let OpenTurn { id, session, times, failure, reply, .. } = open;
         if let Some((_, last)) = &mut self.session {

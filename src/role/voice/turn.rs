@@ -199,6 +199,12 @@ impl Turn {
         self.state == TurnState::Listening
     }
 
+    /// Whether the speaker of an unfinished request is awaited.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.waiting && self.state == TurnState::Processing
+    }
+
     /// Takes in what happened; gives what to do, in this order.
     #[must_use]
     pub fn step(&mut self, input: Input) -> Vec<Action> {

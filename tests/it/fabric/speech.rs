@@ -14,18 +14,13 @@ use sidetone::sound::to_wire;
 use tokio_util::sync::CancellationToken;
 
 use super::{Events, host};
-use crate::support::host::{FAKES, Follow, Host, HostSpec};
+use crate::support::host::{FAKES, Follow, HostSpec};
 use crate::support::jack::{self, JackServer};
-use crate::support::nats::{Nats, eventually, within};
+use crate::support::nats::{Nats, within};
 use crate::support::studio::{RATE_HZ, Studio};
 
 /// Stretches over which it is decided whether something sounds.
 const WINDOW_MS: usize = 10;
-
-/// Has a host speak, once it has noticed itself that JACK is there.
-async fn say(host: &Host, text: &str) {
-    eventually(|| async { host.control(Control::Say { text: text.to_owned() }).await.ok() }).await;
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sentence_goes_on_where_its_speaker_was_killed() {
@@ -45,7 +40,7 @@ async fn a_sentence_goes_on_where_its_speaker_was_killed() {
     let mut events = Events::new(stage.bus()).await;
     // 40 letters of 60 ms.
     let text = "abcdefghij abcdefghij abcdefghij abcdefghij.".to_owned();
-    say(&stage, &text).await;
+    stage.control(Control::Say { text: text.clone() }).await.unwrap();
     let (_, routed) = events.routed("tts").await;
     studio.sounds().await;
     hosts.iter_mut().find(|host| host.spec.name == routed.host).unwrap().end(libc::SIGKILL);
@@ -103,8 +98,9 @@ async fn chunks_that_come_late_from_another_host_leave_no_gap() {
     let stage = spec.listener(&jack, "mode = \"push_to_talk\"").start().await;
     let studio = Studio::open(&jack, 48_000);
     studio.connected().await;
+    stage.has_audio().await;
     let mut follow = Follow::new(stage.bus()).await;
-    say(&stage, "hello").await;
+    stage.control(Control::Say { text: "hello".to_owned() }).await.unwrap();
     studio.sounds().await;
     assert_eq!(follow.state(TurnState::Idle).await.why, "answered");
     studio.silent_for(200).await;

@@ -119,7 +119,6 @@ impl Listener {
 
     /// Takes what is being said for more of the utterance.
     pub(super) fn resume(&mut self) {
-        self.answer_at = None;
         if let Some(open) = &mut self.open {
             open.resume();
         }
@@ -128,7 +127,7 @@ impl Listener {
     /// If the speaker of an unfinished request has gone on meanwhile, that belongs to it.
     pub(super) async fn go_on(&mut self) {
         let next = self.went_on.take();
-        if self.answer_at.is_none() || !(self.speaking || next.is_some()) {
+        if !self.turn.is_waiting() || !(self.speaking || next.is_some()) {
             return;
         }
         self.step(Input::SpeechStarted, "the speaker goes on").await;
