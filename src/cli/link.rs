@@ -306,7 +306,7 @@ async fn find(fabric: &Fabric, name: &str) -> anyhow::Result<(NodeInfo, AudioOff
         Some(_) => format!("'{name}' has not role audio; {able}"),
         None => format!("there is no host '{name}' with role audio; {able}"),
     };
-    Err(BusError::Nobody { subject: text.clone() }).context(text)
+    Err(BusError::Nobody { subject: format!("audio on {name}") }).context(text)
 }
 
 /// The JACK client that stands for a host on another.
