@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::graph::{ConnectRule, Connection, Missing, Outcome, Plan, Policy, Rules, Step, StepKind};
+use super::graph::{ConnectRule, Connection, Missing, News, Outcome, Plan, Policy, Rules, Step, StepKind};
 use super::jack::{ConnectError, GraphState, Patchbay};
 
 /// How often to look even if JACK reports nothing: latencies are not told.
@@ -18,6 +18,8 @@ const BREATH_MAX: Duration = Duration::from_millis(5);
 pub struct Patcher {
     policy: Policy,
     begun: Instant,
+    /// How many ports had gone at the last look.
+    departures: u64,
     /// The connections that were told to be refused.
     refused: BTreeSet<Connection>,
 }
@@ -42,7 +44,7 @@ impl Patcher {
     /// One that has seen nothing yet.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
-        Self { policy: Policy::new(rules), begun: Instant::now(), refused: BTreeSet::new() }
+        Self { policy: Policy::new(rules), begun: Instant::now(), departures: 0, refused: BTreeSet::new() }
     }
 
     /// Looks at the graph, and does what is to be done.
@@ -50,9 +52,11 @@ impl Patcher {
         let begun = Instant::now();
         // Before the view: a port that comes in between is told with the next one.
         let fresh = bay.take_fresh();
+        let departures = bay.watch().departures();
+        let went = std::mem::replace(&mut self.departures, departures) != departures;
         let state = bay.state();
         let fresh = fresh.unwrap_or_else(|| state.ports.iter().map(|port| port.name.clone()).collect());
-        let steps = self.policy.decide(&state, &fresh, self.begun.elapsed());
+        let steps = self.policy.decide(&state, &News { fresh, went }, self.begun.elapsed());
         // One right after the other: of calls in a row few take long, as if JACK copied its graph once a period.
         let done: Vec<_> = steps.iter().map(|step| take(bay, step)).collect();
         let (righted, refused, breath) = (Vec::new(), Vec::new(), BREATH_MAX);

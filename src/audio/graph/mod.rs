@@ -15,7 +15,7 @@ pub mod restore;
 
 pub use channels::{Channels, ChannelsError};
 pub use pattern::{PortPattern, PortPatternError};
-pub use policy::{Outcome, Policy, Step, StepKind};
+pub use policy::{News, Outcome, Policy, Step, StepKind};
 pub use restore::{Missing, Plan};
 
 use std::cmp::Ordering;

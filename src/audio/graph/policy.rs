@@ -63,6 +63,15 @@ pub enum Outcome {
     Refused,
 }
 
+/// What JACK has told of ports since the last look.
+#[derive(Debug, Clone, Default)]
+pub struct News {
+    /// Those that have come, by name: also if one of the same name was there before.
+    pub fresh: BTreeSet<String>,
+    /// Whether any has gone. Only then can a port that comes be another of the same name.
+    pub went: bool,
+}
+
 /// What is known of a connection that a rule wants or forbids.
 #[derive(Debug, Clone, Default)]
 struct Memory {
@@ -86,8 +95,11 @@ struct Memory {
 #[derive(Debug, Clone, Copy)]
 struct Birth {
     at: Duration,
-    /// Whether JACK has told of it. A view can show a port before that; if JACK tells of it again, it is another port.
+    /// Whether JACK has told of it. A view can show a port before that.
     is_told: bool,
+    /// Whether ports have gone since, so that this may have been among them. If JACK tells of it again then, it is another
+    /// port; else it is late with the news.
+    may_have_gone: bool,
 }
 
 /// The ports of a client that came last.
@@ -137,10 +149,9 @@ impl Policy {
         memory.retry = None;
     }
 
-    /// What is to be done. `fresh` are the ports that have come since the last call, also if one of the same name was there
-    /// before; `now` is the time since any fixed moment.
-    pub fn decide(&mut self, state: &GraphState, fresh: &BTreeSet<String>, now: Duration) -> Vec<Step> {
-        self.note_ports(state, fresh, now);
+    /// What is to be done. `now` is the time since any fixed moment.
+    pub fn decide(&mut self, state: &GraphState, news: &News, now: Duration) -> Vec<Step> {
+        self.note_ports(state, news, now);
         let wanted = self.wanted(state);
         self.note_connections(state, &wanted, now);
         self.ready_at = None;
@@ -197,13 +208,15 @@ impl Policy {
     }
 
     /// Forgets ports that went, and all that was decided about them.
-    fn note_ports(&mut self, state: &GraphState, fresh: &BTreeSet<String>, now: Duration) {
+    fn note_ports(&mut self, state: &GraphState, news: &News, now: Duration) {
+        let fresh = &news.fresh;
         let there: BTreeSet<&str> = state.ports.iter().map(|port| port.name.as_str()).collect();
         self.births.retain(|name, birth| {
             if now > birth.at + TOLD_WITHIN {
                 birth.is_told = true;
             }
-            let is_other = fresh.contains(name) && std::mem::replace(&mut birth.is_told, true);
+            birth.may_have_gone |= news.went;
+            let is_other = fresh.contains(name) && std::mem::replace(&mut birth.is_told, true) && birth.may_have_gone;
             there.contains(name.as_str()) && !is_other
         });
         let births = &self.births;
@@ -212,7 +225,8 @@ impl Policy {
         self.swarms.retain(|client, _| clients.contains(client.as_str()));
         for port in &state.ports {
             let is_told = !self.has_looked || fresh.contains(&port.name);
-            let birth = self.births.entry(port.name.clone()).or_insert(Birth { at: now, is_told });
+            let birth =
+                self.births.entry(port.name.clone()).or_insert(Birth { at: now, is_told, may_have_gone: false });
             if !self.has_looked || birth.at != now && !is_told {
                 continue;
             }

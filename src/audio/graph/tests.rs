@@ -52,7 +52,7 @@ const MS: Duration = Duration::from_millis(1);
 /// A graph with a policy, and everything that happens to it.
 struct Stage {
     state: GraphState,
-    fresh: BTreeSet<String>,
+    news: News,
     policy: Policy,
     now: Duration,
 }
@@ -60,12 +60,12 @@ struct Stage {
 impl Stage {
     fn new(connect: Vec<ConnectRule>, disconnect: Vec<DisconnectRule>) -> Self {
         let policy = Policy::new(Rules { connect, disconnect });
-        Self { state: GraphState::default(), fresh: BTreeSet::new(), policy, now: Duration::ZERO }
+        Self { state: GraphState::default(), news: News::default(), policy, now: Duration::ZERO }
     }
 
     fn comes(&mut self, port: GraphPort) {
         if !self.state.ports.iter().any(|other| other.name == port.name) {
-            self.fresh.insert(port.name.clone());
+            self.news.fresh.insert(port.name.clone());
             self.state.ports.push(port);
         }
     }
@@ -77,11 +77,12 @@ impl Stage {
 
     fn at(&mut self, now: Duration) -> Vec<Step> {
         self.now = now;
-        let fresh = std::mem::take(&mut self.fresh);
-        self.policy.decide(&self.state, &fresh, self.now)
+        let news = std::mem::take(&mut self.news);
+        self.policy.decide(&self.state, &news, self.now)
     }
 
     fn goes(&mut self, name: &str) {
+        self.news.went = true;
         self.state.ports.retain(|port| port.name != name);
         self.state.connections.retain(|(source, sink)| source != name && sink != name);
     }
@@ -170,9 +171,27 @@ fn what_is_taken_away_stays_away_until_a_port_comes_anew() {
     stage.state.connections.clear();
     assert_eq!(stage.settle(), []);
     // Another port of the same name, too quick to be seen away.
-    stage.fresh.insert("mic:out".to_owned());
+    stage.news.went = true;
+    stage.news.fresh.insert("mic:out".to_owned());
     stage.settle();
     assert_eq!(stage.connections(), [made]);
+}
+
+#[test]
+fn jack_may_be_late_with_the_news_of_a_port() {
+    // A client's own ports are there when it first looks, and it is told of them after that.
+    let mut stage = Stage::new(vec![connect("mic:out", "main:in")], Vec::new());
+    stage.is_there(source("mic:out"));
+    stage.is_there(sink("main:in"));
+    stage.settle();
+    assert_eq!(stage.connections(), [pair("mic:out", "main:in")]);
+    stage.state.connections.clear();
+    stage.news.fresh.insert("main:in".to_owned());
+    assert_eq!(stage.settle(), []);
+    // Once ports have gone, it may be another of that name.
+    stage.news = News { fresh: ["main:in".to_owned()].into(), went: true };
+    stage.settle();
+    assert_eq!(stage.connections(), [pair("mic:out", "main:in")]);
 }
 
 #[test]
@@ -182,7 +201,7 @@ fn a_port_that_is_seen_before_jack_tells_of_it_is_one_port_and_takes_no_connecti
     stage.is_there(source("mic:out"));
     stage.comes(sink("main:in"));
     assert_eq!(stage.settle(), []);
-    stage.fresh.insert("mic:out".to_owned());
+    stage.news.fresh.insert("mic:out".to_owned());
     stage.settle();
     assert_eq!(stage.connections(), [pair("mic:out", "main:in")]);
     stage.state.connections.clear();
@@ -209,7 +228,7 @@ fn all_ports_of_a_client_are_connected_at_once_when_the_first_of_them_is_told() 
     stage.is_there(source("keys:right"));
     let now = stage.now + 100 * MS;
     assert_eq!(stage.at(now), []);
-    stage.fresh.insert("keys:left".to_owned());
+    stage.news.fresh.insert("keys:left".to_owned());
     let steps = stage.at(now + 20 * MS);
     let made: Vec<_> = steps.iter().map(|step| pair(&step.source, &step.sink)).collect();
     assert_eq!(made, pairs(&[("keys:left", "main:in_1"), ("keys:right", "main:in_2")]));
@@ -508,7 +527,7 @@ proptest! {
             }
             taken.extend(stage.happens(event));
             let is_anew = |name: &String| {
-                stage.fresh.contains(name) || !stage.state.ports.iter().any(|port| port.name == *name)
+                stage.news.fresh.contains(name) || !stage.state.ports.iter().any(|port| port.name == *name)
             };
             taken.retain(|(source, sink): &Connection| {
                 !is_anew(source) && !is_anew(sink) && !stage.state.connections.contains(&pair(source, sink))

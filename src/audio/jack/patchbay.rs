@@ -165,6 +165,8 @@ unsafe impl Send for Raw {}
 pub(super) struct Known {
     /// Where they are. A place may be another port's once one has gone, so then all are looked for anew.
     places: HashMap<String, Raw>,
+    /// How many ports had gone by then.
+    departures: u64,
     /// The names that people should see.
     pretty: BTreeMap<String, Option<String>>,
 }
@@ -197,7 +199,8 @@ impl Patchbay<'_> {
         let Some(client) = self.client else { return GraphState::default() };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // Before the names: what goes in between is found with the next view.
-        if self.watch.take_gone() {
+        let departures = self.watch.departures();
+        if std::mem::replace(&mut known.departures, departures) != departures {
             known.places.clear();
         }
         let names = client.ports(None, None, PortFlags::empty());
@@ -220,7 +223,7 @@ impl Patchbay<'_> {
 
     /// Adds the names that people should see.
     fn name(&self, known: &mut Known, state: &mut GraphState) {
-        let Known { places, pretty } = known;
+        let Known { places, pretty, .. } = known;
         if self.watch.take_renamed() {
             pretty.clear();
         }

@@ -16,7 +16,7 @@ pub struct Watch {
     graph_changes: AtomicU64,
     fresh: Mutex<Fresh>,
     renamed: AtomicBool,
-    gone: AtomicBool,
+    departures: AtomicU64,
     owner: Thread,
 }
 
@@ -42,7 +42,7 @@ impl Watch {
             graph_changes: AtomicU64::new(1),
             fresh: Mutex::default(),
             renamed: AtomicBool::new(true),
-            gone: AtomicBool::new(false),
+            departures: AtomicU64::new(0),
             owner: std::thread::current(),
         })
     }
@@ -75,6 +75,12 @@ impl Watch {
     #[must_use]
     pub fn graph_changes(&self) -> u64 {
         self.graph_changes.load(Ordering::Acquire)
+    }
+
+    /// How many ports have gone. Of one that goes and comes again, JACK tells in that order.
+    #[must_use]
+    pub fn departures(&self) -> u64 {
+        self.departures.load(Ordering::Acquire)
     }
 
     /// The server has gone. Called as carefully as a signal handler: atomics and a futex wake, no more.
@@ -112,7 +118,7 @@ impl Watch {
     }
 
     pub(super) fn port_went(&self) {
-        self.gone.store(true, Ordering::Release);
+        self.departures.fetch_add(1, Ordering::AcqRel);
         self.graph_changed();
     }
 
@@ -130,11 +136,6 @@ impl Watch {
     /// Whether the names that people should see may have changed since the last call.
     pub(super) fn take_renamed(&self) -> bool {
         self.renamed.swap(false, Ordering::AcqRel)
-    }
-
-    /// Whether a port has gone since the last call.
-    pub(super) fn take_gone(&self) -> bool {
-        self.gone.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn missed_a_period(&self) {
