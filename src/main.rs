@@ -7,6 +7,11 @@ use clap::{CommandFactory as _, Parser as _};
 use sidetone::cli::{Cli, Exit};
 use sidetone::telemetry;
 
+/// Chunks of audio are made on one thread and dropped on another, which the C library's allocator takes long for.
+#[cfg(not(feature = "rt-check"))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long work that blocks may take to end.
 const LAST_WORK_TIMEOUT: Duration = Duration::from_millis(300);
 

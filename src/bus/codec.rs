@@ -5,6 +5,8 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, IntoHeaderValue};
 use bytes::Bytes;
+use serde::Deserialize as _;
+use serde::de::IgnoredAny;
 
 use super::message::Message;
 use super::message::fault::{Fault, FaultCode};
@@ -44,6 +46,9 @@ pub mod header {
     /// An error's number, as in the NATS service API.
     pub const ERROR_CODE: &str = "Nats-Service-Error-Code";
 }
+
+/// Bytes of the largest number of a chunk.
+const NUMBER_BYTES: usize = 21;
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -109,18 +114,36 @@ pub fn deadline(headers: Option<&HeaderMap>) -> Option<Duration> {
 /// # Errors
 /// A [`Fault`] when the message can't be written, such as a map with keys that are no text.
 pub fn encode<M: Message>(message: &M, format: Format) -> Result<Bytes, Fault> {
-    encode_sized(message, format, 128)
+    let mut body = Vec::with_capacity(128);
+    write(&mut body, message, format)?;
+    Ok(body.into())
 }
 
-/// The same, with room for `bytes` from the start.
-pub(super) fn encode_sized<M: Message>(message: &M, format: Format, bytes: usize) -> Result<Bytes, Fault> {
-    let mut body = Vec::with_capacity(bytes);
-    match format {
-        Format::Json => serde_json::to_writer(&mut body, message).map_err(|e| e.to_string()),
-        Format::MsgPack => rmp_serde::encode::write_named(&mut body, message).map_err(|e| e.to_string()),
+/// Writes a chunk of a stream, and behind it its number: two values of one format, in JSON on a line each. With room for
+/// `bytes` from the start.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_chunk<M: Message>(chunk: &M, seq: u64, format: Format, bytes: usize) -> Result<Bytes, Fault> {
+    let mut body = Vec::with_capacity(bytes + NUMBER_BYTES);
+    write(&mut body, chunk, format)?;
+    if format == Format::Json {
+        body.push(b'\n');
     }
-    .map_err(|why| Fault::failed(format!("can't write {}: {why}", M::SCHEMA)))?;
+    match format {
+        Format::Json => serde_json::to_writer(&mut body, &seq).map_err(|e| e.to_string()),
+        Format::MsgPack => rmp_serde::encode::write(&mut body, &seq).map_err(|e| e.to_string()),
+    }
+    .map_err(|why| Fault::failed(format!("can't write a chunk's number: {why}")))?;
     Ok(body.into())
+}
+
+fn write<M: Message>(body: &mut Vec<u8>, message: &M, format: Format) -> Result<(), Fault> {
+    match format {
+        Format::Json => serde_json::to_writer(body, message).map_err(|e| e.to_string()),
+        Format::MsgPack => rmp_serde::encode::write_named(body, message).map_err(|e| e.to_string()),
+    }
+    .map_err(|why| Fault::failed(format!("can't write {}: {why}", M::SCHEMA)))
 }
 
 /// Reads a message by its content type. An empty JSON body is read as `{}`.
@@ -145,13 +168,37 @@ pub fn decode<M: Message>(content_type: &str, body: &Bytes) -> Result<M, Fault> 
         Format::Json => serde_json::from_slice(body).map_err(|e| e.to_string()),
         Format::MsgPack => rmp_serde::from_slice(body).map_err(|e| e.to_string()),
     };
-    result.map_err(|why| {
-        Fault::invalid(format!(
-            "the body ({}) is no {}: {why}; see subjects/ for what it takes",
-            format.content_type(),
-            M::SCHEMA
-        ))
-    })
+    result.map_err(|why| invalid::<M>(format, &why))
+}
+
+/// Reads a chunk and its number, as [`encode_chunk`] writes them.
+///
+/// # Errors
+/// [`FaultCode::Invalid`] for a body that is not these two and nothing else.
+pub fn decode_chunk<M: Message>(format: Format, body: &[u8]) -> Result<(M, u64), Fault> {
+    let read = match format {
+        Format::Json => {
+            let mut values = serde_json::Deserializer::from_slice(body);
+            let read = M::deserialize(&mut values).and_then(|chunk| Ok((chunk, u64::deserialize(&mut values)?)));
+            read.and_then(|read| values.end().map(|()| read)).map_err(|e| e.to_string())
+        }
+        Format::MsgPack => {
+            let mut values = rmp_serde::Deserializer::from_read_ref(body);
+            let read = M::deserialize(&mut values).and_then(|chunk| Ok((chunk, u64::deserialize(&mut values)?)));
+            let more = IgnoredAny::deserialize(&mut values).is_ok();
+            read.map_err(|e| e.to_string())
+                .and_then(|read| if more { Err("more follows".to_owned()) } else { Ok(read) })
+        }
+    };
+    read.map_err(|why| invalid::<M>(format, &format!("{why} (a chunk and its number are wanted)")))
+}
+
+fn invalid<M: Message>(format: Format, why: &str) -> Fault {
+    Fault::invalid(format!(
+        "the body ({}) is no {}: {why}; see subjects/ for what it takes",
+        format.content_type(),
+        M::SCHEMA
+    ))
 }
 
 /// The error in a reply's headers, if it is one.
@@ -209,8 +256,23 @@ mod tests {
         }
 
         #[test]
+        fn a_chunk_is_read_with_its_number(text in ".*", seq: u64) {
+            let chunk = stt::Transcript { text, ..stt::Transcript::example() };
+            for format in [Format::Json, Format::MsgPack] {
+                let body = encode_chunk(&chunk, seq, format, 0).unwrap();
+                prop_assert_eq!(&decode_chunk(format, &body).unwrap(), &(chunk.clone(), seq));
+                // Neither half of it is one, nor is more.
+                prop_assert!(decode_chunk::<stt::Transcript>(format, &encode(&chunk, format).unwrap()).is_err());
+                prop_assert!(decode_chunk::<stt::Transcript>(format, &[&body[..], b" 1"].concat()).is_err());
+            }
+        }
+
+        #[test]
         fn noise_is_refused_not_fatal(body: Vec<u8>) {
             let body = Bytes::from(body);
+            for format in [Format::Json, Format::MsgPack] {
+                let _ = decode_chunk::<stt::Transcript>(format, &body);
+            }
             for kind in ["", "application/msgpack", "audio/wav"] {
                 let _ = decode::<stt::Request>(kind, &body);
             }

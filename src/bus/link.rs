@@ -1,6 +1,8 @@
 //! One connection to NATS, and knowing when it is down.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -38,14 +40,43 @@ const REFUSALS: usize = 16;
 /// Whether the link stands, how often it was lost, and what the server refused last.
 #[derive(Debug, Clone, Default)]
 struct LinkState {
-    up: bool,
-    losses: u64,
+    standing: Arc<Standing>,
     /// How many refusals there were, and the latest of them, newest first.
     refusals: u64,
     refused: VecDeque<Refusal>,
 }
 
+/// What is looked at for every message: beside the rest, whose lock all streams would meet at.
+#[derive(Debug, Default)]
+struct Standing {
+    down: AtomicBool,
+    losses: AtomicU64,
+}
+
+impl Standing {
+    fn is_up(&self) -> bool {
+        !self.down.load(Ordering::Acquire)
+    }
+
+    fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Acquire)
+    }
+}
+
 impl LinkState {
+    fn losses(&self) -> u64 {
+        self.standing.losses()
+    }
+
+    fn was_found(&mut self) {
+        self.standing.down.store(false, Ordering::Release);
+    }
+
+    fn was_lost(&mut self) {
+        self.standing.down.store(true, Ordering::Release);
+        self.standing.losses.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Whether the server has refused to publish on `subject`, after its first `before` refusals.
     fn has_refused(&self, subject: &str, before: u64) -> bool {
         self.since(before).any(|refusal| *refusal == Refusal::Publish(subject.to_owned()))
@@ -105,6 +136,7 @@ pub(super) struct Link {
     pub(super) client: Client,
     /// Who this is to the server.
     user: String,
+    standing: Arc<Standing>,
     state: watch::Receiver<LinkState>,
 }
 
@@ -118,7 +150,8 @@ impl Link {
         let servers = servers.map_err(|e| failed(e.to_string()))?;
         // What a cluster says of its other servers has no scheme: they must not be had without TLS either.
         let tls = servers.iter().any(|server| server.scheme() == "tls");
-        let (sender, state) = watch::channel(LinkState { up: true, ..LinkState::default() });
+        let (sender, state) = watch::channel(LinkState::default());
+        let standing = Arc::clone(&state.borrow().standing);
         let label = name.to_owned();
         let client = with_login(access.options()?, &servers)
             .require_tls(tls || access.tls_ca.is_some() || access.tls_cert.is_some())
@@ -144,7 +177,7 @@ impl Link {
                 }
                 _ => failed(describe(&e)),
             })?;
-        let link = Self { client, user: access.user.clone(), state };
+        let link = Self { client, user: access.user.clone(), standing, state };
         link.ready().await?;
         Ok(link)
     }
@@ -157,14 +190,14 @@ impl Link {
     /// Whether the connection stands right now.
     pub(super) fn is_up(&self) -> bool {
         // The client knows a moment before its events tell.
-        self.client.connection_state() == State::Connected && self.state.borrow().up
+        self.standing.is_up() && self.client.connection_state() == State::Connected
     }
 
     /// Waits until the connection stands.
     pub(super) async fn until_up(&self) {
         let mut state = self.state.clone();
         // An error means that the client is gone; then nothing waits for it either.
-        while state.wait_for(|state| state.up).await.is_ok() && !self.is_up() {
+        while state.wait_for(|state| state.standing.is_up()).await.is_ok() && !self.is_up() {
             // The client knows of a loss, or of a connection, that its events are yet to tell.
             tokio::time::sleep(EVENT_LAG).await;
         }
@@ -178,9 +211,9 @@ impl Link {
     /// Completes when the link is lost after this call. Replies to what was sent before will not come any more.
     pub(super) fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut state = self.state.clone();
-        let before = state.borrow_and_update().losses;
+        let before = state.borrow_and_update().losses();
         async move {
-            if state.wait_for(|state| state.losses > before).await.is_err() {
+            if state.wait_for(|state| state.losses() > before).await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
@@ -191,11 +224,11 @@ impl Link {
         let state = self.state.clone();
         let (losses, refusals) = {
             let now = state.borrow();
-            (now.losses, now.refusals)
+            (now.losses(), now.refusals)
         };
         // Looked at after the count was taken, so that a loss in between is seen by one or the other.
         self.check(subject)?;
-        Ok(Watch { state, losses, refusals })
+        Ok(Watch { standing: Arc::clone(&self.standing), state, losses, refusals })
     }
 
     /// A place where readers acknowledge.
@@ -335,6 +368,7 @@ fn with_login(options: ConnectOptions, servers: &[ServerAddr]) -> ConnectOptions
 /// Watches over what was sent on a link.
 #[derive(Debug)]
 pub(super) struct Watch {
+    standing: Arc<Standing>,
     state: watch::Receiver<LinkState>,
     losses: u64,
     refusals: u64,
@@ -343,15 +377,15 @@ pub(super) struct Watch {
 impl Watch {
     /// Whether the link was lost since.
     pub(super) fn is_broken(&self) -> bool {
-        self.state.borrow().losses != self.losses
+        self.standing.losses() != self.losses
     }
 
     /// Completes when no answer can come any more: the link was lost, or the server refused the request. Safe to drop
     /// and call again.
     pub(super) async fn broken(&mut self, subject: &str) -> BusError {
         let (losses, refusals) = (self.losses, self.refusals);
-        match self.state.wait_for(|state| state.losses != losses || state.has_refused(subject, refusals)).await {
-            Ok(state) if state.losses == losses => BusError::Denied { subject: subject.to_owned() },
+        match self.state.wait_for(|state| state.losses() != losses || state.has_refused(subject, refusals)).await {
+            Ok(state) if state.losses() == losses => BusError::Denied { subject: subject.to_owned() },
             _ => BusError::Disconnected { what: subject.to_owned() },
         }
     }
@@ -361,26 +395,20 @@ fn note(label: &str, kind: &'static str, event: &Event, state: &watch::Sender<Li
     match event {
         Event::Connected => {
             tracing::debug!(connection = label, "connected to NATS");
-            if state.borrow().losses > 0 {
+            if state.borrow().losses() > 0 {
                 metrics::counter!(NATS_RECONNECTS, "connection" => kind).increment(1);
             }
             metrics::gauge!(NATS_UP, "connection" => kind).set(1.0);
-            state.send_modify(|state| state.up = true);
+            state.send_modify(LinkState::was_found);
         }
         Event::Disconnected => {
             tracing::warn!(connection = label, "the connection to NATS dropped; reconnecting");
             metrics::gauge!(NATS_UP, "connection" => kind).set(0.0);
-            state.send_modify(|state| {
-                state.up = false;
-                state.losses += 1;
-            });
+            state.send_modify(LinkState::was_lost);
         }
         Event::Closed => {
             tracing::debug!(connection = label, "the connection to NATS is closed");
-            state.send_modify(|state| {
-                state.up = false;
-                state.losses += 1;
-            });
+            state.send_modify(LinkState::was_lost);
         }
         // The only place where a denied permission shows: the publish itself returned Ok.
         Event::ServerError(ServerError::AuthorizationViolation) => {

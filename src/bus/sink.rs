@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{HeaderMap, StatusCode, Subject};
 use bytes::Bytes;
@@ -28,6 +28,11 @@ use crate::telemetry::metrics::CHUNKS;
 const STALL: Duration = Duration::from_secs(30);
 /// How often a reader that takes nothing is looked for.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How many chunks may leave, and for how long, without a look whether the reader is there: a reply subject costs as much as
+/// an eighth of a chunk of 4 KiB.
+const ASK_EVERY: u64 = 16;
+/// See [`ASK_EVERY`].
+const ASK_AFTER: Duration = Duration::from_millis(100);
 /// Nothing to read, but something: `nats req --wait-for-empty` takes an empty message for the end.
 const PROBE_BODY: &[u8] = b"{}";
 
@@ -131,7 +136,29 @@ struct Inner {
     /// Chunks of all streams of the verb.
     chunks: metrics::Counter,
     /// Held while a chunk is sent: chunks leave in the order of their numbers, and one that is given up takes none.
-    sending: tokio::sync::Mutex<Option<Watch>>,
+    sending: tokio::sync::Mutex<Option<Sending>>,
+}
+
+/// What one who sends knows of the way.
+#[derive(Debug)]
+struct Sending {
+    watch: Watch,
+    /// How many chunks the reader had done with when that was last looked up.
+    done: u64,
+    /// The latest chunk that had a reply subject, and when it was sent.
+    asked: Option<(u64, Instant)>,
+}
+
+impl Sending {
+    /// Whether a chunk is to have a reply subject, by which the server tells that the reader has gone.
+    fn asks(&mut self, seq: u64, credit: u64) -> bool {
+        let every = ASK_EVERY.min(credit / 2);
+        let asks = self.asked.is_none_or(|(last, at)| seq >= last + every || at.elapsed() >= ASK_AFTER);
+        if asks {
+            self.asked = Some((seq, Instant::now()));
+        }
+        asks
+    }
 }
 
 /// How a caller wants its replies.
@@ -204,24 +231,32 @@ impl<M: Message> Sink<M> {
         };
         let link = inner.bus.link(inner.replies);
         let mut sending = inner.sending.lock().await;
-        let watch = match &mut *sending {
-            Some(watch) => watch,
-            first => first.insert(link.watch(&reply).map_err(|e| e.to_fault())?),
+        let sending = match &mut *sending {
+            Some(sending) => sending,
+            first => {
+                first.insert(Sending { watch: link.watch(&reply).map_err(|e| e.to_fault())?, done: 0, asked: None })
+            }
         };
-        inner.wait_for_credit(watch, &reply).await?;
-        if watch.is_broken() {
+        inner.wait_for_credit(sending, &reply).await?;
+        if sending.watch.is_broken() {
             return Err(broken_off("the connection to NATS dropped meanwhile"));
         }
-        let body = codec::encode_sized(chunk, inner.format, inner.largest.load(Ordering::Relaxed))?;
-        inner.largest.fetch_max(body.len(), Ordering::Relaxed);
         let seq = inner.sent.load(Ordering::Acquire);
-        let headers = inner.credit.is_none().then(|| {
-            let mut headers = HeaderMap::new();
-            codec::set(&mut headers, header::CONTENT_TYPE, inner.format.content_type());
-            codec::set(&mut headers, header::SEQ, seq.to_string());
-            headers
-        });
-        link.publish(reply, Some(inner.reply_to(seq)), headers, body).await.map_err(|e| e.to_fault())?;
+        let (body, headers, asks) = match inner.credit {
+            Some(credit) => {
+                let body = codec::encode_chunk(chunk, seq, inner.format, inner.largest.load(Ordering::Relaxed))?;
+                inner.largest.fetch_max(body.len(), Ordering::Relaxed);
+                (body, None, sending.asks(seq, credit))
+            }
+            None => {
+                let mut headers = HeaderMap::new();
+                codec::set(&mut headers, header::CONTENT_TYPE, inner.format.content_type());
+                codec::set(&mut headers, header::SEQ, seq.to_string());
+                (codec::encode(chunk, inner.format)?, Some(headers), true)
+            }
+        };
+        let reply_to = asks.then(|| inner.reply_to(seq));
+        link.publish(reply, reply_to, headers, body).await.map_err(|e| e.to_fault())?;
         inner.sent.fetch_add(1, Ordering::AcqRel);
         inner.chunks.increment(1);
         Ok(())
@@ -237,14 +272,18 @@ impl Inner {
         format!("{}.{seq}", self.control).into()
     }
 
-    async fn wait_for_credit(&self, watch: &mut Watch, reply: &Subject) -> Result<(), Fault> {
+    async fn wait_for_credit(&self, sending: &mut Sending, reply: &Subject) -> Result<(), Fault> {
         if self.flow.cancel.is_cancelled() {
             return Err(Fault::cancelled());
         }
         let Some(credit) = self.credit else { return Ok(()) };
         let sent = self.sent.load(Ordering::Acquire);
         let is_free = |done: &u64| sent < done.saturating_add(credit);
-        if is_free(&self.flow.done.borrow()) {
+        if is_free(&sending.done) {
+            return Ok(());
+        }
+        sending.done = *self.flow.done.borrow();
+        if is_free(&sending.done) {
             return Ok(());
         }
         let mut done = self.flow.done.subscribe();
@@ -252,7 +291,7 @@ impl Inner {
             // The sender is `self`, so this ends only by what is waited for.
             _ = done.wait_for(is_free) => Ok(()),
             () = self.flow.cancel.cancelled() => Err(Fault::cancelled()),
-            error = watch.broken(reply) => Err(error.to_fault()),
+            error = sending.watch.broken(reply) => Err(error.to_fault()),
             () = self.probe(reply, sent) => {
                 Err(broken_off(&format!("the reader took nothing for {} s", STALL.as_secs())))
             }

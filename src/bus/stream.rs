@@ -5,16 +5,16 @@
 //! caller                                    worker
 //!   subscribes an inbox
 //!   request (Credit: 64) ──────────────────▶ works
-//!   ◀──────────── chunk, reply = <control inbox>.0
-//!   ◀──────────── chunk, reply = <control inbox>.1
+//!   ◀──────────── chunk 0, reply = <control inbox>.0
+//!   ◀──────────── chunk 1
 //!   publishes on <control inbox>.1 ────────▶ 0 and 1 are done with: may send more
 //!   ◀──────────── empty, Status: 200, Chunks: 2
 //! ```
 //!
 //! The credit is the backpressure: at most that many chunks are on the way. Such chunks have no headers, which would cost
-//! more than all else: the number of a chunk is the last token of its reply subject, and its body is written as the
-//! request's `Accept` said. A caller that gives no credit (the stock CLI) gets them as they come, with the headers `Seq`
-//! and `Content-Type`. When the caller is gone, the server answers 503 on the reply subject, and the worker stops; while
+//! more than all else: the number of a chunk is written behind it, and both as the request's `Accept` said. The first has a
+//! reply subject, and then one now and then: what is published there, or with a later number at the end, acknowledges. A
+//! caller that gives no credit (the stock CLI) gets chunks as they come, with the headers `Seq` and `Content-Type`. When the caller is gone, the server answers 503 on the reply subject, and the worker stops; while
 //! it may not send, it asks every second by a message with `Status: 100`, whose body means nothing. The server answers only the connection
 //! that sent the chunk, so each connection has a control inbox of its own. A gap in the numbers or a missing end is an
 //! error, never a short answer.
@@ -23,7 +23,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::time::Duration;
 
-use async_nats::{Message as Wire, StatusCode, Subject, Subscriber};
+use async_nats::{Message as Wire, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::time::Sleep;
@@ -32,7 +32,7 @@ use super::codec::{self, Format, header};
 use super::error::BusError;
 use super::link::{Link, Watch};
 use super::message::{Ask, Message, Replies};
-use super::subject::{self, Target};
+use super::subject::Target;
 use super::{Bus, Call, CancelOnDrop, GRACE, decode, unreadable};
 
 /// What `Status` says.
@@ -61,8 +61,8 @@ pub struct Stream<M> {
     passed: Pin<Box<Sleep>>,
     received: u64,
     acknowledged: u64,
-    /// Where to acknowledge, as the last chunk said.
-    control: Option<Subject>,
+    /// Where to acknowledge, but for the number, as a chunk said.
+    control: Option<String>,
     over: bool,
     message: PhantomData<fn() -> M>,
 }
@@ -173,12 +173,20 @@ impl<M: Message> Stream<M> {
             return Some(Err(BusError::Nobody { subject: self.subject.clone() }));
         }
         let headers = message.headers.as_ref();
-        let item = match number(&message) {
-            Some(seq) if seq == self.received && headers.is_none() => {
-                codec::decode(self.format.content_type(), &message.payload).map_err(|e| unreadable(&self.subject, &e))
+        // The one reply to a caller who wants no stream may have no headers either; it has no reply subject.
+        let is_bare = headers.is_none() && (self.received > 0 || message.reply.is_some());
+        let chunk = if is_bare {
+            let chunk = codec::decode_chunk(self.format, &message.payload);
+            Some(chunk.map_err(|e| unreadable(&self.subject, &e)))
+        } else {
+            codec::number(headers, header::SEQ).map(|seq| decode(&message).map(|chunk| (chunk, seq)))
+        };
+        let item = match chunk {
+            Some(Ok((chunk, seq))) if seq == self.received => Ok(chunk),
+            Some(Ok((_, seq))) => {
+                return Some(Err(self.cut(format!("chunk {} is missing (got {seq})", self.received))));
             }
-            Some(seq) if seq == self.received => decode(&message),
-            Some(seq) => return Some(Err(self.cut(format!("chunk {} is missing (got {seq})", self.received)))),
+            Some(Err(error)) => Err(error),
             None if codec::text(headers, header::STATUS) == status::END => {
                 let sent = codec::number(headers, header::CHUNKS).unwrap_or_default();
                 let why = || format!("{} of {sent} chunks arrived", self.received);
@@ -198,7 +206,9 @@ impl<M: Message> Stream<M> {
         };
         if item.is_ok() {
             self.received += 1;
-            self.control = message.reply;
+            if let Some((control, _)) = message.reply.as_ref().and_then(|reply| reply.rsplit_once('.')) {
+                self.control = Some(control.to_owned());
+            }
         }
         Some(item)
     }
@@ -210,7 +220,7 @@ impl<M: Message> Stream<M> {
         let Some(control) = self.control.clone() else { return };
         let link = &self.bus.inner.control;
         if link.is_up()
-            && let Err(error) = link.client.publish(control, Bytes::new()).await
+            && let Err(error) = link.client.publish(format!("{control}.{}", self.received - 1), Bytes::new()).await
         {
             tracing::debug!(%error, "an acknowledgement was not sent");
         }
@@ -219,14 +229,6 @@ impl<M: Message> Stream<M> {
 
     fn cut(&self, why: impl Into<String>) -> BusError {
         BusError::Cut { subject: self.subject.clone(), why: why.into() }
-    }
-}
-
-/// The number of a chunk: in its header, or at the end of its reply subject; `None` for any other message.
-fn number(message: &Wire) -> Option<u64> {
-    match &message.headers {
-        Some(headers) => codec::number(Some(headers), header::SEQ),
-        None => subject::number(message.reply.as_ref()?),
     }
 }
 

@@ -48,13 +48,28 @@ pub fn readable(body: &[u8]) -> String {
     if let Some(line) = wav(body) {
         return line;
     }
-    if let Ok(value) = serde_json::from_slice::<Node>(body) {
-        return value.pretty();
+    if let Some(text) = json(body) {
+        return text;
     }
     if let Some(text) = std::str::from_utf8(body).ok().filter(|text| text.chars().all(is_shown)) {
         return text.trim_end_matches(['\r', '\n']).to_owned();
     }
-    messagepack(body).map_or_else(|| hex(body), |value| value.pretty())
+    messagepack(body).unwrap_or_else(|| hex(body))
+}
+
+fn json(body: &[u8]) -> Option<String> {
+    let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Node>();
+    let (value, number) = (values.next()?.ok()?, values.next().transpose().ok()?);
+    values.next().is_none().then(|| chunk(&value, number.as_ref()))?
+}
+
+/// A message, or a chunk of a stream with its number behind it.
+fn chunk(value: &Node, number: Option<&Node>) -> Option<String> {
+    match (value, number) {
+        (_, None) => Some(value.pretty()),
+        (Node::Map(_), Some(Node::Unsigned(number))) => Some(format!("{}\n(chunk {number})", value.pretty())),
+        _ => None,
+    }
 }
 
 fn is_shown(char: char) -> bool {
@@ -80,11 +95,13 @@ fn wav(body: &[u8]) -> Option<String> {
 }
 
 /// Only a whole map, list or text counts: nearly any bytes start with a valid number.
-fn messagepack(body: &[u8]) -> Option<Node> {
+fn messagepack(body: &[u8]) -> Option<String> {
     let mut decoder = rmp_serde::Deserializer::new(body);
     decoder.set_max_depth(DEPTH_MAX);
-    let value = Node::deserialize(&mut decoder).ok().filter(|_| decoder.get_ref().is_empty())?;
-    matches!(value, Node::Map(_) | Node::List(_) | Node::Text(_)).then_some(value)
+    let value = Node::deserialize(&mut decoder).ok()?;
+    let number = if decoder.get_ref().is_empty() { None } else { Some(Node::deserialize(&mut decoder).ok()?) };
+    let is_whole = decoder.get_ref().is_empty() && matches!(value, Node::Map(_) | Node::List(_) | Node::Text(_));
+    is_whole.then(|| chunk(&value, number.as_ref()))?
 }
 
 fn hex(body: &[u8]) -> String {
@@ -258,7 +275,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::bus::codec::{Format, encode};
+    use crate::bus::codec::{Format, encode, encode_chunk};
     use crate::bus::contract::table;
     use crate::bus::message::{Blob, Message as _, Pcm, stt};
 
@@ -287,6 +304,16 @@ mod tests {
         assert!(readable(&packed).contains("\"data\": \"<1,234 bytes>\""), "{}", readable(&packed));
         let json = encode(&request, Format::Json).unwrap();
         assert!(readable(&json).contains("\"data\": \"<1,234 bytes in base64>\""), "{}", readable(&json));
+    }
+
+    #[test]
+    fn a_chunk_is_shown_with_its_number() {
+        let transcript = stt::Transcript::example();
+        for format in [Format::Json, Format::MsgPack] {
+            let alone = readable(&encode(&transcript, format).unwrap());
+            let body = encode_chunk(&transcript, 300, format, 0).unwrap();
+            assert_eq!(readable(&body), format!("{alone}\n(chunk 300)"));
+        }
     }
 
     #[test]

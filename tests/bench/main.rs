@@ -13,6 +13,11 @@
     reason = "a bench fails by saying why, and prints what it found"
 )]
 
+/// As the program has it.
+#[cfg(not(feature = "rt-check"))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod audio;
 mod bus;
 mod fabric;

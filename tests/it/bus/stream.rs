@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message, Subscriber};
 use futures::{FutureExt as _, StreamExt as _};
-use sidetone::bus::codec::Format;
+use sidetone::bus::codec::{self, Format};
 use sidetone::bus::message::fault::{Fault, FaultCode};
 use sidetone::bus::message::llm::{Answer, Chat};
 use sidetone::bus::message::{Ask, Message as _, tts};
@@ -159,23 +159,29 @@ async fn ask_with_credit(raw: &Client, credit: u64) -> Subscriber {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn chunks_for_a_caller_with_credit_are_bare_and_a_publish_on_their_reply_acknowledges_them() {
+async fn chunks_for_a_caller_with_credit_are_bare_and_a_publish_on_a_reply_acknowledges_them() {
     let Some(nats) = Nats::start().await else { return };
     let (host, raw) = (nats.host("studio").await, nats.raw().await);
     let (_server, mut left, _ends) = serve_endless::<Chat>(&host, || delta(0)).await;
     let mut replies = ask_with_credit(&raw, 4).await;
+    let (mut control, mut asked) = (String::new(), 0);
     for round in 0..5 {
         within(left.wait_for(|left| *left >= 4 + 3 * round)).await.unwrap();
-        let mut third = None;
         for seq in 3 * round..3 * round + 3 {
             let chunk = within(replies.next()).await.unwrap();
-            assert_eq!((chunk.headers, serde_json::from_slice(&chunk.payload).ok()), (None, Some(delta(0))));
-            let reply = chunk.reply.unwrap();
-            assert_eq!(reply.rsplit('.').next(), Some(seq.to_string().as_str()));
-            third = Some(reply);
+            assert!(chunk.headers.is_none());
+            assert_eq!(codec::decode_chunk(Format::Json, &chunk.payload).unwrap(), (delta(0), seq));
+            // The first has a reply subject, and then at least every other one of four.
+            if let Some(reply) = chunk.reply {
+                let (place, number) = reply.rsplit_once('.').unwrap();
+                assert_eq!(number.parse(), Ok(seq));
+                control = place.to_owned();
+                asked = seq;
+            }
+            assert!(seq < asked + 2, "{seq}");
         }
         assert_eq!(*left.borrow(), 4 + 3 * round);
-        raw.publish(third.unwrap(), "".into()).await.unwrap();
+        raw.publish(format!("{control}.{}", 3 * round + 2), "".into()).await.unwrap();
     }
 }
 
@@ -216,13 +222,16 @@ async fn a_chunk_that_is_lost_is_an_error() {
         (vec![(vec![("Seq", "0")], text), (vec![("Seq", "2")], text)], "chunk 1 is missing (got 2)"),
         (vec![(vec![("Seq", "1")], text)], "chunk 0 is missing (got 1)"),
         (vec![(vec![("Seq", "0")], text), (vec![("Status", "200"), ("Chunks", "3")], "")], "1 of 3 chunks arrived"),
-        (vec![(vec![("Seq", "0")], text), (vec![], text)], "a chunk without a number arrived"),
+        (vec![(vec![("Seq", "0")], text), (vec![("Node", "a")], text)], "a chunk without a number arrived"),
     ] {
         answer_by_hand(&nats, &raw, replies).await;
         let stream = within(host.open(Target::Any, &chat(1, true), &call())).await.unwrap();
         let error = rest(stream).await.unwrap_err();
         assert_eq!(error.to_string(), format!("the answer of llm.chat is not whole: {why}"));
     }
+    answer_by_hand(&nats, &raw, vec![(vec![("Seq", "0")], text), (vec![], text)]).await;
+    let error = rest(within(host.open(Target::Any, &chat(1, true), &call())).await.unwrap()).await.unwrap_err();
+    assert!(error.to_string().contains("a chunk and its number are wanted"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,15 +241,18 @@ async fn a_bare_chunk_that_is_lost_is_an_error_and_a_probe_is_no_chunk() {
     let mut requests = nats.hear(&raw, "llm.chat").await;
     let mut stream = within(host.open(Target::Any, &chat(1, true), &call())).await.unwrap();
     let inbox = within(requests.next()).await.unwrap().reply.unwrap();
-    let body = sidetone::bus::codec::encode(&delta(0), Format::MsgPack).unwrap();
+    let chunk = |seq| codec::encode_chunk(&delta(0), seq, Format::MsgPack, 0).unwrap();
     let mut probe = HeaderMap::new();
     probe.insert("Status", "100");
-    raw.publish_with_reply(inbox.clone(), "control.7.0", body.clone()).await.unwrap();
+    raw.publish_with_reply(inbox.clone(), "control.7.0", chunk(0)).await.unwrap();
     raw.publish_with_reply_and_headers(inbox.clone(), "control.7.0", probe, "".into()).await.unwrap();
-    raw.publish_with_reply(inbox, "control.7.2", body).await.unwrap();
-    assert_eq!(within(stream.next()).await.unwrap().unwrap(), delta(0));
+    raw.publish(inbox.clone(), chunk(1)).await.unwrap();
+    raw.publish(inbox, chunk(3)).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(within(stream.next()).await.unwrap().unwrap(), delta(0));
+    }
     let error = within(stream.next()).await.unwrap().unwrap_err();
-    assert_eq!(error.to_string(), "the answer of llm.chat is not whole: chunk 1 is missing (got 2)");
+    assert_eq!(error.to_string(), "the answer of llm.chat is not whole: chunk 2 is missing (got 3)");
 }
 
 #[tokio::test(flavor = "multi_thread")]
