@@ -11,7 +11,7 @@
 //! | [`midi`] | the same for MIDI, with times |
 //! | [`clip`], [`pcm`], [`mod@resample`] | audio files; raw samples; from one sample rate to another |
 //! | [`vad`], [`segment`], [`wake`] | whether somebody speaks; where an utterance starts and ends; whether it was meant for us |
-//! | [`pieces`] | where long speech is cut for a recognizer |
+//! | [`pieces`], `quiet` | where long speech is cut for a recognizer; and where nobody pauses |
 //!
 //! Everywhere samples are mono `f32` with full scale at 1.0 unless a name says otherwise.
 
@@ -25,6 +25,7 @@ pub mod patch;
 pub mod patcher;
 pub mod pcm;
 pub mod pieces;
+mod quiet;
 pub mod resample;
 pub mod ring;
 pub mod rt_check;

@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use super::quiet::quietest;
 use super::{EndReason, Resampler, Segment, SegmentError, SegmentEvent, SegmentSettings, Segmenter, VAD_RATE_HZ, Vad};
 use super::{ResampleError, VadError};
 
@@ -19,9 +20,6 @@ const PIECE_ENOUGH_S: u64 = 15;
 const GAP_S: u64 = 2;
 /// Where nobody pauses: how far back from the longest piece the quietest place is looked for, in seconds.
 const QUIET_S: u64 = 4;
-/// How long that quiet place is, in samples (0.2 s), and the steps in which it is looked for.
-const QUIET: usize = VAD_RATE_HZ as usize / 5;
-const QUIET_STEP: usize = VAD_RATE_HZ as usize / 100;
 
 /// Speech is proposed generously, since what is missed is lost; but earshot gives silence up to 0.25.
 const SEGMENTS: SegmentSettings = SegmentSettings {
@@ -199,11 +197,7 @@ impl Cutter {
         let last = start + samples(PIECE_MAX_S);
         let first = last - samples(QUIET_S);
         let window = self.audio.get(self.index(first)..self.index(last)).unwrap_or_default();
-        let loudness = |at: usize| window[at..at + QUIET].iter().map(|sample| sample.abs()).sum::<f32>();
-        let quietest = (0..window.len().saturating_sub(QUIET))
-            .step_by(QUIET_STEP)
-            .min_by(|&a, &b| loudness(a).total_cmp(&loudness(b)));
-        quietest.map_or(last, |at| first + (at + QUIET / 2) as u64)
+        first + quietest(window, VAD_RATE_HZ) as u64
     }
 
     fn index(&self, sample: u64) -> usize {

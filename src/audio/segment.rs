@@ -8,10 +8,15 @@
 //!
 //! Pure: time is counted in samples, there is no clock. Memory is bounded by `pre_roll_ms + start_ms` while idle and by
 //! `max_ms` while a segment runs. Segments never overlap, and no sample of speech is lost between two of them: what a
-//! segment does not keep is the pre-roll of the next. (Only a rest of speech shorter than `start_ms`, right after a cut at
+//! segment does not keep is the pre-roll of the next, and one that is held is cut where it is quietest. (Only a rest of speech shorter than `start_ms`, right after a cut at
 //! `max_ms`, may start no segment of its own.)
 
 use std::collections::VecDeque;
+
+use super::quiet::quietest;
+
+/// How far back from the longest segment the place is looked for where a held one is cut, in ms.
+const QUIET_MS: usize = 4_000;
 
 /// When a segment starts and ends.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +90,8 @@ pub enum EndReason {
     Silence,
     /// It reached `max_ms`. Speech that goes on is in the next segment.
     MaxLength,
+    /// It reached `max_ms` while it was held: the next segment runs already, is held, and goes on where this one ends.
+    Part,
     /// [`Segmenter::force_end`].
     Forced,
 }
@@ -157,7 +164,7 @@ struct Running {
     speech_end: usize,
     silence: usize,
     voiced: bool,
-    /// Only [`Segmenter::force_end`] and the maximum end it.
+    /// Only [`Segmenter::force_end`] ends it; at the maximum it goes on as the next.
     held: bool,
 }
 
@@ -253,6 +260,15 @@ impl Segmenter {
         self.state = State::idle();
     }
 
+    /// Forgets the running segment but for its latest audio, which is a pre-roll.
+    pub fn trim(&mut self) {
+        if let Some(running) = self.take_running() {
+            let mut history: VecDeque<f32> = running.samples.into();
+            history.drain(..history.len().saturating_sub(self.sizes.pre_roll));
+            self.state = State::Idle { history, run: 0, voiced: running.voiced };
+        }
+    }
+
     /// The audio of the running segment so far, pre-roll first.
     #[must_use]
     pub fn current(&self) -> Option<&[f32]> {
@@ -308,6 +324,10 @@ impl Segmenter {
         if running.samples.len() < self.sizes.max {
             return None;
         }
+        if running.held {
+            let part = self.sizes.part(running);
+            return Some(self.ended(part, EndReason::Part));
+        }
         let rest = running.samples.split_off(self.sizes.max);
         let beyond = running.speech_end.saturating_sub(self.sizes.max);
         running.speech_end -= beyond;
@@ -358,6 +378,24 @@ impl State {
 }
 
 impl Sizes {
+    /// Takes the beginning off a segment that is too long: up to the quietest place in its latest part.
+    fn part(&self, running: &mut Running) -> Running {
+        let first = self.max - (QUIET_MS * self.rate_hz as usize / 1_000).min(self.max / 2);
+        let cut = first + quietest(&running.samples[first..self.max], self.rate_hz);
+        let rest = running.samples.split_off(cut);
+        let beyond = running.speech_end.saturating_sub(cut).min(running.speech);
+        let next = Running {
+            silence: running.silence.min(rest.len()),
+            samples: rest,
+            start_sample: running.start_sample + cut as u64,
+            speech: beyond,
+            speech_end: running.speech_end.saturating_sub(cut),
+            ..*running
+        };
+        let part = std::mem::replace(running, next);
+        Running { speech: part.speech - beyond, speech_end: part.speech_end.min(cut), ..part }
+    }
+
     fn ms(&self, samples: usize) -> u32 {
         u32::try_from(samples as u64 * 1000 / u64::from(self.rate_hz)).unwrap_or(u32::MAX)
     }

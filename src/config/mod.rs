@@ -172,7 +172,7 @@ pub struct VoiceConfig {
     pub release_ms: u32,
     /// Silence after which a request is answered that looks unfinished by its last words; 0: none is waited for.
     pub unfinished_silence_ms: u32,
-    /// The longest utterance.
+    /// The longest utterance; while the pedal is held, the longest of up to ten parts of one.
     pub max_utterance_ms: u32,
     /// How long a listener waits for speech after the wake phrase or push to talk.
     pub listen_timeout_ms: u32,

@@ -154,6 +154,14 @@ fn utterance_ms(what: &What) -> Option<u64> {
     if let What::Utterance { audio_ms, .. } = what { *audio_ms } else { None }
 }
 
+/// What was said.
+fn utterance(story: &[Seen]) -> Option<String> {
+    story.iter().find_map(|seen| match seen {
+        Seen::Session(event) if let What::Utterance { text, .. } = &event.what => Some(text.clone()),
+        _ => None,
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_is_led_by_hand() {
     if !jack::available() {
@@ -239,11 +247,7 @@ async fn a_turn_is_led_by_hand() {
     assert!((2_000..4_000).contains(&whole), "{whole} ms");
     let story = follow.story();
     assert_eq!(states(&story), [Listening, Processing, Processing, Listening, Processing, Speaking, Idle]);
-    let said = story.iter().find_map(|seen| match seen {
-        Seen::Session(event) if let What::Utterance { text, .. } = &event.what => Some(text.as_str()),
-        _ => None,
-    });
-    assert_eq!(said, Some("Tell me about the weather."));
+    assert_eq!(utterance(&story).as_deref(), Some("Tell me about the weather."));
     // Whoever does not go on is answered.
     peers.play(Script { heard: Ok("Tell me about the,"), ..Script::default() });
     host.control(Control::PushToTalk { held: None }).await.unwrap();
@@ -258,12 +262,26 @@ async fn a_turn_is_led_by_hand() {
     assert!(follow.story().iter().all(|seen| !matches!(seen, Seen::Transcribe)));
 
     // Somebody does not come to an end.
-    host.control(Control::PushToTalk { held: Some(true) }).await.unwrap();
-    studio.say(&fixture("jfk.flac")[..96_000]).await;
+    host.control(Control::PushToTalk { held: None }).await.unwrap();
+    studio.say(&fixture("jfk.flac")[5_000..28_000].repeat(4)).await;
     assert_eq!(follow.state(Processing).await.why, "voice.max_utterance_ms");
     assert_eq!(follow.state(Idle).await.why, "answered");
     assert_eq!(follow.session("the utterance", utterance_ms).await, 4_000);
     follow.story();
+
+    // Whoever holds the pedal is heard to the end: what is too long for one clip is heard in parts, and is one utterance. What
+    // was being said before is not in it.
+    host.control(Control::PushToTalk { held: Some(true) }).await.unwrap();
+    studio.say(&fixture("jfk.flac")[..96_000]).await;
+    host.control(Control::PushToTalk { held: Some(false) }).await.unwrap();
+    assert_eq!(follow.state(Idle).await.why, "answered");
+    let whole = follow.session("the utterance", utterance_ms).await;
+    assert!((5_900..6_600).contains(&whole), "{whole} ms");
+    let story = follow.story();
+    assert_eq!(states(&story), [Listening, Processing, Speaking, Idle]);
+    let parts = story.iter().filter(|seen| matches!(seen, Seen::Transcribe)).count();
+    assert!(parts >= 2, "{parts} parts");
+    assert_eq!(utterance(&story), Some(["Tell me more"].repeat(parts).join(" ") + "."));
 
     // A busy recognizer is asked again.
     peers.play(Script { busy: 2, ..Script::default() });

@@ -97,10 +97,11 @@ fn two_hours_are_never_held() {
 fn where_nobody_pauses_the_quietest_place_is_taken() {
     let mut audio = recording(&[(70.0, true)]);
     // Too short for a pause.
-    let quiet = 25 * VAD_RATE_HZ as usize..25 * VAD_RATE_HZ as usize + QUIET;
+    let fifth = VAD_RATE_HZ as usize / 5;
+    let quiet = 25 * VAD_RATE_HZ as usize..25 * VAD_RATE_HZ as usize + fifth;
     audio[quiet.clone()].iter_mut().for_each(|sample| *sample = 0.11);
     let pieces = cut(&audio, 777);
-    assert_eq!(pieces[1].start_sample as usize, quiet.start + QUIET / 2);
+    assert_eq!(pieces[1].start_sample as usize, quiet.start + fifth / 2);
     assert_eq!(pieces.iter().flat_map(|piece| piece.samples.clone()).collect::<Vec<_>>(), audio);
 }
 

@@ -159,7 +159,70 @@ fn settings_without_sense_are_refused() {
     assert!(matches!(refused(|s| s.on = f32::NAN), SegmentError::Thresholds { .. }));
 }
 
+#[test]
+fn what_was_said_before_is_no_more_than_a_pre_roll() {
+    let mut stream = Stream::new();
+    stream.push_in_frames(300, 0.9);
+    stream.segmenter.trim();
+    assert_eq!(stream.segmenter.current(), None);
+    stream.events.extend(stream.segmenter.force_start(true));
+    stream.push_in_frames(100, 0.9);
+    stream.events.extend(stream.segmenter.force_end());
+    let segment = stream.segments().pop().unwrap();
+    assert_eq!((range(&segment), segment.speech_ms), (270..400, 100));
+}
+
+/// The samples of segments that follow each other without a gap.
+fn whole(segments: &[Segment]) -> std::ops::Range<u64> {
+    for pair in segments.windows(2) {
+        assert_eq!(range(&pair[0]).end, pair[1].start_sample);
+    }
+    segments[0].start_sample..range(&segments[segments.len() - 1]).end
+}
+
+#[test]
+fn what_is_held_for_too_long_goes_on_in_the_next_segment() {
+    let mut stream = Stream::new();
+    stream.push_in_frames(100, 0.0);
+    stream.events.extend(stream.segmenter.force_start(true));
+    stream.push_in_frames(500, 0.9);
+    // Silence does not end it, nor does it between two parts.
+    stream.push_in_frames(600, 0.0);
+    assert!(stream.segmenter.current().is_some());
+    stream.events.extend(stream.segmenter.force_end());
+    let segments = stream.segments();
+    let reasons: Vec<EndReason> = segments.iter().map(|segment| segment.reason).collect();
+    let (last, parts) = reasons.split_last().unwrap();
+    assert_eq!(*last, EndReason::Forced);
+    assert!(parts.len() >= 2 && parts.iter().all(|part| *part == EndReason::Part), "{reasons:?}");
+    assert_eq!(whole(&segments).start, 70);
+    assert_eq!(segments.iter().map(|segment| segment.speech_ms).sum::<u32>(), 500);
+}
+
 proptest! {
+    #[test]
+    fn of_what_is_held_nothing_is_lost(
+        frames in prop::collection::vec((1_usize..60, prop::sample::select(vec![0.0_f32, 0.4, 0.9])), 1..200)
+    ) {
+        let mut stream = Stream::new();
+        stream.events.extend(stream.segmenter.force_start(true));
+        for &(ms, probability) in &frames {
+            stream.push(ms, probability);
+            prop_assert!(stream.segmenter.current().is_some_and(|samples| samples.len() < 400));
+        }
+        stream.events.extend(stream.segmenter.force_end());
+        let end = stream.segmenter.position();
+        let segments = stream.segments();
+        let kept = whole(&segments);
+        // Of the silence at its end it keeps some.
+        let silence: usize = frames.iter().rev().take_while(|(_, speech)| *speech < 0.5).map(|(ms, _)| ms).sum();
+        prop_assert!(kept.start == 0 && kept.end + (silence as u64) >= end, "{kept:?} of {end}");
+        for segment in &segments {
+            prop_assert!(segment.speech_end <= segment.samples.len() && segment.samples.len() <= 400);
+            prop_assert!(segment.samples.iter().zip(range(segment)).all(|(&sample, number)| sample == number as f32));
+        }
+    }
+
     #[test]
     fn whatever_comes_no_speech_is_lost_and_nothing_overlaps(
         frames in prop::collection::vec((1_usize..60, prop::sample::select(vec![0.0_f32, 0.4, 0.9])), 1..200)

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable as _};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
 use ulid::Ulid;
 
 use super::mouth::{Mouth, Spoken, Voice};
@@ -16,6 +17,7 @@ use crate::bus::{BusError, Call};
 use crate::fabric::{self, Fabric};
 use crate::router::Need;
 use crate::sound::to_wire;
+use crate::text::finished::joined;
 use crate::text::sentence::SentenceSplitter;
 use crate::text::speech::SpeechFilter;
 
@@ -56,17 +58,43 @@ impl Failure {
 /// Where progress is told.
 pub type Teller = mpsc::Sender<(Ulid, Progress)>;
 
-/// Has an utterance transcribed by whoever can. While all are busy it is tried again.
+/// How an utterance is transcribed.
+#[derive(Debug, Clone)]
+pub struct Transcription {
+    /// Who can.
+    pub fabric: Fabric,
+    /// The turn.
+    pub turn: Ulid,
+    /// The speaker's; empty: whoever transcribes knows.
+    pub language: String,
+    /// The time for all of it.
+    pub timeout: Duration,
+}
+
+/// A part of an utterance that is being transcribed. Aborted when it is dropped.
+pub type Part = AbortOnDropHandle<Result<String, Fault>>;
+
+/// Has the end of an utterance transcribed, if there is any, and tells it behind the parts before it.
+pub async fn transcribe_all(how: Transcription, parts: Vec<Option<Part>>, last: Vec<f32>, teller: Teller) {
+    let (begun, turn) = (Instant::now(), how.turn);
+    let all = async {
+        let mut text = String::new();
+        for part in parts.into_iter().flatten() {
+            let part = part.await.map_err(|e| Fault::failed(format!("a part of the utterance is lost: {e}")))?;
+            text = joined(&text, part?.trim());
+        }
+        if last.is_empty() { Ok(text) } else { Ok(joined(&text, transcribe(how, last).await?.trim())) }
+    };
+    let text = all.await;
+    tell(&teller, turn, Progress::Transcribed(text, begun.elapsed())).await;
+}
+
+/// Has samples of 16 kHz transcribed by whoever can. While all are busy it is tried again.
 ///
-/// `language` is that of the speaker; empty: whoever transcribes knows.
-pub async fn transcribe(
-    fabric: Fabric,
-    turn: Ulid,
-    samples: Vec<f32>,
-    language: String,
-    timeout: Duration,
-    teller: Teller,
-) {
+/// # Errors
+/// What the last of those who were asked said.
+pub async fn transcribe(how: Transcription, samples: Vec<f32>) -> Result<String, Fault> {
+    let Transcription { fabric, turn, language, timeout } = how;
     let begun = Instant::now();
     let patience = ExponentialBuilder::default()
         .with_min_delay(BUSY_PAUSE)
@@ -83,8 +111,7 @@ pub async fn transcribe(
     };
     let busy = |error: &BusError| matches!(error, BusError::Fault(fault) if fault.code == FaultCode::Busy);
     let result = ask.retry(patience).when(busy).await;
-    let text = result.map(|transcript| transcript.text).map_err(|e| e.to_fault());
-    tell(&teller, turn, Progress::Transcribed(text, begun.elapsed())).await;
+    result.map(|transcript| transcript.text).map_err(|e| e.to_fault())
 }
 
 /// What is to be answered or spoken.

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use ulid::Ulid;
 
 use super::Told;
-use super::answer::{Failure, Progress, Task, Teller, answer, transcribe};
+use super::answer::{Failure, Progress, Task, Teller, Transcription, answer, transcribe_all};
 use super::earcon;
 use super::meter::Meter;
 use super::mouth::{self, SharedOutput};
@@ -289,6 +289,7 @@ impl Listener {
                     self.speaking = false;
                     self.pipeline.tell(Command::Drop);
                 }
+                Action::TrimSpeech => self.pipeline.tell(Command::Trim),
                 Action::Transcribe => self.transcribe(),
                 Action::Wait => self.wait(),
                 Action::Resume => self.resume(),
@@ -300,12 +301,14 @@ impl Listener {
             }
         }
         self.answer_at = self.answer_at.filter(|_| self.turn.is_waiting());
+        self.listen_until = self.turn.is_listening().then(|| self.listen_until.unwrap_or_else(|| self.no_end_by()));
+    }
+
+    /// By when an utterance that begins now, or goes on as its next part, must have ended.
+    fn no_end_by(&self) -> Instant {
         let voice = self.voice();
         let longest = Duration::from_millis(u64::from(voice.max_utterance_ms) + u64::from(voice.listen_timeout_ms));
-        self.listen_until = self
-            .turn
-            .is_listening()
-            .then(|| self.listen_until.unwrap_or_else(|| Instant::now() + longest + LISTEN_GRACE));
+        Instant::now() + longest + LISTEN_GRACE
     }
 
     fn open(&mut self, input: Input) {
@@ -324,6 +327,7 @@ impl Listener {
             earlier: String::new(),
             earlier_ms: 0,
             utterance: None,
+            parts: Vec::new(),
             transcribed: None,
             text: String::new(),
             reply: String::new(),
@@ -344,13 +348,23 @@ impl Listener {
     }
 
     fn transcribe(&mut self) {
-        let timeout = Duration::from_millis(self.voice().stt_timeout_ms);
-        let (fabric, teller) = (self.context.fabric.clone(), self.teller.clone());
         self.went_on = None;
-        let Some(open) = &mut self.open else { return };
-        let samples = open.utterance.as_ref().map(|utterance| utterance.samples.clone()).unwrap_or_default();
-        let language = self.config.language.clone();
-        open.work = Some(spawn(open.trace.run(transcribe(fabric, open.id, samples, language, timeout, teller))));
+        let (how, teller) = (self.transcription(), self.teller.clone());
+        let Some((open, how)) = self.open.as_mut().zip(how) else { return };
+        let parts = std::mem::take(&mut open.parts);
+        // After parts, there may be nothing but silence.
+        let spoken = |utterance: &&Utterance| utterance.speech.speech_ms > 0 || parts.is_empty();
+        let last = open.utterance.as_ref().filter(spoken).map(|utterance| utterance.samples.clone());
+        open.work = Some(spawn(open.trace.run(transcribe_all(how, parts, last.unwrap_or_default(), teller))));
+    }
+
+    fn transcription(&self) -> Option<Transcription> {
+        Some(Transcription {
+            fabric: self.context.fabric.clone(),
+            turn: self.open.as_ref()?.id,
+            language: self.config.language.clone(),
+            timeout: Duration::from_millis(self.voice().stt_timeout_ms),
+        })
     }
 
     fn answer(&mut self) {
@@ -453,6 +467,6 @@ async fn at(time: Option<Instant>) {
     tokio::time::sleep_until(time.unwrap_or_else(Instant::now).into()).await;
 }
 
-fn spawn(work: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
     AbortOnDropHandle::new(tokio::spawn(work))
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use ulid::Ulid;
 
-use super::answer::Failure;
+use super::answer::{Failure, Part};
 use super::mouth::Spoken;
 use super::pipeline::Utterance;
 use crate::audio::VAD_RATE_HZ;
@@ -23,6 +23,8 @@ pub struct OpenTurn {
     pub earlier: String,
     pub earlier_ms: u64,
     pub utterance: Option<Utterance>,
+    /// What was said before it in the same breath, too long for one clip; `None` for silence.
+    pub parts: Vec<Option<Part>>,
     /// When the transcript was there.
     pub transcribed: Option<Instant>,
     pub text: String,
@@ -38,6 +40,12 @@ impl OpenTurn {
     pub fn note_utterance(&mut self, utterance: Utterance) {
         self.times.endpoint_ms = utterance.endpoint_ms;
         self.utterance = Some(utterance);
+    }
+
+    /// Takes a part of an utterance down, and how long it was; the end is yet to come.
+    pub fn note_part(&mut self, part: Option<Part>, samples: usize) {
+        self.parts.push(part);
+        self.earlier_ms += ms_of(samples);
     }
 
     /// Takes the words down, behind those before a pause; but `anew` is what followed the wake phrase, if it was said.
@@ -57,7 +65,7 @@ impl OpenTurn {
     /// How much was said.
     pub fn audio_ms(&self) -> u64 {
         let samples = self.utterance.as_ref().map_or(0, |utterance| utterance.samples.len());
-        self.earlier_ms + samples as u64 * 1_000 / u64::from(VAD_RATE_HZ)
+        self.earlier_ms + ms_of(samples)
     }
 
     /// Takes down the times of the stages, if the turn was spoken and has been answered.
@@ -78,4 +86,8 @@ impl OpenTurn {
             ..self.times
         };
     }
+}
+
+fn ms_of(samples: usize) -> u64 {
+    samples as u64 * 1_000 / u64::from(VAD_RATE_HZ)
 }

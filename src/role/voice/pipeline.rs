@@ -95,6 +95,8 @@ pub enum Command {
     End,
     /// Forget it.
     Drop,
+    /// Forget what was said so far, but for a pre-roll.
+    Trim,
     /// Hear nothing, or hear again.
     Mute(bool),
 }
@@ -312,10 +314,10 @@ impl Ears {
         let speech = self.vad.speech(&self.frame);
         let event = self.segmenter.push(&self.frame, speech);
         self.frame.clear();
-        if matches!(event, Some(SegmentEvent::Ended(_))) {
+        if matches!(&event, Some(SegmentEvent::Ended(segment)) if segment.reason != EndReason::Part) {
             self.ends_at = None;
         }
-        if self.ends_at.is_some_and(|at| self.segmenter.position() >= at) {
+        if event.is_none() && self.ends_at.is_some_and(|at| self.segmenter.position() >= at) {
             self.ends_at = None;
             if let Some(ended) = self.segmenter.force_end() {
                 return Some(self.event(ended));
@@ -371,6 +373,11 @@ impl Ears {
             Command::Drop => {
                 self.ends_at = None;
                 self.segmenter.cancel();
+                None
+            }
+            Command::Trim => {
+                self.ends_at = None;
+                self.segmenter.trim();
                 None
             }
             Command::Mute(on) => {

@@ -125,6 +125,8 @@ pub enum Action {
     EndListening,
     /// What is being said is not for us.
     DropSpeech,
+    /// What was said so far is not for us, but for a pre-roll.
+    TrimSpeech,
     /// Have the utterance transcribed.
     Transcribe,
     /// See whether the speaker goes on.
@@ -324,10 +326,10 @@ impl Turn {
             (true, Some(true)) => actions.push(Action::Listen { held: true }),
             (false, Some(false)) => {}
             (false, held) => {
-                // What the microphone has heard of the answer does not belong to the utterance.
-                if self.state == TurnState::Speaking {
-                    actions.push(Action::DropSpeech);
-                }
+                // What was said before was for others. Of what the microphone has heard of the answer, not even the end
+                // belongs to the utterance.
+                let speaks = self.state == TurnState::Speaking;
+                actions.push(if speaks { Action::DropSpeech } else { Action::TrimSpeech });
                 self.interrupt(actions);
                 self.open(actions);
                 // Whoever presses the pedal means it: no second wait.
@@ -524,7 +526,7 @@ mod tests {
                         }
                         Action::Speak => prop_assert_eq!(shown, TurnState::Speaking),
                         Action::Listen { .. } | Action::EndListening => prop_assert_eq!(shown, TurnState::Listening),
-                        Action::Silence | Action::DropSpeech => {}
+                        Action::Silence | Action::DropSpeech | Action::TrimSpeech => {}
                     }
                 }
                 prop_assert_eq!(shown, turn.state());

@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::super::answer::Failure;
+use super::super::answer::{Failure, transcribe};
 use super::super::mouth::Output;
-use super::super::pipeline::{Heard, Speech, Utterance};
+use super::super::pipeline::{Command, Heard, Speech, Utterance};
 use super::super::turn::{Input, Woken};
 use super::super::wake::Look;
-use super::Listener;
+use super::{Listener, spawn};
 use crate::audio::EndReason;
 use crate::bus::message::fault::Fault;
 use crate::bus::message::voice::TurnState;
 use crate::text::finished::is_finished;
 
+/// How many parts an utterance has at most before its end; with the longest clips that is five minutes.
+const PARTS_MAX: usize = 9;
 /// Speech after the wake phrase that is no more than its end, and a breath.
 const PHRASE_REST_MS: u32 = 150;
 
@@ -79,8 +81,21 @@ impl Listener {
         }
     }
 
-    /// The end of the utterance that was listened to.
+    /// A part of what is being said while the pedal is held, too long for one clip: it is transcribed while the rest is said.
+    fn take_part(&mut self, utterance: &Utterance) {
+        self.listen_until = Some(self.no_end_by());
+        let how = self.transcription().filter(|_| utterance.speech.speech_ms > 0);
+        let Some(open) = &mut self.open else { return };
+        let part = how.map(|how| spawn(open.trace.run(transcribe(how, utterance.samples.clone()))));
+        open.note_part(part, utterance.samples.len());
+    }
+
+    /// The end of the utterance that was listened to, or a part of it.
     async fn take_utterance(&mut self, utterance: Utterance) {
+        let parts = self.open.as_ref().map_or(0, |open| open.parts.len());
+        if utterance.reason == EndReason::Part && parts < PARTS_MAX {
+            return self.take_part(&utterance);
+        }
         let heard = utterance.speech;
         let is_phrase = self.phrase.take().is_some_and(|phrase| {
             phrase.start_sample == heard.start_sample && heard.speech_ms <= phrase.speech_ms + PHRASE_REST_MS
@@ -88,11 +103,16 @@ impl Listener {
         if is_phrase {
             return self.step(Input::PhraseEnded, "only the wake phrase").await;
         }
-        let (spoken, paused) = (heard.speech_ms > 0, utterance.reason == EndReason::Silence);
+        let (spoken, paused) = (heard.speech_ms > 0 || parts > 0, utterance.reason == EndReason::Silence);
         let why = match utterance.reason {
             _ if !spoken => "nothing was said",
             EndReason::Silence => "silence",
             EndReason::MaxLength => "voice.max_utterance_ms",
+            EndReason::Part => {
+                // The pedal is held still: what follows is for nobody.
+                self.pipeline.tell(Command::Drop);
+                "push to talk was held for too long"
+            }
             EndReason::Forced => "push to talk",
         };
         if let Some(open) = &mut self.open {
