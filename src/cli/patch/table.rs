@@ -65,7 +65,8 @@ pub fn applied(applied: &Applied) -> Vec<String> {
     });
     let there = applied.there.len();
     let there = (there > 0).then(|| format!("{there} {} there already", if there == 1 { "was" } else { "were" }));
-    made.chain(parted).chain(there).chain(missing).collect()
+    let lines: Vec<String> = made.chain(parted).chain(there).chain(missing).collect();
+    if lines.is_empty() { vec!["the file has no connections, and none was parted".to_owned()] } else { lines }
 }
 
 /// A port's name is another program's, and must not control the terminal.
@@ -77,6 +78,11 @@ fn clean(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::bus::message::Message as _;
+
+    #[test]
+    fn that_there_was_nothing_to_do_is_said() {
+        assert_eq!(applied(&Applied::default()), ["the file has no connections, and none was parted"]);
+    }
 
     #[test]
     fn a_port_is_shown_with_its_latency_and_its_peers() {
