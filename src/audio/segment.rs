@@ -3,6 +3,7 @@
 //! ```text
 //!            speech for start_ms, or force_start
 //!   idle ──────────────────────────────────────▶ running ── end_silence_ms without speech, max_ms, force_end ──▶ idle
+//!                                                       ├── max_ms while held ──▶ the next runs
 //!                                                       └── cancel ──▶ idle
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! `max_ms`, may start no segment of its own.)
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::quiet::quietest;
 
@@ -160,12 +162,43 @@ enum State {
 struct Running {
     samples: Vec<f32>,
     start_sample: u64,
-    speech: usize,
-    speech_end: usize,
+    speech: Runs,
     silence: usize,
     voiced: bool,
     /// Only [`Segmenter::force_end`] ends it; at the maximum it goes on as the next.
     held: bool,
+}
+
+/// Where in a segment there is speech, in samples.
+#[derive(Debug, Default)]
+struct Runs(Vec<Range<usize>>);
+
+impl Runs {
+    fn add(&mut self, run: Range<usize>) {
+        match self.0.last_mut() {
+            Some(last) if last.end == run.start => last.end = run.end,
+            _ => self.0.push(run),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().map(Range::len).sum()
+    }
+
+    fn end(&self) -> usize {
+        self.0.last().map_or(0, |run| run.end)
+    }
+
+    /// Takes off what lies beyond `cut`, counted from there.
+    fn split_off(&mut self, cut: usize) -> Self {
+        let beyond = self.0.iter().filter(|run| run.end > cut);
+        let beyond = Self(beyond.map(|run| run.start.saturating_sub(cut)..run.end - cut).collect());
+        self.0.retain_mut(|run| {
+            run.end = run.end.min(cut);
+            run.start < run.end
+        });
+        beyond
+    }
 }
 
 impl Segmenter {
@@ -218,16 +251,16 @@ impl Segmenter {
                 None
             }
             State::Running(running) => {
+                let start = running.samples.len();
                 running.samples.extend_from_slice(frame);
                 running.voiced = if running.voiced { speech >= self.off } else { speech >= self.on };
                 if running.voiced {
-                    running.speech += frame.len();
-                    running.speech_end = running.samples.len();
+                    running.speech.add(start..running.samples.len());
                     running.silence = 0;
                 } else {
                     running.silence += frame.len();
                 }
-                let patience = if running.speech > 0 { self.sizes.end_silence } else { self.sizes.no_speech };
+                let patience = if running.speech.len() > 0 { self.sizes.end_silence } else { self.sizes.no_speech };
                 let over = !running.held && running.silence >= patience;
                 self.cut_at_max().or_else(|| if over { self.finish(EndReason::Silence) } else { None })
             }
@@ -282,7 +315,7 @@ impl Segmenter {
     #[must_use]
     pub fn speech_ms(&self) -> u32 {
         match &self.state {
-            State::Running(running) => self.sizes.ms(running.speech),
+            State::Running(running) => self.sizes.ms(running.speech.len()),
             State::Idle { .. } => 0,
         }
     }
@@ -307,10 +340,13 @@ impl Segmenter {
         let State::Idle { history, .. } = &mut self.state else { return };
         let surplus = history.len().saturating_sub(self.sizes.pre_roll + speech);
         let samples: Vec<f32> = history.drain(surplus..).collect();
+        let mut runs = Runs::default();
+        if speech > 0 {
+            runs.add(samples.len().saturating_sub(speech)..samples.len());
+        }
         self.state = State::Running(Running {
             start_sample: self.position - samples.len() as u64,
-            speech,
-            speech_end: if speech > 0 { samples.len() } else { 0 },
+            speech: runs,
             silence: 0,
             voiced: speech > 0,
             held,
@@ -329,9 +365,7 @@ impl Segmenter {
             return Some(self.ended(part, EndReason::Part));
         }
         let rest = running.samples.split_off(self.sizes.max);
-        let beyond = running.speech_end.saturating_sub(self.sizes.max);
-        running.speech_end -= beyond;
-        running.speech -= beyond.min(running.speech);
+        running.speech.split_off(self.sizes.max);
         let run = if running.voiced { rest.len() } else { 0 };
         let running = self.take_running()?;
         self.state = State::Idle { history: rest.into(), run, voiced: running.voiced };
@@ -362,8 +396,8 @@ impl Segmenter {
 
     fn ended(&self, running: Running, reason: EndReason) -> SegmentEvent {
         SegmentEvent::Ended(Segment {
-            speech_ms: self.sizes.ms(running.speech),
-            speech_end: running.speech_end,
+            speech_ms: self.sizes.ms(running.speech.len()),
+            speech_end: running.speech.end(),
             start_sample: running.start_sample,
             samples: running.samples,
             reason,
@@ -383,17 +417,14 @@ impl Sizes {
         let first = self.max - (QUIET_MS * self.rate_hz as usize / 1_000).min(self.max / 2);
         let cut = first + quietest(&running.samples[first..self.max], self.rate_hz);
         let rest = running.samples.split_off(cut);
-        let beyond = running.speech_end.saturating_sub(cut).min(running.speech);
         let next = Running {
             silence: running.silence.min(rest.len()),
             samples: rest,
             start_sample: running.start_sample + cut as u64,
-            speech: beyond,
-            speech_end: running.speech_end.saturating_sub(cut),
+            speech: running.speech.split_off(cut),
             ..*running
         };
-        let part = std::mem::replace(running, next);
-        Running { speech: part.speech - beyond, speech_end: part.speech_end.min(cut), ..part }
+        std::mem::replace(running, next)
     }
 
     fn ms(&self, samples: usize) -> u32 {

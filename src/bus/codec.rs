@@ -174,7 +174,7 @@ pub fn decode<M: Message>(content_type: &str, body: &Bytes) -> Result<M, Fault> 
 /// Reads a chunk and its number, as [`encode_chunk`] writes them.
 ///
 /// # Errors
-/// [`FaultCode::Invalid`] for a body that is not these two and nothing else.
+/// [`FaultCode::Invalid`] for a body that is not these two, or has a third value.
 pub fn decode_chunk<M: Message>(format: Format, body: &[u8]) -> Result<(M, u64), Fault> {
     let read = match format {
         Format::Json => {

@@ -151,13 +151,9 @@ struct Sending {
 
 impl Sending {
     /// Whether a chunk is to have a reply subject, by which the server tells that the reader has gone.
-    fn asks(&mut self, seq: u64, credit: u64) -> bool {
+    fn asks(&self, seq: u64, credit: u64) -> bool {
         let every = ASK_EVERY.min(credit / 2);
-        let asks = self.asked.is_none_or(|(last, at)| seq >= last + every || at.elapsed() >= ASK_AFTER);
-        if asks {
-            self.asked = Some((seq, Instant::now()));
-        }
-        asks
+        self.asked.is_none_or(|(last, at)| seq >= last + every || at.elapsed() >= ASK_AFTER)
     }
 }
 
@@ -257,6 +253,9 @@ impl<M: Message> Sink<M> {
         };
         let reply_to = asks.then(|| inner.reply_to(seq));
         link.publish(reply, reply_to, headers, body).await.map_err(|e| e.to_fault())?;
+        if asks {
+            sending.asked = Some((seq, Instant::now()));
+        }
         inner.sent.fetch_add(1, Ordering::AcqRel);
         inner.chunks.increment(1);
         Ok(())

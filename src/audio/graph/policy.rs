@@ -225,8 +225,9 @@ impl Policy {
         self.swarms.retain(|client, _| clients.contains(client.as_str()));
         for port in &state.ports {
             let is_told = !self.has_looked || fresh.contains(&port.name);
-            let birth =
-                self.births.entry(port.name.clone()).or_insert(Birth { at: now, is_told, may_have_gone: false });
+            // It may be another already, of which JACK tells next.
+            let may_have_gone = self.has_looked && news.went;
+            let birth = self.births.entry(port.name.clone()).or_insert(Birth { at: now, is_told, may_have_gone });
             if !self.has_looked || birth.at != now && !is_told {
                 continue;
             }

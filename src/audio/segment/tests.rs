@@ -217,8 +217,16 @@ proptest! {
         // Of the silence at its end it keeps some.
         let silence: usize = frames.iter().rev().take_while(|(_, speech)| *speech < 0.5).map(|(ms, _)| ms).sum();
         prop_assert!(kept.start == 0 && kept.end + (silence as u64) >= end, "{kept:?} of {end}");
+        let (mut position, mut voiced, mut speech) = (0, false, vec![false; end as usize]);
+        for &(ms, probability) in &frames {
+            voiced = if voiced { probability >= 0.35 } else { probability >= 0.5 };
+            speech[position..position + ms].fill(voiced);
+            position += ms;
+        }
         for segment in &segments {
             prop_assert!(segment.speech_end <= segment.samples.len() && segment.samples.len() <= 400);
+            let heard = speech[range(segment).start as usize..range(segment).end as usize].iter();
+            prop_assert_eq!(segment.speech_ms as usize, heard.filter(|voiced| **voiced).count());
             prop_assert!(segment.samples.iter().zip(range(segment)).all(|(&sample, number)| sample == number as f32));
         }
     }

@@ -59,7 +59,7 @@ pub(super) fn render(examples: &BTreeMap<&str, Value>) -> String {
         A stream is chunks on the requester's inbox, numbered by `Seq`, and then an empty message with `Status: 200` and \
         `Chunks`. If that does not come, the answer is not whole. A requester that gives `Credit` gets chunks without headers: \
         the chunk and, behind it, its number from 0, both written as its `Accept` says (in JSON on a line each). The first has a \
-        reply subject that ends with its number, and then one in at most half of `Credit`. Publishing anything there, or with a \
+        reply subject that ends with its number, and then one in at most half of `Credit`, or after a tenth of a second. Publishing anything there, or with a \
         later number at the end, acknowledges the chunk of that number and all before it; no more than `Credit` are ever on the way. A message with `Status: 100` \
         may come while the credit is used up, or while there is nothing else to send: it only asks the server whether the \
         requester is still there.\n\n\

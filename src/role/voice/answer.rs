@@ -67,12 +67,23 @@ pub struct Transcription {
     pub turn: Ulid,
     /// The speaker's; empty: whoever transcribes knows.
     pub language: String,
-    /// The time for all of it.
+    /// The time for a clip.
     pub timeout: Duration,
 }
 
 /// A part of an utterance that is being transcribed. Aborted when it is dropped.
 pub type Part = AbortOnDropHandle<Result<String, Fault>>;
+
+/// Has a part of an utterance transcribed while the rest is said. That it can't be is told at once: nobody should have to
+/// speak to the end for nothing.
+pub async fn transcribe_part(how: Transcription, samples: Vec<f32>, teller: Teller) -> Result<String, Fault> {
+    let (begun, turn) = (Instant::now(), how.turn);
+    let text = transcribe(how, samples).await;
+    if let Err(fault) = &text {
+        tell(&teller, turn, Progress::Transcribed(Err(fault.clone()), begun.elapsed())).await;
+    }
+    text
+}
 
 /// Has the end of an utterance transcribed, if there is any, and tells it behind the parts before it.
 pub async fn transcribe_all(how: Transcription, parts: Vec<Option<Part>>, last: Vec<f32>, teller: Teller) {
@@ -93,7 +104,7 @@ pub async fn transcribe_all(how: Transcription, parts: Vec<Option<Part>>, last: 
 ///
 /// # Errors
 /// What the last of those who were asked said.
-pub async fn transcribe(how: Transcription, samples: Vec<f32>) -> Result<String, Fault> {
+async fn transcribe(how: Transcription, samples: Vec<f32>) -> Result<String, Fault> {
     let Transcription { fabric, turn, language, timeout } = how;
     let begun = Instant::now();
     let patience = ExponentialBuilder::default()

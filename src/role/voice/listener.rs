@@ -70,6 +70,8 @@ pub struct Listener {
     went_on: Option<Utterance>,
     /// Whether somebody is speaking.
     speaking: bool,
+    /// Whether a held pedal keeps the turn listening.
+    held: bool,
     /// Until when the speaker of an unfinished request may go on.
     answer_at: Option<Instant>,
     /// The speech that opened the turn, if nothing but the wake phrase had been heard of it.
@@ -124,6 +126,7 @@ impl Listener {
             waiting: None,
             went_on: None,
             speaking: false,
+            held: false,
             answer_at: None,
             phrase: None,
             open: None,
@@ -166,7 +169,7 @@ impl Listener {
                 }
                 Some((turn, progress)) = self.progress.recv() => self.take_progress(turn, progress).await,
                 Some(look) = self.looks.recv() => self.take_look(look).await,
-                heard = self.pipeline.heard.recv() => match heard {
+                heard = self.pipeline.hear() => match heard {
                     Some(heard) => self.take_heard(heard).await,
                     None => return Err(EngineError::Failed("the listener's thread has ended".to_owned()).into()),
                 },
@@ -194,6 +197,7 @@ impl Listener {
                     return Err(Fault::invalid("the listener is muted: send {\"do\":\"mute\",\"on\":false} first"));
                 }
                 self.step(Input::PushToTalk(held), "push to talk").await;
+                self.held = held == Some(true) && self.turn.is_listening();
             }
             Control::Mute { on } => {
                 let on = on.unwrap_or(!self.turn.muted());
@@ -289,7 +293,10 @@ impl Listener {
                     self.speaking = false;
                     self.pipeline.tell(Command::Drop);
                 }
-                Action::TrimSpeech => self.pipeline.tell(Command::Trim),
+                Action::TrimSpeech => {
+                    self.speaking = false;
+                    self.pipeline.tell(Command::Trim);
+                }
                 Action::Transcribe => self.transcribe(),
                 Action::Wait => self.wait(),
                 Action::Resume => self.resume(),
@@ -409,6 +416,7 @@ impl Listener {
     }
 
     async fn close(&mut self, outcome: Outcome) {
+        self.held = false;
         let Some(open) = self.open.take() else { return };
         let OpenTurn { id, session, times, failure, reply, .. } = open;
         if let Some((_, last)) = &mut self.session {

@@ -101,6 +101,13 @@ pub enum Command {
     Mute(bool),
 }
 
+impl Command {
+    /// Whether what was heard before is for nobody.
+    const fn forgets(self) -> bool {
+        matches!(self, Self::Drop | Self::Trim | Self::Mute(_))
+    }
+}
+
 /// What the thread needs to know.
 #[derive(Debug, Clone)]
 pub struct PipelineSettings {
@@ -124,8 +131,9 @@ pub struct PipelineSettings {
 #[derive(Debug)]
 pub struct Pipeline {
     commands: std_mpsc::SyncSender<Command>,
-    /// What was heard.
-    pub heard: mpsc::Receiver<Heard>,
+    heard: mpsc::Receiver<(u64, Heard)>,
+    /// How often it was told to forget.
+    forgets: u64,
     /// How loud it was.
     pub peak: Peak,
     jack: Arc<JackStatus>,
@@ -149,6 +157,7 @@ impl Pipeline {
             events,
             commands: commands_in,
             heard: heard_out,
+            forgets: 0,
             ears: Ears {
                 vad,
                 segmenter,
@@ -168,7 +177,7 @@ impl Pipeline {
             .name(name)
             .spawn(move || run.run())
             .map_err(|e| format!("no thread for a listener: {e}"))?;
-        Ok(Self { commands, heard, peak, jack })
+        Ok(Self { commands, heard, forgets: 0, peak, jack })
     }
 
     /// How long after JACK was given it a sample is heard.
@@ -177,10 +186,23 @@ impl Pipeline {
         Duration::from_secs_f64(frames / f64::from(self.jack.rate_hz().max(1)))
     }
 
-    /// Tells the thread something. It takes commands every few ms; if it does not, it is gone, and `heard` says so.
-    pub fn tell(&self, command: Command) {
-        if let Err(error) = self.commands.try_send(command) {
-            tracing::warn!(?command, %error, "the listener's thread takes no commands");
+    /// Tells the thread something. It takes commands every few ms; if it does not, it is gone, and [`Pipeline::hear`] says so.
+    pub fn tell(&mut self, command: Command) {
+        match self.commands.try_send(command) {
+            Ok(()) => self.forgets += u64::from(command.forgets()),
+            Err(error) => tracing::warn!(?command, %error, "the listener's thread takes no commands"),
+        }
+    }
+
+    /// What was heard, but for what was to be forgotten and was on its way; `None` once the thread has ended. Safe to drop and
+    /// call again.
+    pub async fn hear(&mut self) -> Option<Heard> {
+        loop {
+            let (forgets, heard) = self.heard.recv().await?;
+            let is_speech = matches!(heard, Heard::Started | Heard::Glimpse(_) | Heard::Ended(_));
+            if !is_speech || forgets == self.forgets {
+                return Some(heard);
+            }
         }
     }
 }
@@ -188,7 +210,9 @@ impl Pipeline {
 struct Run {
     events: std_mpsc::Receiver<AudioEvent>,
     commands: std_mpsc::Receiver<Command>,
-    heard: mpsc::Sender<Heard>,
+    heard: mpsc::Sender<(u64, Heard)>,
+    /// How often it was told to forget.
+    forgets: u64,
     ears: Ears,
     capture: Option<(Capture, Resampler)>,
     native: Vec<f32>,
@@ -210,7 +234,7 @@ impl Run {
 
     /// `false` when nobody listens any more.
     fn send(&self, heard: Heard) -> bool {
-        self.heard.blocking_send(heard).is_ok()
+        self.heard.blocking_send((self.forgets, heard)).is_ok()
     }
 
     fn take_events(&mut self) -> bool {
@@ -247,7 +271,10 @@ impl Run {
     fn take_commands(&mut self) -> bool {
         loop {
             let heard = match self.commands.try_recv() {
-                Ok(command) => self.ears.obey(command),
+                Ok(command) => {
+                    self.forgets += u64::from(command.forgets());
+                    self.ears.obey(command)
+                }
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             };
@@ -282,7 +309,7 @@ impl Run {
         match heard {
             None => true,
             Some(glimpse @ Heard::Glimpse(_)) => {
-                !matches!(self.heard.try_send(glimpse), Err(mpsc::error::TrySendError::Closed(_)))
+                !matches!(self.heard.try_send((self.forgets, glimpse)), Err(mpsc::error::TrySendError::Closed(_)))
             }
             Some(heard) => self.send(heard),
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::super::answer::{Failure, transcribe};
+use super::super::answer::{Failure, transcribe_part};
 use super::super::mouth::Output;
 use super::super::pipeline::{Command, Heard, Speech, Utterance};
 use super::super::turn::{Input, Woken};
@@ -15,7 +15,7 @@ use crate::bus::message::fault::Fault;
 use crate::bus::message::voice::TurnState;
 use crate::text::finished::is_finished;
 
-/// How many parts an utterance has at most before its end; with the longest clips that is five minutes.
+/// How many parts an utterance has at most before its end; with clips of 30 s that is four to five minutes.
 const PARTS_MAX: usize = 9;
 /// Speech after the wake phrase that is no more than its end, and a breath.
 const PHRASE_REST_MS: u32 = 150;
@@ -62,6 +62,8 @@ impl Listener {
                 self.speaking = false;
                 self.take_utterance(utterance).await;
             }
+            // Whoever held the pedal has a turn no more.
+            Heard::Ended(utterance) if utterance.reason == EndReason::Part => self.pipeline.tell(Command::Drop),
             Heard::Ended(utterance) => {
                 self.speaking = false;
                 self.overhear(utterance);
@@ -82,19 +84,22 @@ impl Listener {
     }
 
     /// A part of what is being said while the pedal is held, too long for one clip: it is transcribed while the rest is said.
-    fn take_part(&mut self, utterance: &Utterance) {
+    fn take_part(&mut self, utterance: Utterance) {
         self.listen_until = Some(self.no_end_by());
         let how = self.transcription().filter(|_| utterance.speech.speech_ms > 0);
+        let (teller, samples) = (self.teller.clone(), utterance.samples.len());
         let Some(open) = &mut self.open else { return };
-        let part = how.map(|how| spawn(open.trace.run(transcribe(how, utterance.samples.clone()))));
-        open.note_part(part, utterance.samples.len());
+        let part = how.map(|how| spawn(open.trace.run(transcribe_part(how, utterance.samples, teller))));
+        open.note_part(part, samples);
     }
 
     /// The end of the utterance that was listened to, or a part of it.
     async fn take_utterance(&mut self, utterance: Utterance) {
         let parts = self.open.as_ref().map_or(0, |open| open.parts.len());
-        if utterance.reason == EndReason::Part && parts < PARTS_MAX {
-            return self.take_part(&utterance);
+        // One that silence has ended was on its way as the pedal went down.
+        let is_part = utterance.reason == EndReason::Part || self.held && utterance.reason != EndReason::Forced;
+        if is_part && parts < PARTS_MAX {
+            return self.take_part(utterance);
         }
         let heard = utterance.speech;
         let is_phrase = self.phrase.take().is_some_and(|phrase| {
@@ -103,7 +108,8 @@ impl Listener {
         if is_phrase {
             return self.step(Input::PhraseEnded, "only the wake phrase").await;
         }
-        let (spoken, paused) = (heard.speech_ms > 0 || parts > 0, utterance.reason == EndReason::Silence);
+        let before = self.open.as_ref().is_some_and(|open| open.parts.iter().any(Option::is_some));
+        let (spoken, paused) = (heard.speech_ms > 0 || before, utterance.reason == EndReason::Silence);
         let why = match utterance.reason {
             _ if !spoken => "nothing was said",
             EndReason::Silence => "silence",
