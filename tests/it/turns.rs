@@ -314,8 +314,8 @@ async fn what_fails_is_said_once_with_its_stage_and_heard() {
         return;
     }
     let jack = JackServer::start(48_000, 256);
-    let (host, mut studio, mut follow, peers) =
-        start(&jack, &["voice.turn_timeout_ms=2500", "voice.stt_timeout_ms=1500"]).await;
+    let settings = ["voice.turn_timeout_ms=2500", "voice.stt_timeout_ms=1500", "voice.max_utterance_ms=4000"];
+    let (host, mut studio, mut follow, peers) = start(&jack, &settings).await;
     let broken = || Err::<(), _>(Fault::failed("it broke, as its script says"));
     let good = Script::default;
     for (stage, why, script) in [
@@ -342,6 +342,16 @@ async fn what_fails_is_said_once_with_its_stage_and_heard() {
         assert_eq!(errors.count(), 1, "{stage} {why}: {story:#?}");
         studio.take_heard();
     }
+    // Nobody speaks to the end for nothing: that a part can't be transcribed is told while the pedal is held.
+    peers.play(Script { heard: broken().map(|()| ""), ..good() });
+    host.control(Control::PushToTalk { held: Some(true) }).await.unwrap();
+    studio.say(&fixture("jfk.flac")[..80_000]).await;
+    assert_eq!(follow.state(Idle).await.why, "stt failed");
+    host.control(Control::PushToTalk { held: Some(false) }).await.unwrap();
+    let story = follow.story();
+    let errors = story.iter().filter(|seen| matches!(seen, Seen::Session(event) if event.what.kind() == "error"));
+    assert_eq!((states(&story), errors.count()), (vec![Listening, Idle], 1), "{story:#?}");
+
     // The next turn works.
     peers.play(good());
     speak(&host, &mut studio).await;
