@@ -33,9 +33,10 @@ def turns(path):
 
 
 def words(text):
-    """The words of a text as they are compared: lower case, without punctuation; 'p.m.' is 'pm'."""
+    """The words of a text as they are compared: lower case, without punctuation; 'p.m.' is 'pm', and a digit is a word, since
+    '7:24 PM' is heard as '724pm' as well."""
     text = re.sub(r"\b([ap])\.\s?m\b\.?", r"\1m", text.lower())
-    return re.findall(r"[^\W_]+", re.sub(r"['’]", "", text))
+    return re.findall(r"\d|[^\W\d_]+", re.sub(r"['’]", "", text))
 
 
 def errors(written, heard):
@@ -99,7 +100,7 @@ def main():
         if not written or not is_heard:
             failed.append(n)
     if failed:
-        sys.exit("\ndemo: no answer in turn " + ", ".join(map(str, failed)) + f"; the logs are in {demo}")
+        sys.exit("\ndemo: turn " + ", ".join(map(str, failed)) + f" was not answered, or its answer was not heard; the logs are in {demo}")
 
 
 if __name__ == "__main__":
