@@ -75,8 +75,6 @@ options=(--home "$demo/home" --config config/performance-rig.toml --set "bus.por
 pids+=($!)
 within 120 up "$!" "$demo/host.out" ' is up on ' || die "the host was not up within 120 s; see $demo/host.log"
 cat "$demo/host.out"
-"$sidetone" say -o "$demo/chord.wav" "Play C major." "${options[@]}" >"$demo/say.log" 2>&1 ||
-    die "nobody speaks the command; see $demo/say.log"
 within 20 seen 0 "$demo/host.log" 'pedal' || true
 
 say ""
@@ -90,10 +88,20 @@ found "$at" "$demo/surface.out" '/assistant/(state|transcript|reply)' 8
 say ""
 say "2. A pedal holds push to talk; 'play C major' is spoken; the synthesizer gets the notes"
 at=$(lines "$demo/surface.out") notes=$(lines "$demo/synth.out")
-press cc 64 127
-check 20 "it listens while the pedal is down" seen "$at" "$demo/surface.out" '/assistant/state s "listening"'
-"$sidetone" play "$demo/chord.wav" "${options[@]}" >"$demo/play.log" 2>&1 || fail "nothing was spoken; see $demo/play.log"
-press cc 64 0
+# The voice is another each time, and the smallest recognizer may hear 'place C major': whoever is not understood says it again.
+for attempt in 1 2 3; do
+    "$sidetone" say -o "$demo/chord.wav" "Play C major." "${options[@]}" >"$demo/say.log" 2>&1 ||
+        die "nobody speaks the command; see $demo/say.log"
+    again=$(lines "$demo/surface.out")
+    press cc 64 127
+    check 20 "it listens while the pedal is down" seen "$again" "$demo/surface.out" '/assistant/state s "listening"'
+    "$sidetone" play "$demo/chord.wav" "${options[@]}" >"$demo/play.log" 2>&1 || fail "nothing was spoken; see $demo/play.log"
+    press cc 64 0
+    within 60 seen "$again" "$demo/surface.out" '/assistant/transcript' || break
+    if ((attempt == 3)) || seen "$again" "$demo/surface.out" '/assistant/transcript s "[Pp]lay '; then break; fi
+    found "$again" "$demo/surface.out" '/assistant/transcript'
+    check 60 "it was answered" idle "$again"
+done
 for note in C4 E4 G4; do
     declare -A hex=([C4]=3c [E4]=40 [G4]=43)
     check 60 "$note arrives" seen "$notes" "$demo/synth.out" "90 ${hex[$note]}"
