@@ -106,7 +106,7 @@ for note in C4 E4 G4; do
     declare -A hex=([C4]=3c [E4]=40 [G4]=43)
     check 60 "$note arrives" seen "$notes" "$demo/synth.out" "90 ${hex[$note]}"
 done
-found "$at" "$demo/surface.out" '/assistant/transcript'
+found "$again" "$demo/surface.out" '/assistant/transcript'
 check 30 "the notes end by themselves" seen "$notes" "$demo/synth.out" "80 3c|90 3c 00"
 
 say ""

@@ -127,11 +127,11 @@ pub fn encode<M: Message>(message: &M, format: Format) -> Result<Bytes, Fault> {
 pub fn encode_chunk<M: Message>(chunk: &M, seq: u64, format: Format, bytes: usize) -> Result<Bytes, Fault> {
     let mut body = Vec::with_capacity(bytes + NUMBER_BYTES);
     write(&mut body, chunk, format)?;
-    if format == Format::Json {
-        body.push(b'\n');
-    }
     match format {
-        Format::Json => serde_json::to_writer(&mut body, &seq).map_err(|e| e.to_string()),
+        Format::Json => {
+            body.push(b'\n');
+            serde_json::to_writer(&mut body, &seq).map_err(|e| e.to_string())
+        }
         Format::MsgPack => rmp_serde::encode::write(&mut body, &seq).map_err(|e| e.to_string()),
     }
     .map_err(|why| Fault::failed(format!("can't write a chunk's number: {why}")))?;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -131,8 +131,6 @@ struct Inner {
     id: u64,
     flow: Arc<Flow>,
     sent: AtomicU64,
-    /// Bytes of the largest chunk: the next will need about as many.
-    largest: AtomicUsize,
     /// Chunks of all streams of the verb.
     chunks: metrics::Counter,
     /// Held while a chunk is sent: chunks leave in the order of their numbers, and one that is given up takes none.
@@ -147,6 +145,8 @@ struct Sending {
     done: u64,
     /// The latest chunk that had a reply subject, and when it was sent.
     asked: Option<(u64, Instant)>,
+    /// Bytes of the largest chunk so far: the next will need about as many.
+    largest: usize,
 }
 
 impl Sending {
@@ -190,7 +190,6 @@ impl<M: Message> Sink<M> {
             id,
             flow,
             sent: AtomicU64::new(0),
-            largest: AtomicUsize::new(128),
             chunks: metrics::counter!(CHUNKS, "verb" => verb.to_string()),
             sending: tokio::sync::Mutex::default(),
         };
@@ -229,9 +228,12 @@ impl<M: Message> Sink<M> {
         let mut sending = inner.sending.lock().await;
         let sending = match &mut *sending {
             Some(sending) => sending,
-            first => {
-                first.insert(Sending { watch: link.watch(&reply).map_err(|e| e.to_fault())?, done: 0, asked: None })
-            }
+            first => first.insert(Sending {
+                watch: link.watch(&reply).map_err(|e| e.to_fault())?,
+                done: 0,
+                asked: None,
+                largest: 128,
+            }),
         };
         inner.wait_for_credit(sending, &reply).await?;
         if sending.watch.is_broken() {
@@ -240,8 +242,8 @@ impl<M: Message> Sink<M> {
         let seq = inner.sent.load(Ordering::Acquire);
         let (body, headers, asks) = match inner.credit {
             Some(credit) => {
-                let body = codec::encode_chunk(chunk, seq, inner.format, inner.largest.load(Ordering::Relaxed))?;
-                inner.largest.fetch_max(body.len(), Ordering::Relaxed);
+                let body = codec::encode_chunk(chunk, seq, inner.format, sending.largest)?;
+                sending.largest = sending.largest.max(body.len());
                 (body, None, sending.asks(seq, credit))
             }
             None => {
@@ -278,10 +280,9 @@ impl Inner {
         let Some(credit) = self.credit else { return Ok(()) };
         let sent = self.sent.load(Ordering::Acquire);
         let is_free = |done: &u64| sent < done.saturating_add(credit);
-        if is_free(&sending.done) {
-            return Ok(());
+        if !is_free(&sending.done) {
+            sending.done = *self.flow.done.borrow();
         }
-        sending.done = *self.flow.done.borrow();
         if is_free(&sending.done) {
             return Ok(());
         }

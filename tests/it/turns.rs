@@ -162,6 +162,11 @@ fn utterance(story: &[Seen]) -> Option<String> {
     })
 }
 
+/// How often the session says that something failed.
+fn errors(story: &[Seen]) -> usize {
+    story.iter().filter(|seen| matches!(seen, Seen::Session(event) if event.what.kind() == "error")).count()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_is_led_by_hand() {
     if !jack::available() {
@@ -338,8 +343,7 @@ async fn what_fails_is_said_once_with_its_stage_and_heard() {
         studio.sounds().await;
         studio.silent_for(200).await;
         let story = follow.story();
-        let errors = story.iter().filter(|seen| matches!(seen, Seen::Session(event) if event.what.kind() == "error"));
-        assert_eq!(errors.count(), 1, "{stage} {why}: {story:#?}");
+        assert_eq!(errors(&story), 1, "{stage} {why}: {story:#?}");
         studio.take_heard();
     }
     // Nobody speaks to the end for nothing: that a part can't be transcribed is told while the pedal is held.
@@ -349,8 +353,7 @@ async fn what_fails_is_said_once_with_its_stage_and_heard() {
     assert_eq!(follow.state(Idle).await.why, "stt failed");
     host.control(Control::PushToTalk { held: Some(false) }).await.unwrap();
     let story = follow.story();
-    let errors = story.iter().filter(|seen| matches!(seen, Seen::Session(event) if event.what.kind() == "error"));
-    assert_eq!((states(&story), errors.count()), (vec![Listening, Idle], 1), "{story:#?}");
+    assert_eq!((states(&story), errors(&story)), (vec![Listening, Idle], 1), "{story:#?}");
 
     // The next turn works.
     peers.play(good());

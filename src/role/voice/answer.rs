@@ -92,9 +92,9 @@ pub async fn transcribe_all(how: Transcription, parts: Vec<Option<Part>>, last: 
         let mut text = String::new();
         for part in parts.into_iter().flatten() {
             let part = part.await.map_err(|e| Fault::failed(format!("a part of the utterance is lost: {e}")))?;
-            text = joined(&text, part?.trim());
+            text = joined(&text, &part?);
         }
-        if last.is_empty() { Ok(text) } else { Ok(joined(&text, transcribe(how, last).await?.trim())) }
+        if last.is_empty() { Ok(text) } else { Ok(joined(&text, &transcribe(how, last).await?)) }
     };
     let text = all.await;
     tell(&teller, turn, Progress::Transcribed(text, begun.elapsed())).await;
