@@ -140,7 +140,7 @@ impl Ingest {
         }
         self.acknowledged = self.taken;
         let Some(reply) = self.reply.take() else { return };
-        if let Err(error) = self.link.publish(reply, None, None, Bytes::new()).await {
+        if let Err(error) = self.link.publish(&reply, None, None, Bytes::new()).await {
             tracing::debug!(%error, "audio was not acknowledged");
         }
     }

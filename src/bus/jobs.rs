@@ -391,7 +391,7 @@ impl Jobs {
             };
             if let Some(capability) = capability_of(&cancelled) {
                 let subject = subject::cancel(capability, &token(id));
-                self.bus.inner.control.publish(subject.into(), None, None, Bytes::new()).await?;
+                self.bus.inner.control.publish(&subject.into(), None, None, Bytes::new()).await?;
             }
             if is_out {
                 self.delete_file(&cancelled).await;

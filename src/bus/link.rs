@@ -335,23 +335,21 @@ impl Link {
     /// Publishes, if the link stands.
     pub(super) async fn publish(
         &self,
-        subject: Subject,
+        subject: &Subject,
         reply: Option<Subject>,
         headers: Option<HeaderMap>,
         body: Bytes,
     ) -> Result<(), BusError> {
-        self.check(&subject)?;
-        self.check_size(&subject, body.len())?;
-        let what = subject.clone();
+        self.check(subject)?;
+        self.check_size(subject, body.len())?;
+        let to = subject.clone();
         match (reply, headers) {
-            (Some(reply), Some(headers)) => {
-                self.client.publish_with_reply_and_headers(subject, reply, headers, body).await
-            }
-            (Some(reply), None) => self.client.publish_with_reply(subject, reply, body).await,
-            (None, Some(headers)) => self.client.publish_with_headers(subject, headers, body).await,
-            (None, None) => self.client.publish(subject, body).await,
+            (Some(reply), Some(headers)) => self.client.publish_with_reply_and_headers(to, reply, headers, body).await,
+            (Some(reply), None) => self.client.publish_with_reply(to, reply, body).await,
+            (None, Some(headers)) => self.client.publish_with_headers(to, headers, body).await,
+            (None, None) => self.client.publish(to, body).await,
         }
-        .map_err(|e| BusError::client(what.as_str(), e))
+        .map_err(|e| BusError::client(subject.as_str(), e))
     }
 }
 

@@ -93,7 +93,7 @@ async fn follow(link: Link, mut heard: Subscriber, told: watch::Sender<Worker>, 
             }
             _ = looks.tick() => {
                 let (subject, reply) = look.clone();
-                if let Err(error) = link.publish(subject, Some(reply), None, Bytes::new()).await {
+                if let Err(error) = link.publish(&subject, Some(reply), None, Bytes::new()).await {
                     tracing::debug!(%error, "the listener could not be looked for");
                 }
             }
@@ -158,7 +158,7 @@ impl AudioSender {
             return Err(BusError::Disconnected { what: "sending audio".to_owned() });
         }
         let subject = format!("{}.{sent}", self.ingest).into();
-        self.link.publish(subject, Some(format!("{}.{sent}", self.acks).into()), None, chunk).await?;
+        self.link.publish(&subject, Some(format!("{}.{sent}", self.acks).into()), None, chunk).await?;
         self.sent += 1;
         Ok(())
     }

@@ -237,7 +237,7 @@ impl Bus {
         let mut headers = HeaderMap::new();
         codec::set(&mut headers, header::CONTENT_TYPE, Format::Json.content_type());
         codec::set(&mut headers, header::SCHEMA, M::SCHEMA);
-        self.inner.control.publish(subject.into(), None, Some(headers), codec::encode(message, Format::Json)?).await
+        self.inner.control.publish(&subject.into(), None, Some(headers), codec::encode(message, Format::Json)?).await
     }
 
     /// The same, and waits until the server has it.
@@ -380,6 +380,8 @@ impl Bus {
         };
         reply.map_err(|e| match e.kind() {
             RequestErrorKind::NoResponders => BusError::Nobody { subject: subject.to_owned() },
+            // The reply is lost with the link, though that may stand again.
+            RequestErrorKind::TimedOut if watch.is_broken() => BusError::Disconnected { what: subject.to_owned() },
             RequestErrorKind::TimedOut => {
                 BusError::Deadline { subject: subject.to_owned(), ms: call.time().as_millis() }
             }
@@ -436,7 +438,7 @@ impl Drop for CancelOnDrop {
                     return;
                 }
                 let subject = subject::cancel(capability, &request);
-                if let Err(error) = bus.inner.control.publish(subject.into(), None, None, Bytes::new()).await {
+                if let Err(error) = bus.inner.control.publish(&subject.into(), None, None, Bytes::new()).await {
                     tracing::debug!(%error, "a request could not be cancelled");
                 }
             });

@@ -349,7 +349,7 @@ impl Writer {
         let mut headers = async_nats::HeaderMap::new();
         codec::set(&mut headers, header::CONTENT_TYPE, Format::Json.content_type());
         codec::set(&mut headers, header::SCHEMA, SessionEvent::SCHEMA);
-        self.bus.inner.control.publish(subject.into(), None, Some(headers), body).await
+        self.bus.inner.control.publish(&subject.into(), None, Some(headers), body).await
     }
 
     /// The sequence and the id of the last event on a session's subject.

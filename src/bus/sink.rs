@@ -123,8 +123,6 @@ struct Inner {
     bus: Bus,
     replies: Replies,
     reply: Option<Subject>,
-    /// Where the caller acknowledges; a chunk's number comes after it.
-    control: String,
     format: Format,
     streaming: bool,
     credit: Option<u64>,
@@ -183,7 +181,6 @@ impl<M: Message> Sink<M> {
             bus: bus.clone(),
             replies,
             reply,
-            control: format!("{}.{id}", workers.prefix),
             format,
             streaming,
             credit,
@@ -221,7 +218,7 @@ impl<M: Message> Sink<M> {
     /// the link is down.
     pub async fn send(&self, chunk: &M) -> Result<(), Fault> {
         let inner = &*self.inner;
-        let Some(reply) = inner.reply.clone().filter(|_| inner.streaming) else {
+        let Some(reply) = inner.reply.as_ref().filter(|_| inner.streaming) else {
             return Ok(());
         };
         let link = inner.bus.link(inner.replies);
@@ -229,13 +226,13 @@ impl<M: Message> Sink<M> {
         let sending = match &mut *sending {
             Some(sending) => sending,
             first => first.insert(Sending {
-                watch: link.watch(&reply).map_err(|e| e.to_fault())?,
+                watch: link.watch(reply).map_err(|e| e.to_fault())?,
                 done: 0,
                 asked: None,
                 largest: 128,
             }),
         };
-        inner.wait_for_credit(sending, &reply).await?;
+        inner.wait_for_credit(sending, reply).await?;
         if sending.watch.is_broken() {
             return Err(broken_off("the connection to NATS dropped meanwhile"));
         }
@@ -269,8 +266,9 @@ fn broken_off(why: &str) -> Fault {
 }
 
 impl Inner {
+    /// Where the caller acknowledges this chunk and those before it.
     fn reply_to(&self, seq: u64) -> Subject {
-        format!("{}.{seq}", self.control).into()
+        format!("{}.{}.{seq}", self.bus.workers(self.replies).prefix, self.id).into()
     }
 
     async fn wait_for_credit(&self, sending: &mut Sending, reply: &Subject) -> Result<(), Fault> {
@@ -314,7 +312,7 @@ impl Inner {
         codec::set(&mut headers, header::STATUS, status::PROBE);
         let link = self.bus.link(self.replies);
         let body = Bytes::from_static(PROBE_BODY);
-        let probe = link.publish(reply.clone(), Some(self.reply_to(last)), Some(headers), body);
+        let probe = link.publish(reply, Some(self.reply_to(last)), Some(headers), body);
         if let Err(error) = probe.await {
             tracing::debug!(%error, "the reader could not be looked for");
         }

@@ -22,17 +22,18 @@
 //! answer.
 
 use std::marker::PhantomData;
-use std::pin::Pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_nats::{Message as Wire, StatusCode, Subscriber};
 use bytes::Bytes;
-use futures::StreamExt as _;
-use tokio::time::Sleep;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 
 use super::codec::{self, Format, header};
 use super::error::BusError;
-use super::link::{Link, Watch};
+use super::link::Link;
 use super::message::{Ask, Message, Replies};
 use super::subject::Target;
 use super::{Bus, Call, CancelOnDrop, GRACE, decode, unreadable};
@@ -51,17 +52,34 @@ pub const CREDIT: u64 = 64;
 /// need not pause, but not much, since an acknowledgement costs as much as a chunk.
 pub const ACK_EVERY: u64 = CREDIT * 3 / 4;
 
+/// How many chunks of a stream were received.
+#[derive(Debug, Clone, Default)]
+pub struct Received(Arc<AtomicU64>);
+
+impl Received {
+    /// So far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn one_more(&self) {
+        // Only the stream itself counts.
+        self.0.store(self.count() + 1, Ordering::Relaxed);
+    }
+}
+
 /// The caller's end of a stream.
 pub struct Stream<M> {
     bus: Bus,
     subject: String,
     messages: Subscriber,
-    watch: Watch,
+    /// What ends it too early, such as its deadline, or the loss of the link. Each is only looked at when it stirs, not for
+    /// every chunk.
+    ends: FuturesUnordered<BoxFuture<'static, BusError>>,
     guard: CancelOnDrop,
     format: Format,
-    deadline: Duration,
-    passed: Pin<Box<Sleep>>,
-    received: u64,
+    received: Received,
     acknowledged: u64,
     /// Where to acknowledge, but for the number, as a chunk said.
     control: Option<String>,
@@ -83,23 +101,25 @@ impl Bus {
         let subject = A::VERB.subject(target);
         let body = codec::encode(request, call.format)?;
         let link = self.link(A::REPLIES);
-        let watch = link.watch(&subject)?;
+        let mut watch = link.watch(&subject)?;
         let inbox = link.client.new_inbox();
         let id = inbox.rsplit('.').next().unwrap_or_default().to_owned();
         let mut headers = call.headers::<A>(&id);
         codec::set(&mut headers, header::CREDIT, CREDIT.to_string());
         let messages = link.client.subscribe(inbox.clone()).await.map_err(|e| BusError::client(subject.as_str(), e))?;
-        link.publish(subject.as_str().into(), Some(inbox.into()), Some(headers), body).await?;
+        link.publish(&subject.as_str().into(), Some(inbox.into()), Some(headers), body).await?;
+        let (time, asked) = (call.time(), subject.clone());
+        let passed = tokio::time::sleep(time + GRACE);
+        let late = BusError::Deadline { subject: subject.clone(), ms: time.as_millis() };
+        let ends = [passed.map(|()| late).boxed(), async move { watch.broken(&asked).await }.boxed()];
         Ok(Stream {
             guard: CancelOnDrop::new(self, A::VERB.capability, &id, call),
             bus: self.clone(),
             subject,
             messages,
-            watch,
+            ends: ends.into_iter().collect(),
             format: call.format,
-            deadline: call.time(),
-            passed: Box::pin(tokio::time::sleep(call.time() + GRACE)),
-            received: 0,
+            received: Received::default(),
             acknowledged: 0,
             control: None,
             over: false,
@@ -120,6 +140,17 @@ impl<M: Message> Stream<M> {
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
+    }
+
+    /// The count of its chunks, which goes on counting.
+    #[must_use]
+    pub fn received(&self) -> Received {
+        self.received.clone()
+    }
+
+    /// Ends it by an error when `end` completes.
+    pub fn end_by(&mut self, end: impl Future<Output = BusError> + Send + 'static) {
+        self.ends.push(end.boxed());
     }
 
     /// The next reply; `None` after the last. Safe to drop and call again.
@@ -153,11 +184,7 @@ impl<M: Message> Stream<M> {
             let message = tokio::select! {
                 biased;
                 message = self.messages.next() => message,
-                error = self.watch.broken(&self.subject) => return Err(error),
-                () = &mut self.passed => {
-                    let (subject, ms) = (self.subject.clone(), self.deadline.as_millis());
-                    return Err(BusError::Deadline { subject, ms });
-                }
+                Some(error) = self.ends.next() => return Err(error),
             };
             let Some(message) = message else {
                 return Err(self.cut("the connection was closed"));
@@ -171,34 +198,37 @@ impl<M: Message> Stream<M> {
 
     /// What a message says: a chunk, the end, an error, or the one reply to a caller who wants no stream.
     fn read(&mut self, message: Wire) -> Option<Result<M, BusError>> {
+        let received = self.received.count();
         if message.status == Some(StatusCode::NO_RESPONDERS) {
             return Some(Err(BusError::Nobody { subject: self.subject.clone() }));
         }
         let headers = message.headers.as_ref();
-        // The one reply to a caller who wants no stream may have no headers either; it has no reply subject.
-        let is_bare = headers.is_none() && (self.received > 0 || message.reply.is_some());
-        let chunk = if is_bare {
-            let chunk = codec::decode_chunk(self.format, &message.payload);
-            Some(chunk.map_err(|e| unreadable(&self.subject, &e)))
+        let chunk = if headers.is_none() {
+            match codec::decode_chunk(self.format, &message.payload) {
+                Ok(chunk) => Some(Ok(chunk)),
+                // The one reply to a caller who wants no stream.
+                Err(_) if received == 0 && message.reply.is_none() => None,
+                Err(error) => Some(Err(unreadable(&self.subject, &error))),
+            }
         } else {
             codec::number(headers, header::SEQ).map(|seq| decode(&message).map(|chunk| (chunk, seq)))
         };
         let item = match chunk {
-            Some(Ok((chunk, seq))) if seq == self.received => Ok(chunk),
+            Some(Ok((chunk, seq))) if seq == received => Ok(chunk),
             Some(Ok((_, seq))) => {
-                return Some(Err(self.cut(format!("chunk {} is missing (got {seq})", self.received))));
+                return Some(Err(self.cut(format!("chunk {received} is missing (got {seq})"))));
             }
             Some(Err(error)) => Err(error),
             None if codec::text(headers, header::STATUS) == status::END => {
                 let sent = codec::number(headers, header::CHUNKS).unwrap_or_default();
-                let why = || format!("{} of {sent} chunks arrived", self.received);
-                return (sent != self.received).then(|| Err(self.cut(why())));
+                let why = || format!("{received} of {sent} chunks arrived");
+                return (sent != received).then(|| Err(self.cut(why())));
             }
             None => {
                 if let Some(fault) = codec::fault(headers) {
                     return Some(Err(fault.into()));
                 }
-                if self.received > 0 {
+                if received > 0 {
                     return Some(Err(self.cut("a chunk without a number arrived")));
                 }
                 self.over = true;
@@ -207,7 +237,7 @@ impl<M: Message> Stream<M> {
             }
         };
         if item.is_ok() {
-            self.received += 1;
+            self.received.one_more();
             if let Some((control, _)) = message.reply.as_ref().and_then(|reply| reply.rsplit_once('.')) {
                 self.control = Some(control.to_owned());
             }
@@ -216,17 +246,18 @@ impl<M: Message> Stream<M> {
     }
 
     async fn acknowledge(&mut self) {
-        if self.received < self.acknowledged + ACK_EVERY {
+        let received = self.received.count();
+        if received < self.acknowledged + ACK_EVERY {
             return;
         }
         let Some(control) = self.control.clone() else { return };
         let link = &self.bus.inner.control;
         if link.is_up()
-            && let Err(error) = link.client.publish(format!("{control}.{}", self.received - 1), Bytes::new()).await
+            && let Err(error) = link.client.publish(format!("{control}.{}", received - 1), Bytes::new()).await
         {
             tracing::debug!(%error, "an acknowledgement was not sent");
         }
-        self.acknowledged = self.received;
+        self.acknowledged = received;
     }
 
     fn cut(&self, why: impl Into<String>) -> BusError {

@@ -283,7 +283,7 @@ impl Worker {
             return;
         }
         // A caller whose own connection stands still waits; the others know by now.
-        if timeout(LATE_REPLY_TIMEOUT, self.link.until_up()).await.is_err() {
+        if !self.link.is_up() && timeout(LATE_REPLY_TIMEOUT, self.link.until_up()).await.is_err() {
             tracing::debug!("the connection is down; the reply is dropped");
             return;
         }

@@ -6,14 +6,18 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 use super::{Fabric, Known, wire_privacy};
+use crate::bus::message::Message;
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::node::{AskInfo, Routed};
+use crate::bus::stream::Stream;
 use crate::bus::subject::{Capability, Target};
 use crate::bus::{BusError, Call};
 use crate::router::{Need, Nobody, Outcome, Target as Chosen, Ticket};
 
-/// Silence after which a host that works on a request is asked whether it lives.
-const QUIET: Duration = Duration::from_millis(700);
+/// How often it is looked whether a host that works on a request has said anything.
+const LOOK_EVERY: Duration = Duration::from_millis(350);
+/// After so many looks in vain it is asked whether it lives.
+const QUIET_LOOKS: u32 = 2;
 /// How long it may take to say so: its processors are busy with the request.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// How long a request waits for hosts that rest after a failure.
@@ -174,36 +178,53 @@ impl Fabric {
         tokio::select! {
             biased;
             result = work => result,
-            error = self.dies(leg.host(), &leg.instance) => {
-                self.0.fell_silent(leg.host(), &leg.instance);
-                Err(error)
-            }
+            error = self.dies(leg.host(), &leg.instance, || 0) => Err(error),
         }
     }
 
-    /// Completes when a host gives no sign of life any more, or another run of it does; never for the queue group, or
-    /// while this host's own link is down.
-    async fn dies(&self, host: &str, instance: &str) -> BusError {
+    /// The same for a stream, which ends by it.
+    pub(super) fn watch_over<M: Message>(&self, leg: &Leg, stream: &mut Stream<M>) {
+        let (fabric, host, instance) = (self.clone(), leg.host().to_owned(), leg.instance.clone());
+        let received = stream.received();
+        stream.end_by(async move { fabric.dies(&host, &instance, || received.count()).await });
+    }
+
+    /// Completes when a host gives no sign of life any more, or another run of it does, and has it rested; never for the
+    /// queue group, or while this host's own link is down. What was `received` from it is such a sign.
+    async fn dies(&self, host: &str, instance: &str, received: impl Fn() -> u64) -> BusError {
         if host.is_empty() {
             return std::future::pending().await;
         }
-        let bus = &self.0.bus;
-        let mut instance = instance.to_owned();
-        loop {
-            sleep(QUIET).await;
+        let (bus, mut expected, mut before, mut quiet) = (&self.0.bus, instance.to_owned(), received(), 0);
+        let why = loop {
+            sleep(LOOK_EVERY).await;
+            quiet = if received() == before { quiet + 1 } else { 0 };
+            before = received();
+            if quiet < QUIET_LOOKS {
+                continue;
+            }
+            quiet = 0;
             let call = Call::within(SIGN_OF_LIFE);
-            match bus.ask(Target::Node(host), &AskInfo {}, &call).await {
+            let why = match bus.ask(Target::Node(host), &AskInfo {}, &call).await {
+                Ok(info) if expected.is_empty() => {
+                    expected = info.instance;
+                    continue;
+                }
                 // It was killed and is back already: the new run knows nothing of the request.
-                Ok(info) if instance.is_empty() => instance = info.instance,
-                Ok(info) if info.instance != instance => return silent(host, "it was started anew"),
-                Err(BusError::Nobody { .. }) => return silent(host, "it has left the bus"),
+                Ok(info) if info.instance != expected => "it was started anew".to_owned(),
+                Err(BusError::Nobody { .. }) => "it has left the bus".to_owned(),
                 Err(BusError::Deadline { .. }) if bus.is_up() => {
-                    return silent(host, &format!("no sign of life within {} s", SIGN_OF_LIFE.as_secs()));
+                    format!("no sign of life within {} s", SIGN_OF_LIFE.as_secs())
                 }
                 // It answers, if only that it is busy; or the link is down, of which the request itself tells.
-                _ => {}
+                _ => continue,
+            };
+            if received() == before {
+                break why;
             }
-        }
+        };
+        self.0.fell_silent(host, instance);
+        silent(host, &why)
     }
 }
 

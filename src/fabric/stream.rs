@@ -16,13 +16,12 @@ pub struct FabricStream<A: Ask> {
     now: Option<(Leg, Stream<A::Reply>)>,
     choice: Choice,
     over: bool,
-    received: u64,
 }
 
 impl<A: Ask> FabricStream<A> {
     pub(super) fn new(fabric: Fabric, need: Need, request: A, route: Route) -> Self {
         let choice = Choice { host: String::new(), reason: String::new() };
-        Self { fabric, need, request, route, now: None, choice, over: false, received: 0 }
+        Self { fabric, need, request, route, now: None, choice, over: false }
     }
 
     /// The host that answers, and why; empty before the first reply.
@@ -49,18 +48,14 @@ impl<A: Ask> FabricStream<A> {
                 return Some(Err(error));
             }
             let (leg, stream) = self.now.as_mut()?;
-            let next = async { stream.next().await.transpose() };
-            match self.fabric.watched(leg, next).await {
-                Ok(Some(reply)) => {
-                    self.received += 1;
-                    return Some(Ok(reply));
-                }
+            match stream.next().await.transpose() {
+                Ok(Some(reply)) => return Some(Ok(reply)),
                 Ok(None) => {
                     leg.settle(Outcome::Answered);
-                    self.over = true;
+                    (self.now, self.over) = (None, true);
                     return None;
                 }
-                Err(error) if self.received > 0 => {
+                Err(error) if stream.received().count() > 0 => {
                     leg.settle(outcome(&error));
                     (self.now, self.over) = (None, true);
                     return Some(Err(error));
@@ -81,7 +76,7 @@ impl<A: Ask> FabricStream<A> {
         let can = can_go_on(error) && self.route.failed_with(error.clone());
         if can {
             self.request = request;
-            (self.over, self.received) = (false, 0);
+            self.over = false;
         }
         can
     }
@@ -91,7 +86,8 @@ impl<A: Ask> FabricStream<A> {
             let leg = self.route.next().await?;
             let opened = self.fabric.bus().open(leg.target(&self.need), &self.request, &leg.call).await;
             match opened {
-                Ok(stream) => {
+                Ok(mut stream) => {
+                    self.fabric.watch_over(&leg, &mut stream);
                     self.choice = leg.choice.clone();
                     self.now = Some((leg, stream));
                     return Ok(());

@@ -253,6 +253,12 @@ async fn a_bare_chunk_that_is_lost_is_an_error_and_a_probe_is_no_chunk() {
     }
     let error = within(stream.next()).await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "the answer of llm.chat is not whole: chunk 2 is missing (got 3)");
+
+    let mut stream = within(host.open(Target::Any, &chat(1, true), &call())).await.unwrap();
+    let inbox = within(requests.next()).await.unwrap().reply.unwrap();
+    raw.publish(inbox, chunk(1)).await.unwrap();
+    let error = within(stream.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "the answer of llm.chat is not whole: chunk 0 is missing (got 1)");
 }
 
 #[tokio::test(flavor = "multi_thread")]

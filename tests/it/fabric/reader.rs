@@ -142,3 +142,24 @@ async fn what_the_server_forbids_is_an_error_and_not_silence() {
     let error = within(bus.subscribe::<Chat>("llm.>")).await.map(drop).unwrap_err();
     assert!(matches!(&error, BusError::DeniedHearing { subject, .. } if subject == "llm.>"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_pauses_for_long_reads_on() {
+    let Some(nats) = Nats::start().await else { return };
+    let _a = host(&nats, "a", "llm", &[]).await;
+    let bus = nats.host("tests").await;
+    let all = fabric(&bus, &Config::default(), &["a"]).await;
+    // More than may be on the way at once.
+    let text = words(300);
+    let mut stream = within(all.open(&need(Capability::Llm), chat(&text), &call())).await.unwrap();
+    let mut said = within(stream.next()).await.unwrap().unwrap().text;
+    // Long enough that the host would be asked for a sign of life, and given up without one.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    while let Some(piece) = within(stream.next()).await {
+        let piece = piece.unwrap();
+        if piece.done.is_none() {
+            said += &piece.text;
+        }
+    }
+    assert!(said.contains(&text), "{said}");
+}
