@@ -28,6 +28,8 @@ const STREAM_QUEUE: usize = 1_024;
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A stream that is silent for so long is asked whether it lives; twice in vain, and it is closed.
 pub const SILENCE: Duration = Duration::from_secs(10);
+/// How many ports are tried where the system is to choose one.
+const CHOICES: u32 = 16;
 /// How long to wait when the system has no more connections to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -160,6 +162,19 @@ pub fn sender(at: SocketAddr) -> std::io::Result<PlainUdp> {
     Ok(socket)
 }
 
+/// Sockets for UDP and TCP on one port. One that the system chooses for the first may be taken for the second: then another.
+async fn both(at: SocketAddr) -> std::io::Result<(PlainUdp, TcpListener)> {
+    let mut tries = if at.port() == 0 { CHOICES } else { 1 };
+    loop {
+        tries -= 1;
+        let udp = sender(at)?;
+        match TcpListener::bind(udp.local_addr()?).await {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tries > 0 => {}
+            tcp => return tcp.map(|tcp| (udp, tcp)),
+        }
+    }
+}
+
 /// The sockets that listen.
 pub struct Ears {
     udp: UdpSocket,
@@ -179,7 +194,7 @@ impl Ears {
         };
         let at = tokio::net::lookup_host(listen).await.map_err(failed)?.next();
         let at = at.ok_or_else(|| failed(std::io::Error::other("it has no address")))?;
-        let plain = sender(at).map_err(failed)?;
+        let (plain, tcp) = both(at).await.map_err(failed)?;
         if let Err(error) = rustix::net::sockopt::set_socket_recv_buffer_size(&plain, RECEIVE_BUFFER) {
             tracing::debug!(%error, "the receive buffer of OSC keeps its size");
         }
@@ -192,8 +207,6 @@ impl Ears {
         }
         let mouth = Arc::new(plain.try_clone().map_err(failed)?);
         let udp = UdpSocket::from_std(plain).map_err(failed)?;
-        // Both on one port, also if the system chose it.
-        let tcp = TcpListener::bind(udp.local_addr().map_err(failed)?).await.map_err(failed)?;
         Ok(Self { udp, tcp, mouth })
     }
 
