@@ -352,6 +352,7 @@ async fn what_fails_is_said_once_with_its_stage_and_heard() {
     studio.say(&fixture("jfk.flac")[..80_000]).await;
     assert_eq!(follow.state(Idle).await.why, "stt failed");
     host.control(Control::PushToTalk { held: Some(false) }).await.unwrap();
+    follow.error().await;
     let story = follow.story();
     assert_eq!((states(&story), errors(&story)), (vec![Listening, Idle], 1), "{story:#?}");
 

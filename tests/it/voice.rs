@@ -235,11 +235,14 @@ async fn what_is_not_meant_for_it_stays_here_and_what_interrupts_it_is_heard() {
 
     // A text is answered as if it had been spoken.
     host.control(Control::Mode { mode: Mode::PushToTalk }).await.unwrap();
+    let is_set = |seen: &Seen| matches!(seen, Seen::State(state) if state.mode == Mode::PushToTalk).then_some(());
+    follow.until("push to talk", is_set).await;
     follow.story();
     studio.take_heard();
     host.control(Control::Ask { text: "Say the quick brown fox jumps.".to_owned() }).await.unwrap();
     follow.state(Speaking).await;
     follow.state(Idle).await;
+    follow.session("the reply", |what| matches!(what, What::Reply { .. }).then_some(())).await;
     let story = follow.story();
     let (said, reply, _) = told(&story);
     assert_eq!(said, "Say the quick brown fox jumps.");

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -55,9 +54,7 @@ impl Site {
                 std::os::unix::fs::symlink(from.canonicalize().unwrap(), home.join(part)).unwrap();
             }
         }
-        // It was free a moment ago.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { home, port }
+        Self { home, port: crate::support::nats::free_port() }
     }
 
     /// A path for a file of a test.

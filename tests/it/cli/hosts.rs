@@ -1,9 +1,8 @@
 //! `run`, `nodes`, `doctor`, and what exit codes tell.
 
-use std::net::TcpListener;
-
 use super::host::{NAME, Site, first_output, shared};
 use crate::support::jack::wait_for;
+use crate::support::nats::free_port;
 
 /// The roles of host `name` as they are listed; empty if it is not. What a host says of itself is renewed every 3 s.
 fn roles(site: &Site, name: &str) -> Vec<String> {
@@ -11,11 +10,6 @@ fn roles(site: &Site, name: &str) -> Vec<String> {
     let host = nodes.as_array().unwrap().iter().find(|node| node["node"] == name);
     let offers = host.and_then(|host| host["offers"].as_array()).map(Vec::as_slice).unwrap_or_default();
     offers.iter().map(|offer| offer["role"].as_str().unwrap().to_owned()).collect()
-}
-
-/// A port where nobody listens.
-fn dead_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[test]
@@ -93,7 +87,7 @@ fn a_wrong_command_line_or_setting_is_told_from_what_went_wrong() {
 
 #[test]
 fn without_a_bus_it_is_said_at_once_how_to_get_one() {
-    let site = Site { port: dead_port(), ..Site::new("nobody") };
+    let site = Site { port: free_port(), ..Site::new("nobody") };
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/audio/jfk.flac");
     for args in [&["ask", "hello"][..], &["nodes"], &["say", "hello", "-o", "-"], &["transcribe", file], &["watch"]] {
         let error = site.run(args).error(3);

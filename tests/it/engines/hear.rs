@@ -166,12 +166,20 @@ fn the_end_of_an_answer_is_heard_once() {
         "You can set the tempo by tapping the pedal twice.",
     );
     for sentences in [[lights, train, sky].as_slice(), &[train, sky, pedal]] {
-        let mut clip = studio::spoken(&sentences.join(" "));
+        let said = sentences.join(" ");
+        let mut clip = studio::spoken(&said);
         clip.extend(studio::silence(500));
-        let heard = words(&hear(&whisper, &clip));
-        for sentence in ["the next train", "the sky is blue"] {
-            assert_eq!(heard.matches(sentence).count(), 1, "{heard}");
+        let (said, heard) = (studio::words(&said), studio::words(&hear(&whisper, &clip)));
+        // Piper says it in another way each time, and a word may be heard as another; none of it is heard again.
+        let missing = said.iter().filter(|word| !heard.contains(word)).count();
+        assert!(missing * 3 <= said.len() && heard.len() <= said.len() + 3, "{said:?} was heard as {heard:?}");
+        for sentence in sentences {
+            let long = studio::words(sentence).into_iter().filter(|word| word.len() >= 5);
+            assert!(long.clone().any(|word| heard.contains(&word)), "{sentence:?} is not in {heard:?}");
         }
+        let runs: Vec<_> = heard.windows(3).collect();
+        let again = runs.iter().enumerate().find(|(at, run)| runs[..*at].contains(run));
+        assert_eq!(again, None, "{heard:?}");
     }
 }
 

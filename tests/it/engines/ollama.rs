@@ -1,6 +1,5 @@
 //! A real Ollama, if set-up has built one.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use sidetone::engine::{ChatModel, Ollama};
@@ -17,7 +16,7 @@ async fn a_real_ollama_chats() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let port = crate::support::nats::free_port();
     let host = format!("127.0.0.1:{port}");
     let env = vec![
         ("OLLAMA_HOST".into(), host.clone().into()),

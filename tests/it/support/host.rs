@@ -1,7 +1,6 @@
 //! A real host: the binary itself with a home of its own, and everything that it says.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,7 +17,7 @@ use sidetone::home::Home;
 use tempfile::TempDir;
 
 use super::jack::JackServer;
-use super::nats::eventually;
+use super::nats::{eventually, free_port};
 
 /// How long a test waits for what must come: long enough for two busy cores.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -338,11 +337,6 @@ fn children(folder: &Path) -> Vec<i32> {
 
 fn read(file: &Path) -> String {
     std::fs::read_to_string(file).unwrap_or_default()
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Something that was published.

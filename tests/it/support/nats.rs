@@ -1,8 +1,10 @@
 //! A real nats-server with JetStream, and the stock `nats` CLI.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -42,9 +44,17 @@ pub fn program(name: &str) -> Option<PathBuf> {
     super::need(path.is_file(), &format!("the program {name}")).then_some(path)
 }
 
-/// A port that is free now.
+/// A port that is free now, for TCP and UDP. None that the system gives away itself: it would be taken before it is used.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 11_000;
+    const COUNT: u32 = 20_000;
+    static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(std::process::id().wrapping_mul(997)));
+    let next = || u16::try_from(FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT).unwrap();
+    let is_free = |port: &u16| {
+        let all = (Ipv4Addr::UNSPECIFIED, *port);
+        TcpListener::bind(all).is_ok() && UdpSocket::bind(all).is_ok()
+    };
+    std::iter::repeat_with(next).take(COUNT as usize).find(is_free).unwrap()
 }
 
 /// How a server is set up.

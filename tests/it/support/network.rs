@@ -1,6 +1,12 @@
 //! Networks between hosts of one machine.
 
+use std::net::Ipv4Addr;
 use std::process::Command;
+
+/// What is set apart for benchmarks between networks (RFC 2544): 198.18.0.0/15, from which each pair takes four addresses.
+const BLOCK: u32 = u32::from_be_bytes([198, 18, 0, 0]);
+/// Pairs of one run at most; with 1,024 runs they fill the block.
+const PAIRS: u8 = 32;
 
 /// Runs `ip` or `tc`; whether it went well.
 pub fn ip(line: &str) -> bool {
@@ -21,21 +27,21 @@ impl Network {
     pub fn make(n: u8) -> Option<Self> {
         let id = std::process::id() % 10_000;
         let (name, link, peer) = (format!("sidetone{id}-{n}"), format!("st{id}a{n}"), format!("st{id}b{n}"));
-        // One of the blocks for benchmarks between networks.
-        let net = format!("198.18.{}", (id % 64) * 4 + u32::from(n));
-        let address = format!("{net}.1");
+        assert!(n < PAIRS, "network {n}: a run has {PAIRS} at most");
+        let pair = id % 1_024 * u32::from(PAIRS) + u32::from(n);
+        let [address, far] = [1, 2].map(|end| Ipv4Addr::from(BLOCK + pair * 4 + end).to_string());
         if !ip(&format!("ip netns add {name}")) {
             super::need(false, "the right to make network namespaces (root has it)");
             return None;
         }
         let network = Self { name, link, address };
-        let Self { name, link, .. } = &network;
+        let Self { name, link, address } = &network;
         for line in [
             format!("ip link add {link} type veth peer name {peer}"),
             format!("ip link set {peer} netns {name}"),
-            format!("ip addr add {net}.1/24 dev {link}"),
+            format!("ip addr add {address}/30 dev {link}"),
             format!("ip link set {link} up"),
-            format!("ip -n {name} addr add {net}.2/24 dev {peer}"),
+            format!("ip -n {name} addr add {far}/30 dev {peer}"),
             format!("ip -n {name} link set {peer} up"),
             format!("ip -n {name} link set lo up"),
         ] {
