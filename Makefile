@@ -40,7 +40,7 @@ run: build ## Run a host on your JACK server and microphone; ARGS='…' are pass
 test: setup lint ## Run every check and test, with real peers
 	@deploy/setup.sh peers rig tools asyncapi
 	cargo run --quiet $(TESTED) -- models fetch --all
-	cargo test $(TESTED)
+	deploy/test.sh $(TESTED)
 	deploy/check-asyncapi.sh subjects/asyncapi.yaml
 
 fuzz: setup ## Feed noise to what reads OSC, MIDI and the bus, for a minute
