@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde::Deserialize as _;
 use serde::de::IgnoredAny;
 
-use super::message::Message;
 use super::message::fault::{Fault, FaultCode};
+use super::message::{Message, sharing};
 
 /// The headers' names. Case matters on the wire.
 pub mod header {
@@ -166,7 +166,7 @@ pub fn decode<M: Message>(content_type: &str, body: &Bytes) -> Result<M, Fault> 
     let result = match format {
         Format::Json if body.is_empty() => serde_json::from_slice(b"{}").map_err(|e| e.to_string()),
         Format::Json => serde_json::from_slice(body).map_err(|e| e.to_string()),
-        Format::MsgPack => rmp_serde::from_slice(body).map_err(|e| e.to_string()),
+        Format::MsgPack => sharing(body, || rmp_serde::from_slice(body)).map_err(|e| e.to_string()),
     };
     result.map_err(|why| invalid::<M>(format, &why))
 }
@@ -175,20 +175,20 @@ pub fn decode<M: Message>(content_type: &str, body: &Bytes) -> Result<M, Fault> 
 ///
 /// # Errors
 /// [`FaultCode::Invalid`] for a body that is not these two, or has a third value.
-pub fn decode_chunk<M: Message>(format: Format, body: &[u8]) -> Result<(M, u64), Fault> {
+pub fn decode_chunk<M: Message>(format: Format, body: &Bytes) -> Result<(M, u64), Fault> {
     let read = match format {
         Format::Json => {
             let mut values = serde_json::Deserializer::from_slice(body);
             let read = M::deserialize(&mut values).and_then(|chunk| Ok((chunk, u64::deserialize(&mut values)?)));
             read.and_then(|read| values.end().map(|()| read)).map_err(|e| e.to_string())
         }
-        Format::MsgPack => {
+        Format::MsgPack => sharing(body, || {
             let mut values = rmp_serde::Deserializer::from_read_ref(body);
             let read = M::deserialize(&mut values).and_then(|chunk| Ok((chunk, u64::deserialize(&mut values)?)));
             let more = IgnoredAny::deserialize(&mut values).is_ok();
             read.map_err(|e| e.to_string())
                 .and_then(|read| if more { Err("more follows".to_owned()) } else { Ok(read) })
-        }
+        }),
     };
     read.map_err(|why| invalid::<M>(format, &format!("{why} (a chunk and its number are wanted)")))
 }
@@ -263,7 +263,7 @@ mod tests {
                 prop_assert_eq!(&decode_chunk(format, &body).unwrap(), &(chunk.clone(), seq));
                 // Neither half of it is one, nor is more.
                 prop_assert!(decode_chunk::<stt::Transcript>(format, &encode(&chunk, format).unwrap()).is_err());
-                prop_assert!(decode_chunk::<stt::Transcript>(format, &[&body[..], b" 1"].concat()).is_err());
+                prop_assert!(decode_chunk::<stt::Transcript>(format, &[&body[..], b" 1"].concat().into()).is_err());
             }
         }
 

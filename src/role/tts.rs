@@ -25,7 +25,7 @@ use crate::text::sentence::SentenceSplitter;
 use crate::text::speech::SpeechFilter;
 
 /// The longest chunk. Short enough that a stop is heard at once, long enough that headers weigh little.
-const CHUNK_MS: u32 = 200;
+pub const CHUNK_MS: u32 = 200;
 /// Chunks that wait for the caller. When it is full the engine waits: that is the backpressure.
 const QUEUE: usize = 8;
 /// Spoken at start, so that the first answer does not pay for what is loaded late.

@@ -26,10 +26,9 @@ use sidetone::router::{Health, Host, Load, Model, Need, Offer, Policy, Router, V
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::{
-    CHUNK_SAMPLES, CHUNKS, PATIENCE, STREAMS, chat, chunk, nanoseconds, publish_rate, rate, serve_raw, spec, us,
-};
-use crate::support::{BenchHome, Row, Scope, free_port, median, progress};
+use crate::bus::{PATIENCE, chat, nanoseconds, serve_raw, spec, us};
+use crate::streams::{self, STREAMS, Sound};
+use crate::support::{BenchHome, Row, Scope, free_port, progress};
 
 const SECTION: &str = "fabric";
 /// Hosts in the view of a decision.
@@ -194,24 +193,18 @@ async fn echo(incoming: Incoming<Chat>) -> Result<Answer, sidetone::bus::message
     Ok(Answer { text: asked.unwrap_or_default(), done: None })
 }
 
-async fn speak(incoming: Incoming<tts::Stream>) -> Result<tts::Chunk, sidetone::bus::message::fault::Fault> {
-    let chunk = chunk();
-    for _ in 1..CHUNKS {
-        incoming.replies.send(&chunk).await?;
-    }
-    Ok(chunk)
-}
-
 /// A request to one other host, to this host itself, and bare; and streams.
 async fn on_one(scope: Scope, url: &str) -> anyhow::Result<Vec<Row>> {
     let far = Peer::serve(url, "far", 64, echo).await?;
-    let voice = Peer::serve(url, "voice", 64, speak).await?;
+    let voice = Peer::serve(url, "voice", 64, streams::speak).await?;
     let caller = Bus::connect(url, "bench-caller").await?;
     let (raw_host, raw) = (async_nats::connect(url).await?, async_nats::connect(url).await?);
     serve_raw(&raw_host, &raw).await?;
     let (remote, local) = (fabric(&caller, 2).await?, fabric(&far.bus, 2).await?);
     let mut rows = requests(scope, &remote, &local, &raw).await?;
-    rows.push(streams(scope, &remote, &raw_host, &raw).await?);
+    for sound in Sound::ALL {
+        rows.push(streams(scope, sound, &remote, &raw_host, &raw).await?);
+    }
     drop((remote, local, far, voice));
     Ok(rows)
 }
@@ -264,41 +257,26 @@ async fn requests(scope: Scope, remote: &Fabric, local: &Fabric, raw: &Client) -
     Ok([row(0.5, "p50", 1.3), row(0.99, "p99", 1.3)].concat())
 }
 
-async fn streams(scope: Scope, remote: &Fabric, raw_host: &Client, raw: &Client) -> anyhow::Result<Row> {
-    let (rounds, streams) = (scope.of(15, 4), scope.of(50, 12));
-    let (mut ours, mut published) = (Vec::new(), Vec::new());
-    let bar = progress("streams through the fabric", rounds);
-    for round in 0..=rounds {
-        let of_ours = rate(STREAMS, streams, || stream(remote)).await?;
-        let of_publishing = publish_rate(raw_host, raw, streams * STREAMS * CHUNKS).await?;
+async fn streams(scope: Scope, sound: Sound, remote: &Fabric, raw_host: &Client, raw: &Client) -> anyhow::Result<Row> {
+    let (rounds, tts, call) = (streams::Rounds::new(scope, sound), need(Capability::Tts), Call::within(PATIENCE));
+    let ours = || async {
+        let mut stream = remote.open(&tts, sound.request(), &call).await?;
+        streams::hear(sound, async || stream.next().await).await
+    };
+    let (mut all, mut published) = (Vec::new(), Vec::new());
+    let bar = progress("streams through the fabric", rounds.count);
+    for round in 0..=rounds.count {
+        let of_ours = rounds.rate(STREAMS, ours).await?;
+        let of_publishing = rounds.publish_rate(raw_host, raw).await?;
         // The first round warms up.
         if round > 0 {
-            ours.push(of_ours);
+            all.push(of_ours);
             published.push(of_publishing);
             bar.inc(1);
         }
     }
     bar.finish_and_clear();
-    let (ours, bare) = (median(&ours), median(&published));
-    let measure = format!("{CHUNKS}-chunk audio streams, {STREAMS} at once, against bare publishing");
-    Ok(Row {
-        baseline: format!("{bare:.0} /s"),
-        compared: format!("{:.2} ×", ours / bare),
-        target: "≥ 0.8 ×".to_owned(),
-        met: Some(ours / bare >= 0.8),
-        ..Row::note(SECTION, measure, format!("{ours:.0} /s"))
-    })
-}
-
-async fn stream(fabric: &Fabric) -> anyhow::Result<()> {
-    let request = tts::Stream(tts::Say { text: "a".to_owned(), ..tts::Say::default() });
-    let mut stream = fabric.open(&need(Capability::Tts), request, &Call::within(PATIENCE)).await?;
-    let mut chunks = 0;
-    while let Some(chunk) = stream.next().await {
-        chunks += usize::from(chunk?.pcm.data.0.len() == CHUNK_SAMPLES * 4);
-    }
-    ensure!(chunks == CHUNKS, "{chunks} of {CHUNKS} chunks came");
-    Ok(())
+    Ok(rounds.row(SECTION, &all, &published))
 }
 
 /// Eight hosts with uneven slots, asked for more than they can do.
@@ -378,7 +356,7 @@ async fn stalled(scope: Scope, url: &str) -> anyhow::Result<Row> {
         let counted = Arc::clone(&counted);
         async move {
             loop {
-                incoming.replies.send(&chunk()).await?;
+                incoming.replies.send(&Sound::Short.chunk()).await?;
                 counted.fetch_add(1, Ordering::Relaxed);
             }
         }

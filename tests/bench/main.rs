@@ -29,6 +29,7 @@ mod observe;
 mod rig;
 mod running;
 mod speech;
+mod streams;
 mod support;
 mod turns;
 

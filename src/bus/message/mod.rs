@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod audio;
+mod blob;
 pub mod fault;
 pub mod job;
 pub mod llm;
@@ -16,17 +17,16 @@ pub mod stt;
 pub mod tts;
 pub mod voice;
 
-use std::borrow::Cow;
-
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::subject::Verb;
 use fault::Fault;
+
+pub use blob::Blob;
+pub(super) use blob::sharing;
 
 /// Anything that crosses the bus.
 pub trait Message: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static {
@@ -89,47 +89,6 @@ pub enum Replies {
     Talk,
 }
 
-/// Bytes such as PCM: base64 in JSON, a plain bin in MessagePack.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Blob(pub Bytes);
-
-impl Serialize for Blob {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.serialize_str(&BASE64_STANDARD.encode(&self.0))
-        } else {
-            serializer.serialize_bytes(&self.0)
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Blob {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if deserializer.is_human_readable() {
-            let text = Cow::<'de, str>::deserialize(deserializer)?;
-            let bytes =
-                BASE64_STANDARD.decode(text.as_bytes()).map_err(|e| D::Error::custom(format!("base64: {e}")))?;
-            Ok(Self(bytes.into()))
-        } else {
-            Ok(Self(serde_bytes::ByteBuf::deserialize(deserializer)?.into_vec().into()))
-        }
-    }
-}
-
-impl JsonSchema for Blob {
-    fn schema_name() -> Cow<'static, str> {
-        "Blob".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "Bytes: base64 in JSON, bin in MessagePack.",
-            "type": "string",
-            "contentEncoding": "base64",
-        })
-    }
-}
-
 /// How samples are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -158,20 +117,4 @@ pub struct Pcm {
 
 const fn one() -> u16 {
     1
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_blob_is_base64_in_json_and_bin_in_messagepack() {
-        let blob = Blob(Bytes::from_static(&[0, 1, 255]));
-        assert_eq!(serde_json::to_string(&blob).unwrap(), "\"AAH/\"");
-        let packed = rmp_serde::to_vec_named(&blob).unwrap();
-        assert_eq!(packed, [0xc4, 3, 0, 1, 255]);
-        assert_eq!(rmp_serde::from_slice::<Blob>(&packed).unwrap(), blob);
-        assert_eq!(serde_json::from_str::<Blob>("\"AAH/\"").unwrap(), blob);
-        assert!(serde_json::from_str::<Blob>("\"A*\"").is_err());
-    }
 }
