@@ -297,12 +297,12 @@ impl Link {
     }
 
     /// Checks that `bytes` of body fit into one message.
-    pub(super) fn check_size(&self, what: &str, bytes: usize) -> Result<(), BusError> {
+    pub(super) fn check_size(&self, what: impl std::fmt::Display, bytes: usize) -> Result<(), BusError> {
         let max = self.max_body();
         if bytes <= max {
             return Ok(());
         }
-        Err(BusError::TooLarge { what: what.to_owned(), bytes, max })
+        Err(BusError::TooLarge { what: what.to_string(), bytes, max })
     }
 
     /// The largest body that surely fits into one message beside its headers.

@@ -108,13 +108,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// The worker's end of a stream: where a handler sends its replies. Cloning shares it.
 #[derive(Debug)]
 pub struct Sink<M> {
-    inner: Arc<Inner>,
+    /// Nothing for a caller who waits for the summary alone, as most do.
+    inner: Option<Arc<Inner>>,
     message: PhantomData<fn(M)>,
 }
 
 impl<M> Clone for Sink<M> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), message: PhantomData }
+        Self { inner: self.inner.clone(), message: PhantomData }
     }
 }
 
@@ -124,7 +125,6 @@ struct Inner {
     replies: Replies,
     reply: Option<Subject>,
     format: Format,
-    streaming: bool,
     credit: Option<u64>,
     id: u64,
     flow: Arc<Flow>,
@@ -162,27 +162,22 @@ pub(super) struct Wanted {
     pub(super) replies: Replies,
     pub(super) reply: Option<Subject>,
     pub(super) format: Format,
-    /// Whether chunks go out at all, or the summary alone.
-    pub(super) streaming: bool,
     pub(super) credit: Option<u64>,
 }
 
 impl<M: Message> Sink<M> {
-    /// A sink for a caller; `cancel` fires when the caller is gone.
+    /// A sink for a caller who takes chunks; `cancel` fires when the caller is gone.
     pub(super) fn new(bus: &Bus, wanted: Wanted, cancel: CancellationToken) -> Self {
-        let Wanted { verb, replies, reply, format, streaming, credit } = wanted;
+        let Wanted { verb, replies, reply, format, credit } = wanted;
         let workers = bus.workers(replies);
         let id = workers.next.fetch_add(1, Ordering::Relaxed);
         let flow = Arc::new(Flow { done: watch::Sender::new(0), cancel });
-        if streaming {
-            lock(&workers.flows).insert(id, Arc::clone(&flow));
-        }
+        lock(&workers.flows).insert(id, Arc::clone(&flow));
         let inner = Inner {
             bus: bus.clone(),
             replies,
             reply,
             format,
-            streaming,
             credit,
             id,
             flow,
@@ -190,24 +185,31 @@ impl<M: Message> Sink<M> {
             chunks: metrics::counter!(CHUNKS, "verb" => verb.to_string()),
             sending: tokio::sync::Mutex::default(),
         };
-        Self { inner: Arc::new(inner), message: PhantomData }
+        Self { inner: Some(Arc::new(inner)), message: PhantomData }
+    }
+
+    /// For a caller who waits for the summary alone.
+    pub(super) const fn none() -> Self {
+        Self { inner: None, message: PhantomData }
     }
 
     /// Whether the caller takes chunks, or only waits for the summary.
     #[must_use]
     pub fn is_streaming(&self) -> bool {
-        self.inner.streaming
+        self.inner.is_some()
     }
 
     /// How many chunks were sent.
     pub(super) fn sent(&self) -> u64 {
-        self.inner.sent.load(Ordering::Acquire)
+        self.inner.as_ref().map_or(0, |inner| inner.sent.load(Ordering::Acquire))
     }
 
     /// Looks whether the reader is there, where nothing is sent for a while. If it has gone the request is cancelled.
     pub async fn look(&self) {
-        if let (Some(reply), Some(last)) = (&self.inner.reply, self.sent().checked_sub(1)) {
-            self.inner.look(reply, last).await;
+        if let Some(inner) = &self.inner
+            && let (Some(reply), Some(last)) = (&inner.reply, self.sent().checked_sub(1))
+        {
+            inner.look(reply, last).await;
         }
     }
 
@@ -217,10 +219,8 @@ impl<M: Message> Sink<M> {
     /// [`FaultCode::Cancelled`] when the caller is gone, [`FaultCode::Unavailable`] when it takes nothing for 30 s or
     /// the link is down.
     pub async fn send(&self, chunk: &M) -> Result<(), Fault> {
-        let inner = &*self.inner;
-        let Some(reply) = inner.reply.as_ref().filter(|_| inner.streaming) else {
-            return Ok(());
-        };
+        let Some(inner) = self.inner.as_deref() else { return Ok(()) };
+        let Some(reply) = &inner.reply else { return Ok(()) };
         let link = inner.bus.link(inner.replies);
         let mut sending = inner.sending.lock().await;
         let sending = match &mut *sending {

@@ -218,10 +218,13 @@ impl Worker {
         let id = codec::text(headers, header::REQ_ID);
         let _running = Running::enter(self, id, &cancel);
         let streaming = A::REPLIES != Replies::One && asked.wants_stream();
-        let reply = request.message.reply.clone();
-        let credit = codec::number(headers, header::CREDIT);
-        let wanted = Wanted { verb: A::VERB, replies: A::REPLIES, reply, format, streaming, credit };
-        let replies = Sink::new(&self.bus, wanted, cancel.clone());
+        let replies = if streaming {
+            let (reply, credit) = (request.message.reply.clone(), codec::number(headers, header::CREDIT));
+            let wanted = Wanted { verb: A::VERB, replies: A::REPLIES, reply, format, credit };
+            Sink::new(&self.bus, wanted, cancel.clone())
+        } else {
+            Sink::none()
+        };
         let incoming = Incoming {
             request: asked,
             replies: replies.clone(),
@@ -260,7 +263,7 @@ impl Worker {
             Some(raw) => raw,
             None => (format.content_type(), codec::encode(&reply, format)?),
         };
-        self.link.check_size(&format!("the answer of {}", A::VERB), body.len()).map_err(|e| e.to_fault())?;
+        self.link.check_size(format_args!("the answer of {}", A::VERB), body.len()).map_err(|e| e.to_fault())?;
         codec::set(&mut out, header::CONTENT_TYPE, kind);
         Ok((body, out))
     }

@@ -7,6 +7,7 @@
 //!
 //! A role says what it needs (`stt`, English, somebody waits), never which host.
 
+mod looks;
 mod losses;
 mod route;
 mod stream;
@@ -29,6 +30,7 @@ use crate::bus::{Bus, BusError, Call};
 use crate::config::Config;
 use crate::router::{Health, Host, Line, Need, Nobody, Outcome, Policy, Privacy, Router, Target, View};
 
+use looks::Looks;
 use losses::Losses;
 pub use route::Choice;
 pub use stream::FabricStream;
@@ -60,6 +62,7 @@ struct Inner {
     changes: watch::Sender<u64>,
     follower: Mutex<Option<AbortOnDropHandle<()>>>,
     told: mpsc::Sender<Routed>,
+    looks: Looks,
 }
 
 /// Who is there, and how they stand with this caller.
@@ -94,6 +97,7 @@ impl Fabric {
             changes: watch::Sender::new(0),
             follower: Mutex::default(),
             told,
+            looks: Looks::start(),
         });
         let mut roster = Roster::follow(bus, &config.bus.hosts);
         let weak = Arc::downgrade(&inner);

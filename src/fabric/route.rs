@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::{Fabric, Known, wire_privacy};
 use crate::bus::message::Message;
@@ -14,10 +14,8 @@ use crate::bus::subject::{Capability, Target};
 use crate::bus::{BusError, Call};
 use crate::router::{Need, Nobody, Outcome, Target as Chosen, Ticket};
 
-/// How often it is looked whether a host that works on a request has said anything.
-const LOOK_EVERY: Duration = Duration::from_millis(350);
-/// After so many looks in vain it is asked whether it lives.
-const QUIET_LOOKS: u32 = 2;
+/// After so many looks in vain, whether a host that works on a request has said anything, it is asked whether it lives.
+const QUIET_LOOKS: u32 = 3;
 /// How long it may take to say so: its processors are busy with the request.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// How long a request waits for hosts that rest after a failure.
@@ -196,8 +194,9 @@ impl Fabric {
             return std::future::pending().await;
         }
         let (bus, mut expected, mut before, mut quiet) = (&self.0.bus, instance.to_owned(), received(), 0);
+        let mut looks = self.0.looks.watch();
         let why = loop {
-            sleep(LOOK_EVERY).await;
+            looks.next().await;
             quiet = if received() == before { quiet + 1 } else { 0 };
             before = received();
             if quiet < QUIET_LOOKS {
