@@ -193,12 +193,6 @@ impl<M: Message> Sink<M> {
         Self { inner: None, message: PhantomData }
     }
 
-    /// Whether the caller takes chunks, or only waits for the summary.
-    #[must_use]
-    pub fn is_streaming(&self) -> bool {
-        self.inner.is_some()
-    }
-
     /// How many chunks were sent.
     pub(super) fn sent(&self) -> u64 {
         self.inner.as_ref().map_or(0, |inner| inner.sent.load(Ordering::Acquire))

@@ -144,9 +144,10 @@ impl Worker {
                 },
                 |()| "ok",
             );
-            // The reply leaves by the connection's task, which is the next of this thread.
+            let took = arrived.elapsed();
+            // The reply leaves by the connection's task, most often the next of this thread.
             tokio::task::yield_now().await;
-            measured::request(&verb, code, arrived.elapsed());
+            measured::request(&verb, code, took);
         });
     }
 

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How often they look.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Says when to look, as long as anybody wants to.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Look {
     /// Waits for the next.
     pub(super) async fn next(&mut self) {
         if self.0.changed().await.is_err() {
-            // The fabric is gone, and its bus with it: the request itself tells.
+            // The fabric is gone: nobody looks any more.
             std::future::pending::<()>().await;
         }
     }

@@ -24,7 +24,7 @@ use crate::telemetry::metrics as measured;
 use crate::text::sentence::SentenceSplitter;
 use crate::text::speech::SpeechFilter;
 
-/// The longest chunk. Short enough that a stop is heard at once, long enough that headers weigh little.
+/// The longest chunk. Short enough that a stop is heard at once, long enough that what is around the samples weighs little.
 pub const CHUNK_MS: u32 = 200;
 /// Chunks that wait for the caller. When it is full the engine waits: that is the backpressure.
 const QUEUE: usize = 8;

@@ -23,6 +23,7 @@ const SECTION: &str = "bus";
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// A request's body and its reply's, in bytes.
 const BODIES: [usize; 2] = [128, 8 * 1_024];
+
 /// Measures it all.
 pub fn run(scope: Scope) -> anyhow::Result<Vec<Row>> {
     tokio::runtime::Runtime::new().context("no runtime")?.block_on(measure(scope))
@@ -174,10 +175,12 @@ async fn streams(
         }
     }
     bar.finish_and_clear();
-    let few_at_once = format!("   {FEW_STREAMS} at once, against bare publishing");
+    let what = rounds.what();
+    let against_bare = format!("   {what}, against bare ones, without slots, credit or end");
+    let few_at_once = format!("   {what}, {FEW_STREAMS} at once, against bare publishing");
     Ok(vec![
         rounds.row(SECTION, &all, &published),
-        streams::compared(SECTION, "   against bare streams, without slots, credit or end".to_owned(), &all, &bare),
+        streams::compared(SECTION, against_bare, &all, &bare),
         streams::compared(SECTION, few_at_once, &few, &published),
     ])
 }

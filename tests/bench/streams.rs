@@ -218,16 +218,24 @@ impl Rounds {
 
     /// The rate of streams against that of publishing.
     pub fn row(&self, section: &'static str, ours: &[f64], published: &[f64]) -> Row {
-        let measure =
-            |what: &str| format!("{CHUNKS}-chunk streams of {what}, {STREAMS} at once, against bare publishing");
+        let measure = format!("{}, {STREAMS} at once, against bare publishing", self.what());
+        let row = compared(section, measure, ours, published);
         match self.sound {
             Sound::Spoken => {
-                let row = compared(section, measure(&format!("speech ({CHUNK_MS} ms a chunk)")), ours, published);
                 let met = Some(median(ours) / median(published) >= LEAST);
                 Row { target: format!("≥ {LEAST} ×"), met, ..row }
             }
-            Sound::Short => compared(section, measure("20 ms chunks"), ours, published),
+            Sound::Short => row,
         }
+    }
+
+    /// What is heard, for a row.
+    pub fn what(&self) -> String {
+        let what = match self.sound {
+            Sound::Spoken => format!("speech ({CHUNK_MS} ms a chunk)"),
+            Sound::Short => "20 ms chunks".to_owned(),
+        };
+        format!("{CHUNKS}-chunk streams of {what}")
     }
 }
 

@@ -8,11 +8,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Error as _, Visitor};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A blob of at least so many bytes is shared with the body that it was read from. To copy a smaller one costs less than
-/// to keep the whole body for it.
+/// to keep what the connection has read along with it, some 64 KiB.
 const SHARED_FROM: usize = 1_024;
 
 thread_local! {
@@ -90,6 +91,17 @@ impl<'de> Visitor<'de> for Reader {
     fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Blob, E> {
         Ok(Blob(bytes.into()))
     }
+
+    // What packers write that know no bin.
+
+    fn visit_str<E>(self, text: &str) -> Result<Blob, E> {
+        Ok(Blob(Bytes::copy_from_slice(text.as_bytes())))
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, bytes: S) -> Result<Blob, S::Error> {
+        let bytes = serde_bytes::ByteBuf::deserialize(SeqAccessDeserializer::new(bytes))?;
+        Ok(Blob(bytes.into_vec().into()))
+    }
 }
 
 impl JsonSchema for Blob {
@@ -121,6 +133,16 @@ mod tests {
         assert_eq!(rmp_serde::from_slice::<Blob>(&packed).unwrap(), blob);
         assert_eq!(serde_json::from_str::<Blob>("\"AAH/\"").unwrap(), blob);
         assert!(serde_json::from_str::<Blob>("\"A*\"").is_err());
+    }
+
+    #[test]
+    fn arrays_and_text_of_other_packers_are_read() {
+        let blob = Blob(Bytes::from_static(b"abc"));
+        for packed in [rmp_serde::to_vec(&[97, 98, 99]).unwrap(), rmp_serde::to_vec("abc").unwrap()] {
+            assert_eq!(rmp_serde::from_slice::<Blob>(&packed).unwrap(), blob);
+        }
+        assert!(rmp_serde::from_slice::<Blob>(&rmp_serde::to_vec(&[97, 300]).unwrap()).is_err());
+        assert!(rmp_serde::from_slice::<Blob>(&rmp_serde::to_vec(&97).unwrap()).is_err());
     }
 
     proptest! {
