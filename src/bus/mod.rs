@@ -200,6 +200,18 @@ impl Bus {
         self.inner.control.until_up().await;
     }
 
+    /// Waits until the server can be reached and has all subscriptions of this host, as after a loss: the client renews them,
+    /// but counts as connected before the server has read them.
+    pub async fn until_heard(&self) {
+        loop {
+            self.until_up().await;
+            match self.inner.control.ready().await {
+                Err(error) if !self.is_up() => tracing::debug!(%error, "the connection was lost again"),
+                _ => return,
+            }
+        }
+    }
+
     /// Completes when the connection is lost after this call.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
         self.inner.control.lost()

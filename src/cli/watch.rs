@@ -111,8 +111,8 @@ pub async fn run(args: WatchArgs, globals: &Globals) -> anyhow::Result<()> {
         if !show(&args, &notice("lost", Event::Lost))? {
             return Ok(());
         }
-        // The subscriptions are renewed by the client; what was published meanwhile is in the stream SESSIONS.
-        bus.until_up().await;
+        // What was published meanwhile is in the stream SESSIONS.
+        bus.until_heard().await;
         go_on = show(&args, &notice("watching", Event::Watching { server: bus.server() }))?;
     }
     Ok(())
