@@ -88,7 +88,7 @@ found "$at" "$demo/surface.out" '/assistant/(state|transcript|reply)' 8
 say ""
 say "2. A pedal holds push to talk; 'play C major' is spoken; the synthesizer gets the notes"
 at=$(lines "$demo/surface.out") notes=$(lines "$demo/synth.out")
-# The voice is another each time, and the smallest recognizer may hear 'place C major': whoever is not understood says it again.
+# The voice is another each time: whoever is not understood says it again.
 for attempt in 1 2 3; do
     "$sidetone" say -o "$demo/chord.wav" "Play C major." "${options[@]}" >"$demo/say.log" 2>&1 ||
         die "nobody speaks the command; see $demo/say.log"
@@ -116,8 +116,12 @@ tell /cue/7 f 2.5
 check 10 "the cue is the desk's scene 7" seen "$at" "$demo/lights.out" '/scene if 7 2.5'
 tell /assistant/command s "light scene twelve"
 check 10 "the command is scene 12" seen "$at" "$demo/lights.out" '/scene i 12'
-press cc 11 64
-check 10 "the pedal is the master" seen "$at" "$demo/lights.out" '/master f 0.50'
+# A period that JACK could not finish in time takes its events with it; a pedal that is moved says where it is again and again.
+for value in 60 62 64; do
+    press cc 11 "$value"
+    within 5 seen "$at" "$demo/lights.out" '/master f 0.[45]' && break
+done
+check 5 "the pedal is the master" seen "$at" "$demo/lights.out" '/master f 0.[45]'
 found "$at" "$demo/lights.out" . 9
 
 say ""

@@ -145,6 +145,7 @@ impl Worker {
                 |()| "ok",
             );
             let took = arrived.elapsed();
+            drop(trace);
             // The reply leaves by the connection's task, most often the next of this thread.
             tokio::task::yield_now().await;
             measured::request(&verb, code, took);

@@ -242,6 +242,8 @@ pub struct ListenerConfig {
     pub voice: String,
     /// The language that is spoken to it, such as `en`; empty: the default of whoever transcribes.
     pub language: String,
+    /// What is often said to it, by which the recognizer goes where it is in doubt: a few phrases or names.
+    pub prompt: String,
     /// What opens a turn.
     pub mode: ListenMode,
 }
@@ -255,6 +257,7 @@ impl Default for ListenerConfig {
             playback_to: vec!["system:playback_[12]".to_owned()],
             voice: String::new(),
             language: String::new(),
+            prompt: String::new(),
             mode: ListenMode::Wake,
         }
     }

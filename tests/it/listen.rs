@@ -183,12 +183,22 @@ async fn until_free(bus: &Bus) {
 /// Opens a stream as another client than ours would; gives where the audio goes.
 async fn open_raw(host: &Host, id: &str) -> (async_nats::Client, Subscriber, Started) {
     let raw = async_nats::connect(host.spec.url()).await.unwrap();
-    let inbox = raw.new_inbox();
-    let mut replies = raw.subscribe(inbox.clone()).await.unwrap();
-    let mut headers = HeaderMap::new();
-    headers.insert("Req-Id", id);
-    raw.publish_with_reply_and_headers("stt.stream", inbox, headers, "{}".into()).await.unwrap();
-    let first = within(replies.next()).await.unwrap();
+    // The stream before may be on its way out.
+    let (replies, first) = eventually(|| async {
+        let inbox = raw.new_inbox();
+        let mut replies = raw.subscribe(inbox.clone()).await.unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("Req-Id", id);
+        raw.publish_with_reply_and_headers("stt.stream", inbox, headers, "{}".into()).await.unwrap();
+        let first = replies.next().await.unwrap();
+        let code = first.headers.as_ref().and_then(|headers| headers.get("Nats-Service-Error-Code"));
+        match code.map(ToString::to_string) {
+            None => Some((replies, first)),
+            Some(code) if code == FaultCode::Busy.number().to_string() => None,
+            Some(code) => panic!("{code}: {first:?}"),
+        }
+    })
+    .await;
     let StreamEvent::Started(started) = serde_json::from_slice(&first.payload).unwrap() else { panic!("{first:?}") };
     (raw, replies, started)
 }

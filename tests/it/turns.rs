@@ -20,6 +20,9 @@ use crate::support::studio::{Studio, fixture, silence};
 
 use TurnState::{Idle, Listening, Processing, Speaking};
 
+/// What is often said to the listener.
+const PROMPT: &str = "Play C major.";
+
 /// What the peers do.
 #[derive(Debug, Clone)]
 struct Script {
@@ -61,7 +64,8 @@ impl Peers {
         };
         let (hears, writes, speaks) = (Arc::clone(&script), Arc::clone(&script), Arc::clone(&script));
         let stt = bus.service(spec(Capability::Stt)).await.unwrap();
-        stt.serve(move |_: Incoming<stt::Request>| {
+        stt.serve(move |incoming: Incoming<stt::Request>| {
+            assert_eq!(incoming.request.prompt.as_deref(), Some(PROMPT));
             let mut script = hears.lock().unwrap();
             let busy = script.busy > 0;
             script.busy = script.busy.saturating_sub(1);
@@ -133,7 +137,9 @@ fn tone() -> Pcm {
 }
 
 async fn start(jack: &JackServer, settings: &[&str]) -> (Host, Studio, Follow, Peers) {
-    let spec = HostSpec::new("stage", "voice,agent").set(settings).listener(jack, "mode = \"push_to_talk\"");
+    let spec = HostSpec::new("stage", "voice,agent")
+        .set(settings)
+        .listener(jack, &format!("mode = \"push_to_talk\"\nprompt = {PROMPT:?}"));
     let host = spec.start().await;
     let studio = Studio::open(jack, 48_000);
     studio.connected().await;
@@ -146,7 +152,7 @@ async fn start(jack: &JackServer, settings: &[&str]) -> (Host, Studio, Follow, P
 /// Speech between a press of the pedal and its release.
 async fn speak(host: &Host, studio: &mut Studio) {
     host.control(Control::PushToTalk { held: Some(true) }).await.unwrap();
-    studio.say(&fixture("computer-04.flac")[8_000..24_000]).await;
+    studio.say(&fixture("computer-04.flac")[20_000..36_000]).await;
     host.control(Control::PushToTalk { held: Some(false) }).await.unwrap();
 }
 
@@ -197,7 +203,7 @@ async fn a_turn_is_led_by_hand() {
     // A pause does not end what is said while the pedal is held; the release does.
     host.control(Control::PushToTalk { held: Some(true) }).await.unwrap();
     for _ in 0..2 {
-        studio.say(&[fixture("computer-04.flac")[8_000..24_000].to_vec(), silence(700)].concat()).await;
+        studio.say(&[fixture("computer-04.flac")[20_000..36_000].to_vec(), silence(700)].concat()).await;
     }
     assert_eq!(states(&follow.story()), [Listening]);
     host.control(Control::PushToTalk { held: Some(false) }).await.unwrap();
@@ -240,7 +246,7 @@ async fn a_turn_is_led_by_hand() {
 
     // Whoever pauses in the middle of a request goes on with it: it is one utterance, and has one answer.
     peers.play(Script { heard: Ok("Tell me about the,"), ..Script::default() });
-    let clip = fixture("computer-04.flac")[8_000..24_000].to_vec();
+    let clip = fixture("computer-04.flac")[20_000..36_000].to_vec();
     host.control(Control::PushToTalk { held: None }).await.unwrap();
     studio.say(&[clip.clone(), silence(600)].concat()).await;
     follow.state(Processing).await;
@@ -281,7 +287,7 @@ async fn a_turn_is_led_by_hand() {
     host.control(Control::PushToTalk { held: Some(false) }).await.unwrap();
     assert_eq!(follow.state(Idle).await.why, "answered");
     let whole = follow.session("the utterance", utterance_ms).await;
-    assert!((5_900..6_600).contains(&whole), "{whole} ms");
+    assert!((5_900..7_300).contains(&whole), "{whole} ms");
     let story = follow.story();
     assert_eq!(states(&story), [Listening, Processing, Speaking, Idle]);
     let parts = story.iter().filter(|seen| matches!(seen, Seen::Transcribe)).count();

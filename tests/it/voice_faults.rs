@@ -27,7 +27,7 @@ async fn start(jack: &JackServer) -> (Host, Studio, Follow) {
 /// A question between a press of the pedal and its release; gives the session and the turn.
 async fn ask(host: &Host, studio: &mut Studio) -> (String, String) {
     let state = host.control(Control::PushToTalk { held: Some(true) }).await.unwrap();
-    studio.say(&fixture("computer-04.flac")[8_000..24_000]).await;
+    studio.say(&fixture("computer-04.flac")[20_000..36_000]).await;
     host.control(Control::PushToTalk { held: Some(false) }).await.unwrap();
     (state.session.unwrap(), state.turn.unwrap())
 }

@@ -67,6 +67,8 @@ pub struct Transcription {
     pub turn: Ulid,
     /// The speaker's; empty: whoever transcribes knows.
     pub language: String,
+    /// What is often said here; empty: nothing in particular.
+    pub prompt: String,
     /// The time for a clip.
     pub timeout: Duration,
 }
@@ -105,16 +107,16 @@ pub async fn transcribe_all(how: Transcription, parts: Vec<Option<Part>>, last: 
 /// # Errors
 /// What the last of those who were asked said.
 async fn transcribe(how: Transcription, samples: Vec<f32>) -> Result<String, Fault> {
-    let Transcription { fabric, turn, language, timeout } = how;
+    let Transcription { fabric, turn, language, prompt, timeout } = how;
     let begun = Instant::now();
     let patience = ExponentialBuilder::default()
         .with_min_delay(BUSY_PAUSE)
         .with_max_delay(BUSY_PAUSE * 8)
         .with_total_delay(Some(timeout))
         .without_max_times();
-    let wanted = (!language.is_empty()).then(|| language.clone());
+    let given = |text: &String| (!text.is_empty()).then(|| text.clone());
     let pcm = Some(to_wire(&samples, VAD_RATE_HZ));
-    let request = stt::Request { pcm, language: wanted, ..stt::Request::default() };
+    let request = stt::Request { pcm, language: given(&language), prompt: given(&prompt), ..stt::Request::default() };
     let need = Need { language, ..fabric::need(Capability::Stt) };
     let ask = || async {
         let call = Call::within(timeout.saturating_sub(begun.elapsed())).of_turn(turn);

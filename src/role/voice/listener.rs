@@ -370,6 +370,7 @@ impl Listener {
             fabric: self.context.fabric.clone(),
             turn: self.open.as_ref()?.id,
             language: self.config.language.clone(),
+            prompt: self.config.prompt.clone(),
             timeout: Duration::from_millis(self.voice().stt_timeout_ms),
         })
     }

@@ -118,7 +118,12 @@ async fn the_worker_keeps_the_deadline() {
     let host = nats.host("studio").await;
     let (_server, mut begins) = serve_forever(&host, 2).await;
     let short = Call::within(Duration::from_millis(200));
-    let error = within(host.ask(Target::Any, &stt::Request::default(), &short)).await.unwrap_err();
+    // On busy processors its word may come later than the caller waits.
+    let error = eventually(|| async {
+        let error = host.ask(Target::Any, &stt::Request::default(), &short).await.unwrap_err();
+        matches!(error, BusError::Fault(_)).then_some(error)
+    })
+    .await;
     assert_eq!(error.to_string(), "stt.request on studio was not done within 200 ms");
     assert_eq!(error.to_fault().code, FaultCode::Deadline);
     within(within(begins.recv()).await.unwrap().cancelled()).await;
@@ -277,7 +282,13 @@ async fn a_server_that_is_past_its_time_or_dropped_cancels_what_runs() {
             drop(server);
         }
         assert_eq!(code(within(asked).await.unwrap()), FaultCode::Cancelled);
-        eventually(|| async { matches!(ask(&host).await, Ok(Err(BusError::Nobody { .. }))).then_some(()) }).await;
+        // One that crosses the server's end is lost on its way.
+        let short = Call::within(Duration::from_secs(1));
+        eventually(|| async {
+            let asked = host.ask(Target::Any, &stt::Request::default(), &short).await;
+            matches!(asked, Err(BusError::Nobody { .. })).then_some(())
+        })
+        .await;
     }
 }
 

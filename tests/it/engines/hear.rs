@@ -167,7 +167,7 @@ fn the_end_of_an_answer_is_heard_once() {
     );
     for sentences in [[lights, train, sky].as_slice(), &[train, sky, pedal]] {
         let said = sentences.join(" ");
-        let mut clip = studio::spoken(&said);
+        let mut clip = studio::synthesized(&said);
         clip.extend(studio::silence(500));
         let (said, heard) = (studio::words(&said), studio::words(&hear(&whisper, &clip)));
         // Piper says it in another way each time, and a word may be heard as another; none of it is heard again.

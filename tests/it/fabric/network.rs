@@ -20,7 +20,7 @@ async fn host_in(network: &Network, nats: &Nats, name: &str, settings: &[&str]) 
 async fn the_work_of_a_host_that_is_cut_off_goes_elsewhere_and_it_returns() {
     let Some(network) = Network::make(0) else { return };
     let Some(nats) = Nats::of(NatsSpec { host: "0.0.0.0", ..NatsSpec::default() }).await else { return };
-    let far = host_in(&network, &nats, "far", &["llm.model=slow:60"]).await;
+    let far = host_in(&network, &nats, "far", &["llm.model=slow:400"]).await;
     let bus = nats.host("tests").await;
     let all = fabric(&bus, &Config::default(), &["far"]).await;
     let mut events = Events::new(&bus).await;

@@ -92,7 +92,27 @@ impl Drop for JackServer {
     }
 }
 
+/// Now and then a server does not come up among many that open and close: then it is started anew.
 fn spawn(name: &str, rate_hz: u32, period: u32, ports: u32) -> Child {
+    for _ in 0..3 {
+        let mut child = try_spawn(name, rate_hz, period, ports);
+        let ready = Command::new("jack_wait")
+            .args(["-s", name, "-w", "-t", "15"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        if ready.success() {
+            return child;
+        }
+        eprintln!("jackd {name} does not come up: it is started anew");
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    panic!("jackd {name} does not come up");
+}
+
+fn try_spawn(name: &str, rate_hz: u32, period: u32, ports: u32) -> Child {
     let mut command = Command::new("jackd");
     // A test that is killed takes its server with it.
     // SAFETY: prctl is safe between fork and exec.
@@ -102,22 +122,14 @@ fn spawn(name: &str, rate_hz: u32, period: u32, ports: u32) -> Child {
             Ok(())
         });
     }
-    let child = command
+    command
         .args(["-n", name, "-R", "-P", "60", "-p", &ports.to_string(), "-d", "dummy"])
         .args(["-r", &rate_hz.to_string(), "-p", &period.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap();
-    let ready = Command::new("jack_wait")
-        .args(["-s", name, "-w", "-t", "15"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(ready.success(), "jackd {name} does not come up");
-    child
+        .unwrap()
 }
 
 /// Waits for `probe` to give something, looking every few milliseconds.

@@ -93,7 +93,6 @@ async fn a_turn_over_two_hosts_is_one_trace() {
         assert_eq!(text(&sent.span.attributes, "turn"), Some(turn.to_string()));
     }
     assert!(run.span.start_time_unix_nano <= chat.span.start_time_unix_nano);
-    assert!(run.span.end_time_unix_nano >= chat.span.end_time_unix_nano);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +108,7 @@ async fn a_spoken_turn_is_the_root_of_what_it_asks_for() {
     host.has_audio().await;
     let mut follow = Follow::new(host.bus()).await;
     host.control(Control::PushToTalk { held: Some(true) }).await.unwrap();
-    studio.say(&fixture("computer-04.flac")[8_000..24_000]).await;
+    studio.say(&fixture("computer-04.flac")[20_000..36_000]).await;
     host.control(Control::PushToTalk { held: Some(false) }).await.unwrap();
     let state = follow.state(TurnState::Speaking).await;
     follow.state(TurnState::Idle).await;

@@ -205,11 +205,14 @@ impl Listener {
         }
     }
 
-    /// Whether what looks for the phrase is what would transcribe the request as well: then all of it has been heard.
+    /// Whether what looks for the phrase is what would transcribe the request as well, in the same way: then all of it has
+    /// been heard.
     fn is_own_stt(&self) -> bool {
         let (host, language) = (&self.context.config, &self.config.language);
         let here = host.node.roles.iter().any(|role| role == "stt") && !host.route.contains_key("stt");
-        here && host.voice.wake_model == host.stt.model && (language.is_empty() || *language == host.stt.language)
+        here && self.config.prompt.is_empty()
+            && host.voice.wake_model == host.stt.model
+            && (language.is_empty() || *language == host.stt.language)
     }
 
     /// Whether the phrase is in what was being spoken as the speech began: then the microphone has heard the loudspeaker.
