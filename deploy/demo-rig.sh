@@ -117,11 +117,11 @@ check 10 "the cue is the desk's scene 7" seen "$at" "$demo/lights.out" '/scene i
 tell /assistant/command s "light scene twelve"
 check 10 "the command is scene 12" seen "$at" "$demo/lights.out" '/scene i 12'
 # A period that JACK could not finish in time takes its events with it; a pedal that is moved says where it is again and again.
-for value in 60 62 64; do
-    press cc 11 "$value"
-    within 5 seen "$at" "$demo/lights.out" '/master f 0.[45]' && break
+for attempt in 1 2 3; do
+    press cc 11 64
+    if ((attempt == 3)) || within 5 seen "$at" "$demo/lights.out" '/master f 0.50'; then break; fi
 done
-check 5 "the pedal is the master" seen "$at" "$demo/lights.out" '/master f 0.[45]'
+check 10 "the pedal is the master" seen "$at" "$demo/lights.out" '/master f 0.50'
 found "$at" "$demo/lights.out" . 9
 
 say ""

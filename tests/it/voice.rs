@@ -134,7 +134,7 @@ async fn people_speak_and_are_answered() {
     studio.say(&quick).await;
     let story = answered(&mut follow).await;
     let (said, reply, _) = told(&story);
-    assert!(words(&said).starts_with(&words("say the")), "{said}");
+    assert!(words(&said).starts_with(&words("say the quick")), "{said}");
     is_spoken(&reply, &studio.take_heard());
     studio.say(&[fixture("other-smart-mirror.flac"), silence(1_000)].concat()).await;
     assert_eq!(follow.state(WakeDetected).await.why, "wake phrase \"Smart mirror\"");

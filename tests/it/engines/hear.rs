@@ -171,7 +171,7 @@ fn the_end_of_an_answer_is_heard_once() {
         clip.extend(studio::silence(500));
         let (said, heard) = (studio::words(&said), studio::words(&hear(&whisper, &clip)));
         // Piper says it in another way each time, and a word may be heard as another; none of it is heard again.
-        let missing = said.iter().filter(|word| !heard.contains(word)).count();
+        let missing = studio::missing(&said, &heard);
         assert!(missing * 3 <= said.len() && heard.len() <= said.len() + 3, "{said:?} was heard as {heard:?}");
         for sentence in sentences {
             let long = studio::words(sentence).into_iter().filter(|word| word.len() >= 5);

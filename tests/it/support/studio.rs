@@ -201,6 +201,10 @@ pub fn words(text: &str) -> Vec<String> {
 #[track_caller]
 pub fn assert_heard(text: &str, heard: &[String]) {
     let wanted = words(text);
-    let missing = wanted.iter().filter(|word| !heard.contains(word)).count();
-    assert!(missing * 3 <= wanted.len(), "{wanted:?} was said, {heard:?} was heard");
+    assert!(missing(&wanted, heard) * 3 <= wanted.len(), "{wanted:?} was said, {heard:?} was heard");
+}
+
+/// How many of the words that were said were not heard.
+pub fn missing(said: &[String], heard: &[String]) -> usize {
+    said.iter().filter(|word| !heard.contains(word)).count()
 }
