@@ -4,9 +4,10 @@
 //! | --- | --- |
 //! | [`ring`] | the real-time side: what the JACK callback does, and the rings that join it to the rest |
 //! | [`rt_check`] | what watches over it in a build with feature `rt-check` |
-//! | [`jack`], [`supervise`] | a listener's JACK client, and one that sees the graph; what keeps the first alive |
+//! | [`jack`] | the clients of JACK: a listener's, one that sees the graph, one with MIDI ports; what keeps one alive |
+//! | [`supervisor`] | a listener's client and the graph's, as long as a role lives |
 //! | [`graph`], [`patch`] | what is to be connected on a server; what a listener is to be connected to, as rules of that |
-//! | [`patcher`], [`keeper`] | connects it; the thread that keeps a whole graph so |
+//! | [`patcher`] | connects it |
 //! | [`jacktrip`] | what is asked of the program `jacktrip`, and what it says |
 //! | [`midi`] | the same for MIDI, with times |
 //! | [`clip`], [`pcm`], [`mod@resample`] | audio files; raw samples; from one sample rate to another |
@@ -19,7 +20,6 @@ pub mod clip;
 pub mod graph;
 pub mod jack;
 pub mod jacktrip;
-pub mod keeper;
 pub mod midi;
 pub mod patch;
 pub mod patcher;
@@ -30,20 +30,19 @@ pub mod resample;
 pub mod ring;
 pub mod rt_check;
 pub mod segment;
-pub mod supervise;
+pub mod supervisor;
 pub mod vad;
 pub mod wake;
 mod wav_header;
 
 pub use clip::{CLIP_MAX_S, Clip, ClipError, ClipReader, TRUNCATED};
 pub use jack::{GraphClient, JackClient, JackError, JackSettings, PortFlow};
-pub use keeper::{GraphEvent, GraphKeeper, GraphReport};
 pub use patch::Patch;
 pub use pcm::{PcmError, PcmFormat, mono_to_pcm, pcm_to_mono, wav_bytes};
 pub use pieces::{CutError, PIECE_MAX_S, Piece, Pieces};
 pub use resample::{ResampleError, Resampler, resample};
 pub use ring::{Capture, Playback, PlaybackControl, RtSide, voice_rings};
 pub use segment::{EndReason, Segment, SegmentError, SegmentEvent, SegmentSettings, Segmenter};
-pub use supervise::{AudioEvent, JackStatus, JackSupervisor};
+pub use supervisor::{AudioEvent, GraphEvent, GraphReport, GraphSupervisor, JackStatus, JackSupervisor};
 pub use vad::{VAD_RATE_HZ, VADS, Vad, VadError, build_vad};
 pub use wake::{WakeError, WakeMatch, WakePhrases};

@@ -1,9 +1,19 @@
 //! Joins the real-time side and the rest: two bounded rings and a handful of atomics.
 //!
 //! ```text
-//!   JACK in  ─▶ RtSide::process ─▶ capture ring  ─▶ Capture::read_into
-//!   JACK out ◀─ RtSide::process ◀─ playback ring ◀─ Playback::write
+//!   JACK in  ─▶ RtSide::process ─▶ capture ring  ─▶ Capture::read_frames
+//!                  ▲ reference │
+//!   JACK out ◀─────┴───────────┴── playback ring ◀─ Playback::write
 //! ```
+//!
+//! # The reference
+//!
+//! A frame of the capture ring is a pair, a [`Frame`]: what the microphone gave, and what JACK was given to play at the same
+//! frame of the same period, after any fade, with silence where nothing played. Pairs go into the ring, are dropped and are
+//! read whole, so the two can't drift apart, whatever is late, full or flushed. That is what an echo canceller needs: the
+//! echo of a reference comes later in the microphone, by a time that only the devices and the room determine.
+//!
+//! # Bounds
 //!
 //! [`RtSide::process`] is all that the JACK callback does. It does not allocate, lock, log or call the system, and its
 //! loops are bounded by the period and by the rings' sizes; `tests/realtime.rs` proves the first and the last by an
@@ -20,7 +30,7 @@
 //! thread, more than once, and never takes what comes after it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -30,8 +40,6 @@ pub const FADE_MS: u32 = 5;
 /// What both sides see. Counters are in frames and only grow.
 #[derive(Debug)]
 struct Shared {
-    /// Frames that went into the capture ring.
-    captured: AtomicU64,
     /// Captured frames that found the ring full.
     dropped: AtomicU64,
     /// Frames that the playback ring took, raised before they are visible to the real-time side.
@@ -46,23 +54,25 @@ struct Shared {
     more: AtomicBool,
     /// Times that the ring ran dry while more was to come.
     underruns: AtomicU64,
-    /// Gain of playback, as the bits of an f32.
-    gain: AtomicU32,
-    /// Highest captured and played level since last taken, as the bits of a non-negative f32.
-    peak_in: AtomicU32,
-    peak_out: AtomicU32,
+}
+
+/// What was captured at one frame, and what was played at the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Frame {
+    /// What the microphone gave.
+    pub mic: f32,
+    /// What JACK was given to play; 0 where nothing played.
+    pub reference: f32,
 }
 
 /// The half that belongs to the JACK callback.
 #[derive(Debug)]
 pub struct RtSide {
-    capture: Producer<f32>,
+    capture: Producer<Frame>,
     playback: Consumer<f32>,
     shared: Arc<Shared>,
     /// Frames taken from the playback ring, played or discarded: the number of the ring's first frame.
     consumed: u64,
-    /// The gain at the end of the last period; a new one is reached by a ramp over the period.
-    gain: f32,
     /// Whether the last frame given to JACK came from the ring, so that stopping now would click.
     sounding: bool,
     /// Length of the fade at a flush, in frames.
@@ -72,7 +82,7 @@ pub struct RtSide {
 /// The captured audio.
 #[derive(Debug)]
 pub struct Capture {
-    ring: Consumer<f32>,
+    ring: Consumer<Frame>,
     shared: Arc<Shared>,
 }
 
@@ -83,7 +93,7 @@ pub struct Playback {
     shared: Arc<Shared>,
 }
 
-/// A handle on the playback for other threads: flush, gain, counters.
+/// A handle on the playback for other threads: flush and counters.
 #[derive(Debug, Clone)]
 pub struct PlaybackControl {
     shared: Arc<Shared>,
@@ -124,7 +134,6 @@ pub fn voice_rings(capture_frames: usize, playback_frames: usize, rate_hz: u32) 
     let (capture_in, capture_out) = touched_ring(capture_frames.max(1));
     let (playback_in, playback_out) = touched_ring(playback_frames.max(1));
     let shared = Arc::new(Shared {
-        captured: AtomicU64::new(0),
         dropped: AtomicU64::new(0),
         written: AtomicU64::new(0),
         played: AtomicU64::new(0),
@@ -132,16 +141,12 @@ pub fn voice_rings(capture_frames: usize, playback_frames: usize, rate_hz: u32) 
         flush_below: AtomicU64::new(0),
         more: AtomicBool::new(false),
         underruns: AtomicU64::new(0),
-        gain: AtomicU32::new(1.0_f32.to_bits()),
-        peak_in: AtomicU32::new(0),
-        peak_out: AtomicU32::new(0),
     });
     let rt = RtSide {
         capture: capture_in,
         playback: playback_out,
         shared: Arc::clone(&shared),
         consumed: 0,
-        gain: 1.0,
         sounding: false,
         fade_frames: (rate_hz * FADE_MS / 1000).max(1) as usize,
     };
@@ -150,10 +155,10 @@ pub fn voice_rings(capture_frames: usize, playback_frames: usize, rate_hz: u32) 
 }
 
 /// A ring whose pages have been written once, so that the real-time side does not fault them in.
-fn touched_ring(frames: usize) -> (Producer<f32>, Consumer<f32>) {
+fn touched_ring<T: Copy + Default>(frames: usize) -> (Producer<T>, Consumer<T>) {
     let (mut producer, mut consumer) = RingBuffer::new(frames);
     if let Ok(chunk) = producer.write_chunk_uninit(frames) {
-        chunk.fill_from_iter(std::iter::repeat_n(0.0, frames));
+        chunk.fill_from_iter(std::iter::repeat_n(T::default(), frames));
     }
     if let Ok(chunk) = consumer.read_chunk(frames) {
         chunk.commit_all();
@@ -162,22 +167,33 @@ fn touched_ring(frames: usize) -> (Producer<f32>, Consumer<f32>) {
 }
 
 impl RtSide {
-    /// One period: `input` goes into the capture ring, `output` is filled from the playback ring.
+    /// One period: `output` is filled from the playback ring, and goes into the capture ring beside `input`.
+    ///
+    /// Where the two differ in length, frames beyond the end of `output` have silence for a reference; JACK gives as many of
+    /// both.
     ///
     /// This is the whole of the JACK callback. Keep it free of allocation, locks, logs, system calls and unbounded
     /// loops: it has a fraction of a period (2.7 ms for 128 frames at 48 kHz), and whatever blocks here is heard.
     pub fn process(&mut self, input: &[f32], output: &mut [f32]) {
-        self.take_in(input);
         self.give_out(output);
+        self.take_in(input, output);
     }
 
-    fn take_in(&mut self, input: &[f32]) {
-        let (taken, left) = self.capture.push_partial_slice(input);
-        self.shared.captured.fetch_add(taken.len() as u64, Ordering::Release);
-        if !left.is_empty() {
-            self.shared.dropped.fetch_add(left.len() as u64, Ordering::Relaxed);
+    /// Frames that the capture ring has room for: further ones would be dropped.
+    #[must_use]
+    pub fn capture_room(&self) -> usize {
+        self.capture.slots()
+    }
+
+    fn take_in(&mut self, input: &[f32], output: &[f32]) {
+        let frames = input.len().min(self.capture.slots());
+        let references = output.iter().copied().chain(std::iter::repeat(0.0));
+        let pairs = input.iter().zip(references).map(|(&mic, reference)| Frame { mic, reference });
+        // There is room for as many: only this side takes it.
+        let taken = self.capture.write_chunk_uninit(frames).map_or(0, |chunk| chunk.fill_from_iter(pairs));
+        if taken < input.len() {
+            self.shared.dropped.fetch_add((input.len() - taken) as u64, Ordering::Relaxed);
         }
-        raise_peak(&self.shared.peak_in, input);
     }
 
     fn give_out(&mut self, output: &mut [f32]) {
@@ -190,10 +206,8 @@ impl RtSide {
             filled.len()
         };
         self.consumed += filled as u64;
-        let (heard, silent) = output.split_at_mut(filled);
+        let silent = output.split_at_mut(filled).1;
         silent.fill(0.0);
-        self.apply_gain(heard);
-        raise_peak(&self.shared.peak_out, heard);
         self.shared.played.fetch_add(filled as u64, Ordering::Release);
 
         let ran_dry = !flushing && !silent.is_empty() && (self.sounding || filled > 0);
@@ -228,44 +242,26 @@ impl RtSide {
         }
         faded
     }
-
-    fn apply_gain(&mut self, heard: &mut [f32]) {
-        let target = f32::from_bits(self.shared.gain.load(Ordering::Relaxed));
-        if target == self.gain {
-            if target != 1.0 {
-                heard.iter_mut().for_each(|sample| *sample *= target);
-            }
-            return;
-        }
-        let step = (target - self.gain) / heard.len().max(1) as f32;
-        for sample in heard.iter_mut() {
-            self.gain += step;
-            *sample *= self.gain;
-        }
-        self.gain = target;
-    }
-}
-
-/// Raises `peak` to the highest absolute value in `samples`. The bits of non-negative floats are ordered as they are.
-fn raise_peak(peak: &AtomicU32, samples: &[f32]) {
-    let highest = samples.iter().fold(0.0_f32, |highest, sample| highest.max(sample.abs()));
-    if highest > 0.0 {
-        peak.fetch_max(highest.to_bits(), Ordering::Relaxed);
-    }
-}
-
-fn take_peak(peak: &AtomicU32) -> f32 {
-    f32::from_bits(peak.swap(0, Ordering::Relaxed))
 }
 
 impl Capture {
-    /// Appends everything that was captured since the last call to `out`; returns how many frames. Samples that are not
-    /// numbers become 0: a broken client upstream must not poison filters and models.
+    /// Appends everything that was captured since the last call to `out`, beside what was played; returns how many frames.
+    /// Samples that are not numbers become 0: a broken client upstream must not poison filters and models.
+    pub fn read_frames(&mut self, out: &mut Vec<Frame>) -> usize {
+        let whole = |frame: Frame| Frame { mic: finite(frame.mic), reference: finite(frame.reference) };
+        self.read(|frames| out.extend(frames.map(whole)))
+    }
+
+    /// The same without what was played.
     pub fn read_into(&mut self, out: &mut Vec<f32>) -> usize {
+        self.read(|frames| out.extend(frames.map(|frame| finite(frame.mic))))
+    }
+
+    fn read(&mut self, take: impl FnOnce(rtrb::chunks::ReadChunkIntoIter<'_, Frame>)) -> usize {
         let frames = self.ring.slots();
         match self.ring.read_chunk(frames) {
             Ok(chunk) => {
-                out.extend(chunk.into_iter().map(finite));
+                take(chunk.into_iter());
                 frames
             }
             Err(_) => 0,
@@ -278,13 +274,7 @@ impl Capture {
         self.ring.slots()
     }
 
-    /// Frames that went into the ring since it was made.
-    #[must_use]
-    pub fn captured_frames(&self) -> u64 {
-        self.shared.captured.load(Ordering::Acquire)
-    }
-
-    /// Frames that were lost because nobody read in time.
+    /// Frames that were lost because the reader was late.
     #[must_use]
     pub fn dropped_frames(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
@@ -294,12 +284,6 @@ impl Capture {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.ring.is_abandoned()
-    }
-
-    /// The highest absolute sample captured since the last call (1.0 is full scale).
-    #[must_use]
-    pub fn take_peak(&self) -> f32 {
-        take_peak(&self.shared.peak_in)
     }
 }
 
@@ -326,12 +310,6 @@ impl Playback {
     /// Silences what is queued within a period, see [`PlaybackControl::flush`].
     pub fn flush(&self) {
         flush(&self.shared);
-    }
-
-    /// Frames that there is room for.
-    #[must_use]
-    pub fn free_frames(&self) -> usize {
-        self.ring.slots()
     }
 
     /// Whether the JACK client is gone: nothing more will be played.
@@ -378,13 +356,6 @@ impl PlaybackControl {
         flush(&self.shared);
     }
 
-    /// Sets the gain of playback (1.0 is unchanged, 0.0 is silence); it is reached by a ramp over one period.
-    /// A gain that is not a finite number is taken as 1.0.
-    pub fn set_gain(&self, gain: f32) {
-        let gain = if gain.is_finite() { gain } else { 1.0 };
-        self.shared.gain.store(gain.to_bits(), Ordering::Relaxed);
-    }
-
     /// Frames that were queued since the rings were made.
     #[must_use]
     pub fn written_frames(&self) -> u64 {
@@ -419,12 +390,6 @@ impl PlaybackControl {
     #[must_use]
     pub fn underruns(&self) -> u64 {
         self.shared.underruns.load(Ordering::Relaxed)
-    }
-
-    /// The highest absolute sample played since the last call (1.0 is full scale).
-    #[must_use]
-    pub fn take_peak(&self) -> f32 {
-        take_peak(&self.shared.peak_out)
     }
 }
 

@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::{Globals, client, print};
+use crate::audio::GraphReport;
 use crate::audio::jack::GraphClient;
-use crate::audio::keeper::GraphReport;
 use crate::audio::patcher::restore;
 use crate::bus::message::audio::{Applied, Apply, AskGraph, Graph};
 use crate::bus::subject::Target;

@@ -6,6 +6,7 @@
 //! | `graph` | [`GraphClient`]: one without ports, that sees all others' and connects them |
 //! | `patchbay` | [`Patchbay`]: what a client sees of the graph, and how it changes it |
 //! | `table` | who has a client open, and who may open one |
+//! | [`alive`] | keeps a client open while its server comes and goes |
 //! | `watch` | [`Watch`]: what JACK reports, as atomics |
 //! | `open` | the call that opens a client on a server of a name |
 //!
@@ -16,6 +17,7 @@
 //! What JACK reports (death, rate, period, xruns, changes of the graph) arrives in [`Watch`] as atomics; the thread that
 //! opened the client is unparked. Nothing in a callback waits for anybody.
 
+pub mod alive;
 mod graph;
 mod listener;
 mod midi;

@@ -1,8 +1,8 @@
 //! Between settings, the bus, and what the audio side takes.
 
+use crate::audio::GraphReport;
 use crate::audio::graph::{Channels, ConnectRule, Connection, DisconnectRule, PortPattern, Rules};
 use crate::audio::jack::{GraphPort, GraphState, Latency, PortKind};
-use crate::audio::keeper::GraphReport;
 use crate::audio::{PortFlow, graph, jacktrip};
 use crate::bus::message::audio as wire;
 use crate::bus::message::fault::Fault;

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::convert::{has_client, invocation, link_spec};
 use super::probe::Prober;
-use crate::audio::GraphKeeper;
+use crate::audio::GraphSupervisor;
 use crate::audio::jacktrip::{Act, INSTALL_HINT, Reader, Run, Standing};
 use crate::bus::message::audio::{Link, LinkState};
 use crate::bus::message::node::AudioOffer;
@@ -60,7 +60,7 @@ pub type Jack = Option<(u32, u32)>;
 pub struct Parts {
     pub bus: Bus,
     pub fabric: Fabric,
-    pub keeper: Arc<GraphKeeper>,
+    pub graph: Arc<GraphSupervisor>,
     pub jack: watch::Receiver<Jack>,
     pub prober: Prober,
     pub program: std::path::PathBuf,
@@ -77,19 +77,19 @@ pub async fn keep(
 ) {
     let state = Link { node: parts.bus.node().to_owned(), spec: link_spec(&link), configured, ..Link::default() };
     let stopped = stop.clone();
-    let mut keeper = Keeper { link, parts, told, state, pings: VecDeque::new(), pause: PAUSE_MIN, stop };
+    let mut supervisor = Supervisor { link, parts, told, state, pings: VecDeque::new(), pause: PAUSE_MIN, stop };
     let late = async {
         stopped.cancelled().await;
         sleep(STOP_TIMEOUT * 2).await;
     };
     tokio::select! {
-        () = keeper.run() => {}
+        () = supervisor.run() => {}
         // A JackTrip that still runs is killed with its future.
         () = late => {}
     }
 }
 
-struct Keeper {
+struct Supervisor {
     link: LinkConfig,
     parts: Parts,
     told: watch::Sender<Link>,
@@ -107,7 +107,7 @@ struct Peer {
     probe: Option<SocketAddr>,
 }
 
-impl Keeper {
+impl Supervisor {
     async fn run(&mut self) {
         while !self.stop.is_cancelled() {
             let changes = self.parts.fabric.changes();
@@ -153,7 +153,7 @@ impl Keeper {
     /// Looks whether there can be a link now.
     async fn prepare(&mut self) -> Result<Peer, (LinkState, String)> {
         let Some((rate_hz, _)) = *self.parts.jack.borrow_and_update() else {
-            let why = self.parts.keeper.report().down.clone().unwrap_or_else(|| "JACK is coming up".to_owned());
+            let why = self.parts.graph.report().down.clone().unwrap_or_else(|| "JACK is coming up".to_owned());
             return Err((LinkState::Refused, format!("no JACK here: {why}")));
         };
         let nodes = self.parts.fabric.nodes().await;
@@ -301,7 +301,7 @@ impl Keeper {
             return Ok(());
         }
         let until = Instant::now() + NAME_TIMEOUT;
-        while has_client(&self.parts.keeper.report().state, &self.link.name) {
+        while has_client(&self.parts.graph.report().state, &self.link.name) {
             if Instant::now() > until {
                 let name = &self.link.name;
                 let why = format!("JACK has a client '{name}' already; end it, or give this link another name");

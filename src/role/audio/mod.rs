@@ -20,13 +20,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Role, RoleContext, RoleError};
-use crate::audio::graph::StepKind;
-use crate::audio::{GraphEvent, GraphKeeper, jacktrip};
+use crate::audio::graph::{Rules, StepKind};
+use crate::audio::{GraphEvent, GraphSupervisor, jacktrip};
 use crate::bus::message::Ask as _;
 use crate::bus::message::audio::{Applied, Apply, AskGraph, LinkOrder};
 use crate::bus::message::fault::Fault;
 use crate::bus::message::node::{AudioOffer, Offer};
-use crate::bus::service::{Incoming, ServiceSpec};
+use crate::bus::service::{Incoming, Server, ServiceSpec};
 use crate::bus::subject::{Capability, Target};
 use crate::telemetry::metrics::{JACK_UP, XRUNS};
 pub use link::other_rate;
@@ -54,28 +54,8 @@ impl Role for Audio {
         let rules = convert::rules(config).map_err(RoleError::Setting)?;
         let node = context.bus.node().to_owned();
         let server_name = Some(context.config.jack.server.as_str()).filter(|name| !name.is_empty());
-        let (events_out, events) = mpsc::channel(EVENTS);
-        let (jack_out, jack) = watch::channel::<Jack>(None);
-        let notify = Box::new(move |event| {
-            match &event {
-                GraphEvent::Up { rate_hz, buffer_frames } => {
-                    jack_out.send_if_modified(|jack| {
-                        let now = Some((*rate_hz, *buffer_frames));
-                        std::mem::replace(jack, now) != now
-                    });
-                }
-                GraphEvent::Down { .. } => {
-                    jack_out.send_if_modified(|jack| jack.take().is_some());
-                }
-                _ => {}
-            }
-            // Full: whoever tells of them is behind.
-            let _ = events_out.try_send(event);
-        });
         let client = client_name(&node);
-        let keeper = GraphKeeper::start(&client, server_name, rules, notify)
-            .map_err(|error| RoleError::Setting(format!("no thread for the JACK graph: {error}")))?;
-        let keeper = Arc::new(keeper);
+        let (supervisor, jack, events) = keep_graph(&client, server_name, rules)?;
         let prober = Prober::listen(config.probe_port).await.map_err(|error| {
             let port = config.probe_port;
             RoleError::Setting(format!("audio.probe_port is {port}: {error}; choose another, or 0 for a free one"))
@@ -89,7 +69,7 @@ impl Role for Audio {
         let parts = Parts {
             bus: context.bus.clone(),
             fabric: context.fabric.clone(),
-            keeper: Arc::clone(&keeper),
+            graph: Arc::clone(&supervisor),
             jack: jack.clone(),
             prober: prober.clone(),
             program,
@@ -106,63 +86,25 @@ impl Role for Audio {
         };
         let offer = Offer { slots: 0, ..spec.offer() };
         let server = context.bus.service(spec).await?;
-        let own = Target::Node(&node);
-        let (shown, name) = (Arc::clone(&keeper), node.clone());
-        let graph = move |_: Incoming<AskGraph>| {
-            let graph = convert::graph(&name, &shown.report());
-            async move { Ok(graph) }
-        };
-        server.serve_at("graph-n", AskGraph::VERB.subject(own), graph).await?;
-        let (restored, name) = (Arc::clone(&keeper), node.clone());
-        let apply = move |incoming: Incoming<Apply>| apply(Arc::clone(&restored), name.clone(), incoming.request);
-        server.serve_at("apply-n", Apply::VERB.subject(own), apply).await?;
-        let ordered = Arc::clone(&links);
-        let order = move |incoming: Incoming<LinkOrder>| {
-            let links = Arc::clone(&ordered);
-            // To its end, though whoever asked goes away: half an order would leave a link that no file knows, or none.
-            let order = tokio::spawn(async move { links.order(incoming.request).await });
-            async move { order.await.unwrap_or_else(|error| Err(Fault::failed(format!("the order broke: {error}")))) }
-        };
-        server.serve_at("links-n", LinkOrder::VERB.subject(own), order).await?;
+        serve(&server, &node, &supervisor, &links).await?;
         server.ready().await?;
 
         // So that what it offers is right from the beginning.
         let until = Instant::now() + FIRST_LOOK;
-        while !keeper.report().has_looked && Instant::now() < until {
+        while !supervisor.report().has_looked && Instant::now() < until {
             tokio::time::sleep(FIRST_LOOK / 100).await;
         }
-        let (mut jack, mut changes) = (jack, links.changes());
-        let meters = (metrics::gauge!(JACK_UP, "listener" => "graph"), metrics::counter!(XRUNS, "listener" => "graph"));
         let _telling = AbortOnDropHandle::new(tokio::spawn(tell(context.clone(), events)));
-        let (mut shown, mut ticks) = (None, tokio::time::interval(LOOK_EVERY));
-        let ended = loop {
-            let now = *jack.borrow_and_update();
-            changes.mark_unchanged();
-            let audio = AudioOffer {
-                rate_hz: now.map_or(0, |(rate_hz, _)| rate_hz),
-                period_frames: now.map_or(0, |(_, period)| period),
-                probe_port: prober.port(),
-                jacktrip: has_jacktrip,
-            };
-            let names = links.names().await;
-            let offer = Offer { models: names.clone(), warm: names, audio: Some(audio), ..offer.clone() };
-            if shown.as_ref() != Some(&offer) {
-                context.up(offer.clone(), None);
-                shown = Some(offer);
-            }
-            meters.0.set(if now.is_some() { 1.0 } else { 0.0 });
-            meters.1.absolute(keeper.report().xruns);
-            tokio::select! {
-                () = context.stop.cancelled() => break Ok(()),
-                error = server.refused() => break Err(error.into()),
-                _ = jack.changed() => {}
-                _ = changes.changed() => {}
-                _ = ticks.tick() => {}
-            }
-        };
+        let own = AudioOffer { probe_port: prober.port(), jacktrip: has_jacktrip, ..AudioOffer::default() };
+        let ended = offer_until_stopped(
+            &context,
+            &server,
+            Offering { offer, own, jack, supervisor: &supervisor, links: &links },
+        )
+        .await;
         server.stop(context.drain_timeout()).await;
         links.stop().await;
-        let closed = tokio::task::spawn_blocking(move || keeper.close());
+        let closed = tokio::task::spawn_blocking(move || supervisor.close());
         if tokio::time::timeout(context.drain_timeout(), closed).await.is_err() {
             tracing::warn!("the JACK client of the graph was not closed in time");
         }
@@ -170,15 +112,110 @@ impl Role for Audio {
     }
 }
 
-/// Tells whoever watches what was put right and what could not be, until the graph is no longer kept.
+/// The server's rate and period while there is one, and what happens to the graph.
+type Graph = (Arc<GraphSupervisor>, watch::Receiver<Jack>, mpsc::Receiver<GraphEvent>);
+
+/// Starts to keep the graph by `rules`.
+fn keep_graph(client: &str, server: Option<&str>, rules: Rules) -> Result<Graph, RoleError> {
+    let (events_out, events) = mpsc::channel(EVENTS);
+    let (jack_out, jack) = watch::channel::<Jack>(None);
+    let notify = Box::new(move |event| {
+        match &event {
+            GraphEvent::Up { rate_hz, buffer_frames } => {
+                jack_out.send_if_modified(|jack| {
+                    let now = Some((*rate_hz, *buffer_frames));
+                    std::mem::replace(jack, now) != now
+                });
+            }
+            GraphEvent::Down { .. } => {
+                jack_out.send_if_modified(|jack| jack.take().is_some());
+            }
+            _ => {}
+        }
+        // Full: the reader is behind.
+        let _ = events_out.try_send(event);
+    });
+    let supervisor = GraphSupervisor::start(client, server, rules, notify)
+        .map_err(|error| RoleError::Setting(format!("no thread for the JACK graph: {error}")))?;
+    Ok((Arc::new(supervisor), jack, events))
+}
+
+/// Serves what is asked of this host's graph and links.
+async fn serve(
+    server: &Server,
+    node: &str,
+    supervisor: &Arc<GraphSupervisor>,
+    links: &Arc<Links>,
+) -> Result<(), RoleError> {
+    let own = Target::Node(node);
+    let (shown, name) = (Arc::clone(supervisor), node.to_owned());
+    let graph = move |_: Incoming<AskGraph>| {
+        let graph = convert::graph(&name, &shown.report());
+        async move { Ok(graph) }
+    };
+    server.serve_at("graph-n", AskGraph::VERB.subject(own), graph).await?;
+    let (restored, name) = (Arc::clone(supervisor), node.to_owned());
+    let apply = move |incoming: Incoming<Apply>| apply(Arc::clone(&restored), name.clone(), incoming.request);
+    server.serve_at("apply-n", Apply::VERB.subject(own), apply).await?;
+    let ordered = Arc::clone(links);
+    let order = move |incoming: Incoming<LinkOrder>| {
+        let links = Arc::clone(&ordered);
+        // To its end, though the caller goes away: half an order would leave a link that no file knows, or none.
+        let order = tokio::spawn(async move { links.order(incoming.request).await });
+        async move { order.await.unwrap_or_else(|error| Err(Fault::failed(format!("the order broke: {error}")))) }
+    };
+    server.serve_at("links-n", LinkOrder::VERB.subject(own), order).await?;
+    Ok(())
+}
+
+/// What is offered, and where it comes from.
+struct Offering<'a> {
+    offer: Offer,
+    own: AudioOffer,
+    jack: watch::Receiver<Jack>,
+    supervisor: &'a GraphSupervisor,
+    links: &'a Links,
+}
+
+/// Keeps the offer and the meters right until the host stops.
+async fn offer_until_stopped(context: &RoleContext, server: &Server, offering: Offering<'_>) -> Result<(), RoleError> {
+    let Offering { offer, own, mut jack, supervisor, links } = offering;
+    let mut changes = links.changes();
+    let (up, xruns) =
+        (metrics::gauge!(JACK_UP, "listener" => "graph"), metrics::counter!(XRUNS, "listener" => "graph"));
+    let (mut shown, mut ticks) = (None, tokio::time::interval(LOOK_EVERY));
+    loop {
+        let now = *jack.borrow_and_update();
+        changes.mark_unchanged();
+        let (rate_hz, period_frames) = now.unwrap_or_default();
+        let audio = AudioOffer { rate_hz, period_frames, ..own.clone() };
+        let names = links.names().await;
+        let offer = Offer { models: names.clone(), warm: names, audio: Some(audio), ..offer.clone() };
+        if shown.as_ref() != Some(&offer) {
+            context.up(offer.clone(), None);
+            shown = Some(offer);
+        }
+        up.set(if now.is_some() { 1.0 } else { 0.0 });
+        xruns.absolute(supervisor.report().xruns);
+        tokio::select! {
+            () = context.stop.cancelled() => return Ok(()),
+            error = server.refused() => return Err(error.into()),
+            _ = jack.changed() => {}
+            _ = changes.changed() => {}
+            _ = ticks.tick() => {}
+        }
+    }
+}
+
+/// Reports what was put right and what could not be, until the graph is no longer kept.
 async fn tell(context: RoleContext, mut events: mpsc::Receiver<GraphEvent>) {
     while let Some(event) = events.recv().await {
         let fault = match event {
             GraphEvent::Righted(step) => {
-                let what = if step.kind == StepKind::Connect { "parted" } else { "connected" };
+                let what = if step.kind == StepKind::Connect { "disconnected" } else { "connected" };
                 let (source, sink) = (step.source, step.sink);
                 Fault::failed(format!(
-                    "somebody {what} '{source}' and '{sink}', which is pinned: it was put right again"
+                    "another program {what} '{source}' and '{sink}', which is pinned: it was put right again"
                 ))
             }
             GraphEvent::Refused { connection: (source, sink), why } => {
@@ -190,9 +227,9 @@ async fn tell(context: RoleContext, mut events: mpsc::Receiver<GraphEvent>) {
     }
 }
 
-async fn apply(keeper: Arc<GraphKeeper>, node: String, request: Apply) -> Result<Applied, Fault> {
+async fn apply(supervisor: Arc<GraphSupervisor>, node: String, request: Apply) -> Result<Applied, Fault> {
     let rules = request.connect.iter().map(convert::wire_rule).collect::<Result<Vec<_>, _>>()?;
-    let restored = tokio::task::spawn_blocking(move || keeper.restore(rules, request.exact)).await;
+    let restored = tokio::task::spawn_blocking(move || supervisor.restore(rules, request.exact)).await;
     let restored = restored.map_err(|error| Fault::failed(format!("libjack broke: {error}")))?;
     restored.map(|plan| convert::applied(&node, &plan)).map_err(Fault::unavailable)
 }

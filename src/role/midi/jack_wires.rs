@@ -1,21 +1,21 @@
-//! Devices by JACK: keeps the client, and connects its ports to the devices that are there.
+//! Devices by JACK: a client that is kept alive, whose ports are connected to the devices that are there.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::engine::Engine;
 use super::wires::{PortPlan, Wires};
+use crate::audio::jack::alive::{Down, Next, Stopped, Supervised, keep_alive};
 use crate::audio::jack::{GraphClient, GraphState, JackError, MidiClient, MidiSettings, PortFlow, PortKind, Watch};
 use crate::audio::midi::MidiRings;
 use crate::telemetry::health::Part;
 
-/// How long to wait for JACK before trying again, at first and at most.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LAST_WAIT: Duration = Duration::from_secs(1);
-/// How often the graph is looked at even if nothing was told: a port may not take connections at first.
+/// How often the graph is looked at even if JACK reports nothing …
 const LOOK: Duration = Duration::from_millis(500);
+/// … and while a port takes no connection yet.
+const LOOK_SOON: Duration = Duration::from_millis(50);
 /// What has a time is sent two periods and this much ahead: a period that is under way, and one for a thread that is late.
 const MARGIN_US: u64 = 3_000;
 
@@ -63,8 +63,8 @@ impl Wires for JackWires {
     }
 }
 
-/// What the keeper works with.
-pub struct Keeper {
+/// What the supervisor works with.
+pub struct Supervisor {
     /// The client's name.
     pub client: String,
     /// The server's, if one is named.
@@ -77,103 +77,124 @@ pub struct Keeper {
     pub stop: Arc<AtomicBool>,
 }
 
-impl Keeper {
+impl Supervisor {
     /// Works until it is stopped. JACK need not be there.
     pub fn run(self) {
+        let stop = Arc::clone(&self.stop).into();
         let part = Part::new("midi", &self.client);
-        let (mut wait, mut told) = (FIRST_WAIT, None);
-        while !self.stopping() {
-            match self.open() {
-                Ok((wires, graph)) => {
-                    (wait, told) = (FIRST_WAIT, None);
-                    let watch = Arc::clone(&wires.watch);
-                    let is_first = self.engine.attach(Box::new(wires));
-                    part.up();
-                    tracing::info!(client = self.client, is_first, "MIDI is there");
-                    self.watch(&graph, &watch);
-                    // Both before anything is opened anew: libjack wants all clients of a dead server closed first.
-                    drop(graph);
-                    let wires = self.engine.detach();
-                    drop(wires);
-                    if !self.stopping() {
-                        part.down("the JACK server has gone");
-                    }
+        keep_alive(&mut Midi { set: self, part }, &stop);
+    }
+}
+
+/// What is kept alive.
+struct Midi {
+    set: Supervisor,
+    part: Part,
+}
+
+/// An open client.
+struct Open {
+    /// Until the engine has them.
+    wires: Option<JackWires>,
+    watch: Arc<Watch>,
+    graph: GraphClient,
+    /// Connections that were refused.
+    failed: BTreeSet<(String, String)>,
+    /// Whether all devices are new.
+    all: bool,
+}
+
+impl Supervised for Midi {
+    type Client = Open;
+
+    fn open(&mut self) -> Result<Open, JackError> {
+        let Supervisor { client, server, plans, engine, .. } = &self.set;
+        let (inputs, outputs) = plans.iter().map(PortPlan::ends).unzip();
+        let settings = MidiSettings { client_name: client.clone(), server: server.clone(), inputs, outputs };
+        let (opened, rings) = MidiClient::open(&settings, engine.thread())?;
+        let watch = Arc::clone(opened.watch());
+        let graph = GraphClient::open(&format!("{client}-graph"), server.as_deref())?;
+        let wires = Some(JackWires { client: opened, rings, watch: Arc::clone(&watch) });
+        Ok(Open { wires, watch, graph, failed: BTreeSet::new(), all: true })
+    }
+
+    fn is_down(open: &Open) -> bool {
+        open.watch.is_down() || open.graph.watch().is_down()
+    }
+
+    fn changes(open: &Open) -> u64 {
+        open.graph.watch().graph_changes() + open.watch.graph_changes()
+    }
+
+    fn up(&mut self, open: &mut Open) -> Result<(), Stopped> {
+        if let Some(wires) = open.wires.take() {
+            let is_first = self.set.engine.attach(Box::new(wires));
+            self.part.up();
+            tracing::info!(client = self.set.client, is_first, "MIDI is there");
+        }
+        Ok(())
+    }
+
+    /// Connects devices as they come.
+    fn look(&mut self, open: &mut Open, is_due: bool) -> Result<Option<Next>, Stopped> {
+        Ok(is_due.then(|| {
+            self.set.connect(open);
+            let within = if open.failed.is_empty() { LOOK } else { LOOK_SOON };
+            Next { within, breath: Duration::ZERO }
+        }))
+    }
+
+    fn close(&mut self, open: Open) {
+        // Both before anything is opened again: libjack wants all clients of a dead server closed first.
+        drop(open);
+        let wires = self.set.engine.detach();
+        drop(wires);
+    }
+
+    fn down(&mut self, why: &Down) -> Result<(), Stopped> {
+        let reason = why.to_string();
+        self.part.down(&reason);
+        if let Down::Unopened(error) = why {
+            let hint = match error {
+                JackError::NameTaken { .. } => "; set midi.client, if two hosts are to have MIDI on one JACK server",
+                _ => "",
+            };
+            tracing::warn!(reason = format!("{reason}{hint}"), "no MIDI");
+            self.set.engine.report(format!("no MIDI: {reason}{hint}"));
+        }
+        Ok(())
+    }
+}
+
+impl Supervisor {
+    fn connect(&self, open: &mut Open) {
+        let Open { graph, failed, all, .. } = open;
+        let fresh = graph.take_fresh();
+        let state = graph.state();
+        for (source, sink) in self.wanted(&state) {
+            let device = if source.starts_with(&format!("{}:", self.client)) { &sink } else { &source };
+            let is_new = *all || fresh.as_ref().is_none_or(|fresh| fresh.contains(device));
+            let pair = (source.clone(), sink.clone());
+            if !is_new && !failed.contains(&pair) || state.connections.contains(&pair) {
+                failed.remove(&pair);
+                continue;
+            }
+            match graph.connect(&source, &sink) {
+                Ok(()) => {
+                    failed.remove(&pair);
+                    tracing::info!(source, sink, "MIDI device connected");
                 }
-                // Another part of this process still has a client of a server that died.
-                Err(JackError::Closing) => std::thread::park_timeout(FIRST_WAIT),
                 Err(error) => {
-                    let reason = error.to_string();
-                    if told.as_ref() != Some(&reason) {
-                        let hint = match &error {
-                            JackError::NameTaken { .. } => {
-                                "; set midi.client, if two hosts are to have MIDI on one JACK server"
-                            }
-                            _ => "",
-                        };
-                        tracing::warn!(reason = format!("{reason}{hint}"), "no MIDI");
-                        part.down(&reason);
-                        self.engine.report(format!("no MIDI: {reason}{hint}"));
-                        told = Some(reason);
-                    }
-                    std::thread::park_timeout(wait);
-                    wait = (wait * 2).min(LAST_WAIT);
+                    tracing::debug!(source, sink, %error, "MIDI device not connected yet");
+                    failed.insert(pair);
                 }
             }
         }
-    }
-
-    fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    fn open(&self) -> Result<(JackWires, GraphClient), JackError> {
-        let (inputs, outputs) = self.plans.iter().map(PortPlan::ends).unzip();
-        let settings = MidiSettings { client_name: self.client.clone(), server: self.server.clone(), inputs, outputs };
-        let (client, rings) = MidiClient::open(&settings, self.engine.thread())?;
-        let watch = Arc::clone(client.watch());
-        let graph = GraphClient::open(&format!("{}-graph", self.client), self.server.as_deref())?;
-        Ok((JackWires { client, rings, watch }, graph))
-    }
-
-    /// Connects devices as they come, until the server goes or all is to stop.
-    fn watch(&self, graph: &GraphClient, watch: &Watch) {
-        let mut seen = None;
-        let mut failed: BTreeSet<(String, String)> = BTreeSet::new();
-        let mut all = true;
-        let mut looked = Instant::now();
-        while !self.stopping() && !watch.is_down() && !graph.watch().is_down() {
-            let changes = (graph.watch().graph_changes(), watch.graph_changes());
-            if seen != Some(changes) || !failed.is_empty() || looked.elapsed() >= LOOK {
-                (seen, looked) = (Some(changes), Instant::now());
-                let fresh = graph.take_fresh();
-                let state = graph.state();
-                for (source, sink) in self.wanted(&state) {
-                    let device = if source.starts_with(&format!("{}:", self.client)) { &sink } else { &source };
-                    let is_new = all || fresh.as_ref().is_none_or(|fresh| fresh.contains(device));
-                    let pair = (source.clone(), sink.clone());
-                    if !is_new && !failed.contains(&pair) || state.connections.contains(&pair) {
-                        failed.remove(&pair);
-                        continue;
-                    }
-                    match graph.connect(&source, &sink) {
-                        Ok(()) => {
-                            failed.remove(&pair);
-                            tracing::info!(source, sink, "MIDI device connected");
-                        }
-                        Err(error) => {
-                            tracing::debug!(source, sink, %error, "MIDI device not connected yet");
-                            failed.insert(pair);
-                        }
-                    }
-                }
-                let there: BTreeSet<&str> = state.ports.iter().map(|port| port.name.as_str()).collect();
-                failed.retain(|(source, sink)| there.contains(source.as_str()) && there.contains(sink.as_str()));
-                all = false;
-                // As it was before: of a device that went and came again meanwhile it must be seen that it was away.
-                self.tell(&state);
-            }
-            std::thread::park_timeout(if failed.is_empty() { LOOK } else { FIRST_WAIT });
-        }
+        let there: BTreeSet<&str> = state.ports.iter().map(|port| port.name.as_str()).collect();
+        failed.retain(|(source, sink)| there.contains(source.as_str()) && there.contains(sink.as_str()));
+        *all = false;
+        // As it was before: of a device that went and came again meanwhile it must be seen that it was away.
+        self.tell(&state);
     }
 
     /// The connections that the plans want among the ports that are there.

@@ -285,7 +285,7 @@ impl Driver {
         #[cfg(feature = "midi-jack")]
         let keeper = {
             let server = Some(context.config.jack.server.clone()).filter(|server| !server.is_empty());
-            jack_wires::Keeper { client, server, plans, engine: engine.clone(), stop: Arc::clone(&stop) }
+            jack_wires::Supervisor { client, server, plans, engine: engine.clone(), stop: Arc::clone(&stop) }
         };
         #[cfg(all(feature = "midi-alsa", not(feature = "midi-jack")))]
         let keeper = alsa::Keeper { client, plans, engine: engine.clone(), stop: Arc::clone(&stop) };
