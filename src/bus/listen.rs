@@ -130,6 +130,12 @@ impl AudioSender {
         Ok(())
     }
 
+    /// How many of its messages the worker has acknowledged so far.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.worker.borrow().taken
+    }
+
     /// Says that this was all.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //!
 //! A role says what it needs (`stt`, English, somebody waits), never which host.
 
+mod listen;
 mod looks;
 mod losses;
 mod route;
@@ -30,6 +31,7 @@ use crate::bus::{Bus, BusError, Call};
 use crate::config::Config;
 use crate::router::{Health, Host, Line, Need, Nobody, Outcome, Policy, Privacy, Router, Target, View};
 
+pub use listen::{SpeechIn, Texts, Whom};
 use looks::Looks;
 use losses::Losses;
 pub use route::Choice;

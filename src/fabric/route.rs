@@ -97,6 +97,11 @@ impl Leg {
         &self.choice.host
     }
 
+    /// Which run of it; empty if that is not known.
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
+    }
+
     /// Whom to ask.
     pub(super) fn target<'a>(&'a self, need: &'a Need) -> Target<'a> {
         let model = if need.voice.is_empty() { &need.model } else { &need.voice };
@@ -189,7 +194,7 @@ impl Fabric {
 
     /// Completes when a host gives no sign of life any more, or another run of it does, and has it rested; never for the
     /// queue group, or while this host's own link is down. What was `received` from it is such a sign.
-    async fn dies(&self, host: &str, instance: &str, received: impl Fn() -> u64) -> BusError {
+    pub(super) async fn dies(&self, host: &str, instance: &str, received: impl Fn() -> u64) -> BusError {
         if host.is_empty() {
             return std::future::pending().await;
         }

@@ -3,6 +3,7 @@
 mod chaos;
 mod cluster;
 mod death;
+mod listen;
 mod memory;
 mod network;
 mod pause;

@@ -14,13 +14,11 @@ use tokio::sync::mpsc;
 
 use super::TranscribeArgs;
 use crate::audio::{ClipError, ClipReader, PcmFormat, mono_to_pcm};
+use crate::bus::Call;
 use crate::bus::contract::rights::ANSWER_WITHIN;
-use crate::bus::listen::{AudioSender, Transcripts};
 use crate::bus::message::stt::{Segment, Stream, StreamEvent};
-use crate::bus::subject::Target;
-use crate::bus::{BusError, Call};
 use crate::cli::print;
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, SpeechIn, Texts, Whom};
 
 /// The time that one stream has: what is told later does not arrive where the bus has users.
 const STREAM_DEADLINE: Duration = ANSWER_WITHIN;
@@ -41,27 +39,15 @@ pub async fn transcribe(fabric: &Fabric, args: &TranscribeArgs, file: &Path) -> 
         model: args.model.clone(),
         ..Stream::default()
     };
-    let mut page = Page::new(args.json);
+    let (need, mut page) = (args.need(), Page::new(args.json));
     let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
     let (mut from_ms, mut ended) = (0, false);
     while !ended {
         let call = Call::within(STREAM_DEADLINE);
-        // A host that works on a stream keeps it to its end, so it is chosen anew for each.
-        let host = match &args.node {
-            Some(node) => node.clone(),
-            None => fabric.choose(&args.need()).await?.host,
-        };
-        let target = if host.is_empty() { Target::Any } else { Target::Node(&host) };
-        let (sender, mut heard) = fabric.bus().listen(target, &start, &call).await?;
+        let whom = args.node.as_deref().map_or(Whom::Need(&need), Whom::Host);
+        let (speech, mut heard) = fabric.listen(whom, start.clone(), &call).await?;
         let until = Instant::now() + STREAM_MAX;
-        let feed = async {
-            let ended = feed(&mut source, sender, until, &mut stop).await;
-            // Why nobody listens any more is told where the text comes from.
-            anyhow::Ok(ended.unwrap_or_else(|error| {
-                tracing::debug!(%error, "the audio was not taken to its end");
-                true
-            }))
-        };
+        let feed = async { anyhow::Ok(feed(&mut source, speech, until, &mut stop).await) };
         let show = show(&mut heard, &mut page, from_ms);
         // When the text breaks off, no more audio is waited for.
         let (over, audio_ms) = tokio::try_join!(feed, show)?;
@@ -73,38 +59,37 @@ pub async fn transcribe(fabric: &Fabric, args: &TranscribeArgs, file: &Path) -> 
 /// Sends what there is until it ends, Ctrl-C, or `until`. `true` if that was all.
 async fn feed(
     source: &mut Source,
-    mut sender: AudioSender,
+    speech: SpeechIn,
     until: Instant,
     stop: &mut (impl Future<Output = std::io::Result<()>> + Unpin),
-) -> Result<bool, BusError> {
-    let ended = loop {
+) -> bool {
+    loop {
         tokio::select! {
             biased;
-            () = tokio::time::sleep_until(until.into()) => break false,
+            () = tokio::time::sleep_until(until.into()) => return false,
             _ = &mut *stop => {
                 source.stopped = true;
-                // The last text is waited for, unless that is too long for whoever waits.
+                // The last text is waited for, unless a second Ctrl-C says that it takes too long.
                 tokio::spawn(async {
                     if tokio::signal::ctrl_c().await.is_ok() {
                         std::process::exit(1);
                     }
                 });
-                break true;
+                return true;
             }
             block = source.blocks.recv() => match block {
-                Some(block) => sender.send(block).await?,
-                None => break true,
+                // Why no more is taken is told where the text comes from.
+                Some(block) => if !speech.send(block).await {
+                    return true;
+                },
+                None => return true,
             },
         }
-    };
-    sender.end().await?;
-    Ok(ended)
+    }
 }
 
 /// Prints what is heard to the end; gives how long the audio was, in ms.
-async fn show(heard: &mut Transcripts, page: &mut Page, from_ms: u64) -> anyhow::Result<u64> {
-    let started = heard.started();
-    tracing::debug!(node = started.node, model = started.model, "somebody listens");
+async fn show(heard: &mut Texts, page: &mut Page, from_ms: u64) -> anyhow::Result<u64> {
     while let Some(event) = heard.next().await {
         let event = later(event?, from_ms);
         page.show(&event)?;
@@ -195,11 +180,11 @@ impl Source {
         let (opened_in, opened) = tokio::sync::oneshot::channel();
         let (end_in, end) = tokio::sync::oneshot::channel();
         let file = file.to_owned();
-        // Not a blocking task of the runtime: nobody can wait for a read that never ends.
+        // Not a blocking task of the runtime, whose end would wait for a read that never ends.
         std::thread::spawn(move || match Reader::open(file, raw) {
             Ok(mut reader) => {
                 if opened_in.send(Ok(reader.rate_hz())).is_ok() {
-                    // Nobody waits any more if the transcription was given up.
+                    // The transcription may have been given up.
                     let _ = end_in.send(reader.read(&out));
                 }
             }
@@ -247,7 +232,7 @@ impl Reader {
         }
     }
 
-    /// Reads to the end, or until nobody takes the blocks any more.
+    /// Reads to the end, or until the blocks are taken no more.
     fn read(&mut self, out: &mpsc::Sender<Bytes>) -> Result<(), ClipError> {
         let block_bytes = (self.rate_hz() * BLOCK_MS / 1_000).max(1) as usize * 2;
         let mut waiting = Vec::with_capacity(2 * block_bytes);

@@ -24,7 +24,7 @@ use super::{Events, call, fabric, host, run, turn};
 use crate::support::nats::{Nats, eventually, within};
 
 /// A host that transcribes by what `work` gives. Dropped, it is gone without a word.
-struct Stub {
+pub(super) struct Stub {
     bus: Bus,
     /// Answers whether it lives, until it is taken out.
     alive: Option<Server>,
@@ -39,7 +39,7 @@ async fn serve(bus: &Bus, capability: Capability, slots: usize) -> Server {
 
 impl Stub {
     /// One that offers `offer`, and does what it is asked by `handler`, so much of it at once as it has `slots`.
-    async fn of<A, F, R>(nats: &Nats, name: &str, offer: Offer, slots: usize, handler: F) -> Self
+    pub(super) async fn of<A, F, R>(nats: &Nats, name: &str, offer: Offer, slots: usize, handler: F) -> Self
     where
         A: Ask,
         F: Fn(Incoming<A>) -> R + Clone + Send + Sync + 'static,
@@ -88,7 +88,7 @@ impl Stub {
 }
 
 /// The way to them for somebody who pins `pin`.
-async fn pinning(bus: &Bus, pin: &str, hosts: &[&str]) -> Fabric {
+pub(super) async fn pinning(bus: &Bus, pin: &str, hosts: &[&str]) -> Fabric {
     let mut config = Config::default();
     config.route.insert("stt".to_owned(), Policy { pin: pin.to_owned(), ..Policy::default() });
     fabric(bus, &config, hosts).await
