@@ -5,13 +5,14 @@
 //! | [`ring`] | the real-time side: what the JACK callback does, and the rings that join it to the rest |
 //! | [`rt_check`] | what watches over it in a build with feature `rt-check` |
 //! | [`jack`] | the clients of JACK: a listener's, one that sees the graph, one with MIDI ports; what keeps one alive |
+//! | [`source`] | where a listener's sound comes from: JACK, a file, a stream of samples |
 //! | [`supervisor`] | a listener's client and the graph's, as long as a role lives |
 //! | [`graph`], [`patch`] | what is to be connected on a server; what a listener is to be connected to, as rules of that |
 //! | [`patcher`] | connects it |
 //! | [`jacktrip`] | what is asked of the program `jacktrip`, and what it says |
 //! | [`midi`] | the same for MIDI, with times |
 //! | [`clip`], [`pcm`], [`mod@resample`] | audio files; raw samples; from one sample rate to another |
-//! | [`vad`], [`segment`], [`wake`] | whether somebody speaks; where an utterance starts and ends; whether it was meant for us |
+//! | [`vad`], [`segment`] | whether somebody speaks; where an utterance starts and ends |
 //! | [`pieces`], `quiet` | where long speech is cut for a recognizer; and where nobody pauses |
 //!
 //! Everywhere samples are mono `f32` with full scale at 1.0 unless a name says otherwise.
@@ -30,9 +31,9 @@ pub mod resample;
 pub mod ring;
 pub mod rt_check;
 pub mod segment;
+pub mod source;
 pub mod supervisor;
 pub mod vad;
-pub mod wake;
 mod wav_header;
 
 pub use clip::{CLIP_MAX_S, Clip, ClipError, ClipReader, TRUNCATED};
@@ -43,6 +44,6 @@ pub use pieces::{CutError, PIECE_MAX_S, Piece, Pieces};
 pub use resample::{ResampleError, Resampler, resample};
 pub use ring::{Capture, Playback, PlaybackControl, RtSide, voice_rings};
 pub use segment::{EndReason, Segment, SegmentError, SegmentEvent, SegmentSettings, Segmenter};
+pub use source::{Pace, Source, SourceError, SourceKind};
 pub use supervisor::{AudioEvent, GraphEvent, GraphReport, GraphSupervisor, JackStatus, JackSupervisor};
-pub use vad::{VAD_RATE_HZ, VADS, Vad, VadError, build_vad};
-pub use wake::{WakeError, WakeMatch, WakePhrases};
+pub use vad::{VAD_RATE_HZ, VADS, Vad, VadError, build_vad, usual_vad};

@@ -34,7 +34,7 @@ pub const VADS: &[VadRow] = &[
     VadRow {
         name: "earshot",
         about: "small network in pure Rust, no model to fetch, 16 ms frames",
-        build: |_| Ok(Box::new(Earshot::new())),
+        build: |_| Ok(usual_vad()),
     },
     VadRow { name: "silero", about: "Silero VAD by sherpa-onnx, steadier in noise, 32 ms frames", build: build_silero },
 ];
@@ -51,11 +51,11 @@ pub enum VadError {
         offered: String,
     },
     /// The program was built without it.
-    #[error("VAD 'silero' is not compiled in; build with feature 'sherpa', or set the listener's vad to 'earshot'")]
+    #[error("VAD 'silero' is not compiled in; build with feature 'sherpa', or set voice.vad to 'earshot'")]
     NotCompiled,
     /// Its model is not there.
     #[error(
-        "VAD 'silero' needs its model at {path}; fetch it with 'sidetone models fetch silero-vad', or set the listener's vad to 'earshot'"
+        "VAD 'silero' needs its model at {path}; fetch it with 'sidetone models fetch silero-vad', or set voice.vad to 'earshot'"
     )]
     ModelMissing {
         /// Where the model should be.
@@ -79,6 +79,12 @@ pub fn build_vad(name: &str, models: &Path) -> Result<Box<dyn Vad>, VadError> {
         offered: VADS.iter().map(|row| row.name).collect::<Vec<_>>().join(", "),
     })?;
     (row.build)(models)
+}
+
+/// The detector that needs no model.
+#[must_use]
+pub fn usual_vad() -> Box<dyn Vad> {
+    Box::new(Earshot::new())
 }
 
 /// Copies `frame` into `fixed`, whatever its length, as finite samples within full scale.

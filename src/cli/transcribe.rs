@@ -97,7 +97,7 @@ pub async fn run(args: TranscribeArgs, globals: &Globals) -> anyhow::Result<()> 
         let (bus, config) = client::connect(globals).await?;
         return batch::submit(&bus, &config, &args).await;
     }
-    let (fabric, _) = client::fabric(globals).await?;
+    let (fabric, config) = client::fabric(globals).await?;
     let (home, many, mut failed) = (globals.home(), args.files.len() > 1, 0);
     for file in &args.files {
         if many && !args.json {
@@ -106,7 +106,7 @@ pub async fn run(args: TranscribeArgs, globals: &Globals) -> anyhow::Result<()> 
         let done = if args.live {
             live::transcribe(&fabric, &args, file).await
         } else {
-            transcribe(&fabric, &args, file, &home).await
+            transcribe(&fabric, &args, file, (&config.voice.vad, &home)).await
         };
         match done.map_err(|error| named(error, file)) {
             Err(error) if many && is_of_the_file(&error) => {
@@ -137,8 +137,13 @@ fn is_of_the_file(error: &anyhow::Error) -> bool {
     }
 }
 
-async fn transcribe(fabric: &Fabric, args: &TranscribeArgs, file: &Path, home: &Home) -> anyhow::Result<()> {
-    let recording = Recording::open(file, home).await?;
+async fn transcribe(
+    fabric: &Fabric,
+    args: &TranscribeArgs,
+    file: &Path,
+    (vad, home): (&str, &Home),
+) -> anyhow::Result<()> {
+    let recording = Recording::open(file, vad, home).await?;
     let progress = Progress::new(recording.expected_ms);
     let mut heard = Transcript {
         model: args.model.clone().unwrap_or_default(),

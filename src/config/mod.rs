@@ -180,7 +180,9 @@ pub struct VoiceConfig {
     pub wake_after_ms: u32,
     /// How long the wake phrase is looked for from the beginning of speech.
     pub wake_window_ms: u32,
-    /// The model that looks for the wake phrase, on this host.
+    /// What looks for the wake phrase.
+    pub wake_engine: String,
+    /// The model by which the wake engine `transcript` does so, on this host.
     pub wake_model: String,
     /// How long the transcript may take.
     pub stt_timeout_ms: u64,
@@ -206,6 +208,7 @@ impl Default for VoiceConfig {
             listen_timeout_ms: 5_000,
             wake_after_ms: 900,
             wake_window_ms: 2_600,
+            wake_engine: "transcript".to_owned(),
             wake_model: "whisper-tiny.en".to_owned(),
             stt_timeout_ms: 20_000,
             turn_timeout_ms: 300_000,
@@ -234,6 +237,8 @@ pub struct ListenerConfig {
     pub name: String,
     /// Its wake phrases, each with the spellings in which it is heard as well.
     pub wake: BTreeMap<String, Vec<String>>,
+    /// What it hears: `jack`, or a recording as `file:PATH`.
+    pub source: String,
     /// The ports that `voice_in` is connected to: `client:port` with `*`, `?` and `[12]`, a client for all of its, or `/regex/`.
     pub capture_from: Vec<String>,
     /// The ports that `voice_out` is connected to, written the same way.
@@ -253,6 +258,7 @@ impl Default for ListenerConfig {
         Self {
             name: "main".to_owned(),
             wake: BTreeMap::from([("Computer".to_owned(), Vec::new())]),
+            source: "jack".to_owned(),
             capture_from: vec!["system:capture_1".to_owned()],
             playback_to: vec!["system:playback_[12]".to_owned()],
             voice: String::new(),

@@ -17,6 +17,7 @@
 //! | `context:BYTES` | as `echo` | as `echo` | as `echo`, but refuses a conversation of more bytes |
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +25,8 @@ use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::chat::is_outside;
+use super::stream::{ClipRecognizer, RecognizerStream, StreamOptions, Windows};
+use super::wake::{WakeEngine, WakeFound};
 use super::{
     ChatDelta, ChatEnd, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatStream, EngineError, RECOGNIZER_RATE_HZ,
     Recognizer, SpeakOptions, Synthesizer, TranscribeOptions, TranscribedSegment, Transcription,
@@ -37,7 +40,7 @@ const CANCEL_POLL: Duration = Duration::from_millis(2);
 const NONSENSE: &str = "\u{fffd}\u{0}}{\"]<";
 
 /// A scripted engine of every kind.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Fake {
     name: String,
     script: Script,
@@ -117,7 +120,22 @@ impl Recognizer for Fake {
         vec!["en".into()]
     }
 
+    fn open(&self, options: StreamOptions) -> Result<Box<dyn RecognizerStream>, EngineError> {
+        Windows::open(Arc::new(self.clone()), options)
+    }
+
     fn transcribe(
+        &self,
+        samples: &[f32],
+        options: &TranscribeOptions,
+        cancel: &CancellationToken,
+    ) -> Result<Transcription, EngineError> {
+        self.recognize(samples, options, cancel)
+    }
+}
+
+impl ClipRecognizer for Fake {
+    fn recognize(
         &self,
         samples: &[f32],
         options: &TranscribeOptions,
@@ -145,6 +163,33 @@ impl Recognizer for Fake {
         };
         let segments = vec![TranscribedSegment { start_ms: 0, end_ms: length_ms, text: text.clone() }];
         Ok(Transcription { text, language: Some(options.language.clone().unwrap_or("en".into())), segments })
+    }
+}
+
+/// A wake engine that recognizes no words: it takes the beginning of any speech for the first phrase.
+pub struct AnySpeech {
+    phrase: String,
+}
+
+impl AnySpeech {
+    /// The least speech, and the end of the phrase in it.
+    const PHRASE_MS: u64 = 300;
+
+    /// One that finds the first of `names`.
+    ///
+    /// # Errors
+    /// [`EngineError::Invalid`] when there is none.
+    pub fn new(names: &[String]) -> Result<Self, EngineError> {
+        let phrase = names.first().cloned();
+        phrase.map(|phrase| Self { phrase }).ok_or_else(|| EngineError::Invalid("there is no wake phrase".to_owned()))
+    }
+}
+
+impl WakeEngine for AnySpeech {
+    fn find(&self, speech: &[f32], _: &CancellationToken) -> Result<Option<WakeFound>, EngineError> {
+        let long = speech.len() as u64 * 1_000 >= Self::PHRASE_MS * u64::from(RECOGNIZER_RATE_HZ);
+        let found = || WakeFound { phrase: self.phrase.clone(), end_ms: Some(Self::PHRASE_MS), rest: None };
+        Ok(long.then(found))
     }
 }
 

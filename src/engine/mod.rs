@@ -19,7 +19,9 @@ mod openai;
 #[cfg(feature = "sherpa")]
 mod sherpa;
 mod spec;
+pub mod stream;
 mod table;
+pub mod wake;
 #[cfg(feature = "whisper")]
 mod whisper;
 
@@ -30,6 +32,8 @@ use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::process::ProcessError;
+
+use stream::{RecognizerStream, StreamOptions};
 
 pub use llamacpp::LlamaCpp;
 pub use ollama::Ollama;
@@ -111,13 +115,41 @@ pub struct Transcription {
     pub segments: Vec<TranscribedSegment>,
 }
 
+impl Transcription {
+    /// Adds what was said after it, with times from the same beginning.
+    pub fn add(&mut self, next: Self) {
+        let Self { text, language, segments } = next;
+        if !self.text.is_empty() && !text.is_empty() {
+            self.text.push(' ');
+        }
+        self.text.push_str(&text);
+        self.segments.extend(segments);
+        self.language = language.or(self.language.take());
+    }
+
+    /// Makes all times later by `ms`.
+    pub fn shift(&mut self, ms: u64) {
+        for segment in &mut self.segments {
+            segment.start_ms += ms;
+            segment.end_ms += ms;
+        }
+    }
+}
+
 /// Speech to text.
 pub trait Recognizer: Send + Sync {
     /// The model's name, as in the catalogue.
     fn model(&self) -> &str;
     /// Languages it understands (BCP 47 primary tags); empty means any.
     fn languages(&self) -> Vec<String>;
-    /// Transcribes `samples` (mono, [`RECOGNIZER_RATE_HZ`], −1…1). Blocks; looks at `cancel` while it works.
+    /// Opens a stream of speech, for text while somebody speaks.
+    ///
+    /// # Errors
+    /// [`EngineError::Invalid`] for options that can't be, else [`EngineError::Failed`].
+    fn open(&self, options: StreamOptions) -> Result<Box<dyn RecognizerStream>, EngineError>;
+
+    /// Transcribes `samples` (mono, [`RECOGNIZER_RATE_HZ`], −1…1) as a whole; by a stream, unless the engine has a better way.
+    /// Blocks; looks at `cancel` while it works.
     ///
     /// # Errors
     /// [`EngineError::Invalid`] for no samples, [`EngineError::Cancelled`] when `cancel` fired, else [`EngineError::Failed`].
@@ -126,7 +158,9 @@ pub trait Recognizer: Send + Sync {
         samples: &[f32],
         options: &TranscribeOptions,
         cancel: &CancellationToken,
-    ) -> Result<Transcription, EngineError>;
+    ) -> Result<Transcription, EngineError> {
+        stream::whole(self, samples, options, cancel)
+    }
 }
 
 /// Options of one synthesis.

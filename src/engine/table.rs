@@ -138,8 +138,8 @@ pub async fn chat_model(spec: &ChatSpec, home: &Home) -> Result<Arc<dyn ChatMode
     find("chat", &spec.engine, rows)?(spec, home).await
 }
 
-/// The builder of the row `engine` in `rows` of name, feature and builder.
-fn find<B>(
+/// What the row `engine` builds with, in `rows` of name, feature and builder.
+pub(super) fn find<B>(
     kind: &str,
     engine: &str,
     rows: impl Iterator<Item = (&'static str, &'static str, Option<B>)> + Clone,

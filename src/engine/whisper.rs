@@ -5,12 +5,13 @@ mod text;
 
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use whisper_rs::{FullParams, SamplingStrategy, WhisperContext, WhisperContextParameters, WhisperState};
 
+use super::stream::{ClipRecognizer, RecognizerStream, StreamOptions, Windows};
 use super::{EngineError, RECOGNIZER_RATE_HZ, Recognizer, RecognizerSpec, TranscribeOptions, TranscribedSegment};
 use super::{Transcription, default_threads};
 
@@ -45,7 +46,9 @@ const DOUBT: f32 = 0.65;
 const SLOT_POLL: Duration = Duration::from_millis(20);
 
 /// A Whisper model in memory.
-pub struct Whisper {
+pub struct Whisper(Arc<Loaded>);
+
+struct Loaded {
     model: String,
     context: WhisperContext,
     multilingual: bool,
@@ -71,6 +74,36 @@ impl Whisper {
     /// [`EngineError::Missing`] when there is no model at the path, [`EngineError::Invalid`] for a language that the model
     /// does not know, [`EngineError::Failed`] when the file is no model or is damaged.
     pub fn load(spec: &RecognizerSpec) -> Result<Self, EngineError> {
+        Loaded::load(spec).map(|loaded| Self(Arc::new(loaded)))
+    }
+}
+
+impl Recognizer for Whisper {
+    fn model(&self) -> &str {
+        &self.0.model
+    }
+
+    fn languages(&self) -> Vec<String> {
+        if self.0.multilingual { vec![] } else { vec!["en".into()] }
+    }
+
+    fn open(&self, options: StreamOptions) -> Result<Box<dyn RecognizerStream>, EngineError> {
+        let model: Arc<dyn ClipRecognizer> = Arc::clone(&self.0) as _;
+        Windows::open(model, options)
+    }
+
+    fn transcribe(
+        &self,
+        samples: &[f32],
+        options: &TranscribeOptions,
+        cancel: &CancellationToken,
+    ) -> Result<Transcription, EngineError> {
+        self.0.recognize(samples, options, cancel)
+    }
+}
+
+impl Loaded {
+    fn load(spec: &RecognizerSpec) -> Result<Self, EngineError> {
         whisper_rs::install_logging_hooks();
         let file = file::model_file(&spec.model, &spec.path)?;
         let mut parameters = WhisperContextParameters::default();
@@ -86,7 +119,7 @@ impl Whisper {
         let context = WhisperContext::new_with_params(&file, parameters).map_err(|error| damaged(error.to_string()))?;
         let state = context.create_state().map_err(|error| damaged(error.to_string()))?;
         let threads = if spec.threads == 0 { default_threads() } else { spec.threads };
-        let mut whisper = Self {
+        let mut loaded = Self {
             model: spec.model.clone(),
             multilingual: context.is_multilingual(),
             context,
@@ -96,8 +129,8 @@ impl Whisper {
             slots: Mutex::new(Slots { idle: vec![state], made: 1, limit: spec.slots.max(1) }),
             freed: Condvar::new(),
         };
-        whisper.language = whisper.language(spec.language.as_deref())?;
-        Ok(whisper)
+        loaded.language = loaded.language(spec.language.as_deref())?;
+        Ok(loaded)
     }
 
     /// The language to listen for, as whisper.cpp names it; `None` lets the model decide.
@@ -149,13 +182,13 @@ impl Whisper {
                 return Err(EngineError::Cancelled);
             }
             if let Some(state) = slots.idle.pop() {
-                return Ok(Slot { whisper: self, state: Some(state) });
+                return Ok(Slot { model: self, state: Some(state) });
             }
             if slots.made < slots.limit {
                 slots.made += 1;
                 drop(slots);
                 // From here on the slot counts as taken, and is given back when dropped.
-                let mut slot = Slot { whisper: self, state: None };
+                let mut slot = Slot { model: self, state: None };
                 let made = self.context.create_state();
                 slot.state = Some(made.map_err(|error| self.failed(&format!("no memory for one more slot: {error}")))?);
                 return Ok(slot);
@@ -191,38 +224,30 @@ impl Whisper {
 
 /// A slot in use. Given back when dropped; a slot without a state makes room for a new one.
 struct Slot<'a> {
-    whisper: &'a Whisper,
+    model: &'a Loaded,
     state: Option<WhisperState>,
 }
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        let mut slots = self.whisper.lock_slots();
+        let mut slots = self.model.lock_slots();
         match self.state.take() {
             Some(state) => slots.idle.push(state),
             None => slots.made -= 1,
         }
         drop(slots);
-        self.whisper.freed.notify_one();
+        self.model.freed.notify_one();
     }
 }
 
 /// whisper.cpp asks this between steps of its work.
 unsafe extern "C" fn is_cancelled(token: *mut c_void) -> bool {
-    // SAFETY: `transcribe` passes a reference that outlives the call into whisper.cpp.
+    // SAFETY: `hear` passes a reference that outlives the call into whisper.cpp.
     unsafe { &*token.cast::<CancellationToken>() }.is_cancelled()
 }
 
-impl Recognizer for Whisper {
-    fn model(&self) -> &str {
-        &self.model
-    }
-
-    fn languages(&self) -> Vec<String> {
-        if self.multilingual { vec![] } else { vec!["en".into()] }
-    }
-
-    fn transcribe(
+impl ClipRecognizer for Loaded {
+    fn recognize(
         &self,
         samples: &[f32],
         options: &TranscribeOptions,
@@ -286,7 +311,7 @@ struct Stretch {
     end: i64,
 }
 
-impl Whisper {
+impl Loaded {
     /// Runs the model once.
     fn hear(
         &self,

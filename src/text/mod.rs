@@ -6,6 +6,7 @@ pub mod finished;
 pub mod sentence;
 pub mod speech;
 pub mod template;
+pub mod wake;
 
 pub use sentence::{SentenceSplitter, SplitSettings};
 pub use speech::{SpeechFilter, speakable};

@@ -86,7 +86,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("hardware", &[]),
     ("bus", &["home", "midi", "process", "secret", "telemetry"]),
     ("audio", &["home", "telemetry"]),
-    ("engine", &["models", "home", "process", "secret", "text"]),
+    ("engine", &["audio", "models", "home", "process", "secret", "text"]),
     ("store", &["home", "process", "secret"]),
     ("router", &[]),
     ("midi", &[]),

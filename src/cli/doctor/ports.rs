@@ -6,7 +6,7 @@ use rustix::process::{Resource, geteuid, getrlimit};
 
 use super::{Case, Row};
 use crate::audio::jack::{GraphState, PortKind};
-use crate::audio::{JackClient, JackSettings, Patch};
+use crate::audio::{JackClient, JackSettings, Patch, SourceKind};
 use crate::config::{JackConfig, ListenerConfig};
 
 /// The priority that JACK's clients are given unless `jackd -P` says otherwise, less what the server keeps for itself.
@@ -45,6 +45,10 @@ fn look(config: &JackConfig) -> Result<(String, GraphState), Row> {
 /// Whether a listener finds what it is to be connected to.
 fn patch(listener: &ListenerConfig, state: &GraphState) -> Row {
     let what = format!("listener {}", listener.name);
+    let is_jack = match listener.source.parse::<SourceKind>() {
+        Ok(kind) => kind == SourceKind::Jack,
+        Err(error) => return Row::error(what, &error),
+    };
     let patch = match Patch::new(&listener.capture_from, &listener.playback_to) {
         Ok(patch) => patch,
         Err(error) => return Row::error(what, &error),
@@ -56,14 +60,15 @@ fn patch(listener: &ListenerConfig, state: &GraphState) -> Row {
         let there = if there.is_empty() { "there are none".to_owned() } else { format!("there are {there}") };
         Row::warn(&what, detail, format!("correct it in voice.listeners, or start what has the port; {there}"))
     };
-    if sources.is_empty() && !listener.capture_from.is_empty() {
+    if is_jack && sources.is_empty() && !listener.capture_from.is_empty() {
         return missing("capture_from", &listener.capture_from);
     }
     if sinks.is_empty() && !listener.playback_to.is_empty() {
         return missing("playback_to", &listener.playback_to);
     }
     let named = |ports: &[&str]| if ports.is_empty() { "nothing".to_owned() } else { ports.join(", ") };
-    Row::ok(what, format!("hears {}, speaks to {}", named(&sources), named(&sinks)))
+    let heard = if is_jack { named(&sources) } else { listener.source.clone() };
+    Row::ok(what, format!("hears {heard}, speaks to {}", named(&sinks)))
 }
 
 /// Whether this user's programs may run in real time, without which audio breaks up under load.
@@ -112,6 +117,15 @@ mod tests {
 
         let unpatched = ListenerConfig { capture_from: Vec::new(), playback_to: Vec::new(), ..Default::default() };
         assert_eq!(patch(&unpatched, &graph(&[])), Row::ok("listener main", "hears nothing, speaks to nothing"));
+        let recorded = ListenerConfig { source: "file:/a.wav".to_owned(), ..Default::default() };
+        assert_eq!(
+            patch(&recorded, &graph(&ports[1..])),
+            Row::ok("listener main", "hears file:/a.wav, speaks to system:playback_1")
+        );
+        for source in ["alsa", "file:"] {
+            let wrong = ListenerConfig { source: source.to_owned(), ..Default::default() };
+            assert_eq!(patch(&wrong, &graph(&ports)).status, Status::Fail);
+        }
         let wrong = ListenerConfig { capture_from: vec!["[".to_owned()], ..Default::default() };
         assert_eq!(patch(&wrong, &graph(&ports)).status, Status::Fail);
     }

@@ -33,17 +33,17 @@ impl Recording {
     ///
     /// # Errors
     /// [`ClipError`] when it is no audio that can be read.
-    pub async fn open(path: &Path, home: &Home) -> anyhow::Result<Self> {
-        let (path, home) = (path.to_owned(), home.clone());
+    pub async fn open(path: &Path, vad: &str, home: &Home) -> anyhow::Result<Self> {
+        let (path, vad, home) = (path.to_owned(), vad.to_owned(), home.clone());
         let (sender, pieces) = mpsc::channel(QUEUE);
         let (opened_in, opened) = oneshot::channel();
         let (end_in, end) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
-            let parts = open(&path, &home);
+            let parts = open(&path, &vad, &home);
             match parts {
                 Ok(parts) => {
                     if opened_in.send(Ok(parts.reader.duration_ms())).is_ok() {
-                        // Nobody waits any more if the transcription was given up.
+                        // The transcription may have been given up.
                         let _ = end_in.send(parts.read(&sender));
                     }
                 }
@@ -73,14 +73,14 @@ struct Parts {
     pieces: Pieces,
 }
 
-fn open(path: &Path, home: &Home) -> anyhow::Result<Parts> {
+fn open(path: &Path, vad: &str, home: &Home) -> anyhow::Result<Parts> {
     let reader = if path.as_os_str() == "-" { ClipReader::live(std::io::stdin())? } else { ClipReader::open(path)? };
-    let pieces = Pieces::new(reader.rate_hz(), build_vad("earshot", &home.models())?)?;
+    let pieces = Pieces::new(reader.rate_hz(), build_vad(vad, &home.models())?)?;
     Ok(Parts { reader, pieces })
 }
 
 impl Parts {
-    /// Reads to the end, or until nobody takes the pieces any more.
+    /// Reads to the end, or until the pieces are taken no more.
     fn read(mut self, pieces: &mpsc::Sender<Piece>) -> Result<Ended, ClipError> {
         let give = |settled: Vec<Piece>| settled.into_iter().all(|piece| pieces.blocking_send(piece).is_ok());
         let mut wanted = true;

@@ -27,10 +27,10 @@ impl Worker {
         };
         let (out, mut pieces) = mpsc::channel(QUEUE);
         let (end_in, end) = oneshot::channel();
-        let home = self.home.clone();
+        let (home, vad) = (self.home.clone(), self.vad.clone());
         tokio::task::spawn_blocking(move || {
-            // Nobody waits for it if the job was given up.
-            let _ = end_in.send(cut(source, &home, &out));
+            // The job may have been given up.
+            let _ = end_in.send(cut(source, &vad, &home, &out));
         });
         let mut transcript = Transcript {
             language: options.language.clone(),
@@ -63,8 +63,8 @@ impl Worker {
 }
 
 /// Gives the pieces of a recording; then how long it was, in ms, and whether its end is missing.
-fn cut(source: Source, home: &Home, out: &mpsc::Sender<Piece>) -> Result<(u64, bool), Fault> {
-    let vad = build_vad("earshot", &home.models()).map_err(|e| Fault::failed(e.to_string()))?;
+fn cut(source: Source, vad: &str, home: &Home, out: &mpsc::Sender<Piece>) -> Result<(u64, bool), Fault> {
+    let vad = build_vad(vad, &home.models()).map_err(|e| Fault::failed(e.to_string()))?;
     let (rate_hz, mut blocks) = source.open()?;
     let mut pieces = Pieces::new(rate_hz, vad).map_err(|e| Fault::invalid(e.to_string()))?;
     let give = |settled: Vec<Piece>| settled.into_iter().all(|piece| out.blocking_send(piece).is_ok());

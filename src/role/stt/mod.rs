@@ -62,6 +62,7 @@ impl Role for Stt {
             bus: context.bus.clone(),
             recognizer,
             home: context.home.clone(),
+            vad: context.config.voice.vad.clone(),
             max_clip_ms: config.max_clip_ms,
             stream_idle: Duration::from_millis(config.stream_idle_ms),
         };
@@ -84,6 +85,8 @@ struct Worker {
     bus: Bus,
     recognizer: Arc<dyn Recognizer>,
     home: Home,
+    /// What finds the pauses where speech is cut.
+    vad: String,
     max_clip_ms: u64,
     stream_idle: Duration,
 }
@@ -152,7 +155,7 @@ fn transcript(heard: Transcription, audio_ms: u64, took: Duration, model: &str) 
     Transcript {
         text: heard.text,
         language: heard.language,
-        segments: heard.segments.into_iter().map(|heard| segment(heard, 0)).collect(),
+        segments: heard.segments.into_iter().map(segment).collect(),
         audio_ms,
         engine_ms: millis(took),
         model: model.to_owned(),
@@ -160,8 +163,7 @@ fn transcript(heard: Transcription, audio_ms: u64, took: Duration, model: &str) 
     }
 }
 
-/// A stretch of what begins at `from_ms`.
-fn segment(segment: TranscribedSegment, from_ms: u64) -> Segment {
+fn segment(segment: TranscribedSegment) -> Segment {
     let TranscribedSegment { start_ms, end_ms, text } = segment;
-    Segment { start_ms: from_ms + start_ms, end_ms: from_ms + end_ms, text }
+    Segment { start_ms, end_ms, text }
 }

@@ -19,7 +19,7 @@ use super::open::OpenTurn;
 use super::pipeline::{Command, Pipeline, PipelineSettings, Speech, Utterance};
 use super::turn::{Action, Input, Outcome, Turn};
 use super::wake::{Look, WakeEar};
-use crate::audio::{PlaybackControl, WakePhrases};
+use crate::audio::PlaybackControl;
 use crate::bus::message::agent;
 use crate::bus::message::fault::Fault;
 use crate::bus::message::session::{Times, What};
@@ -27,11 +27,13 @@ use crate::bus::message::voice::{Control, Mode, State, TurnState};
 use crate::bus::session::now;
 use crate::bus::subject;
 use crate::config::{ListenMode, ListenerConfig, VoiceConfig};
-use crate::engine::{EngineError, Recognizer};
+use crate::engine::EngineError;
+use crate::engine::wake::WakeEngine;
 use crate::rig::stop::StopHeard;
 use crate::role::{RoleContext, RoleError, millis};
 use crate::telemetry::metrics as measured;
 use crate::telemetry::trace::Trace;
+use crate::text::wake::WakePhrases;
 
 /// Progress that waits for the listener. When it is full the worker waits.
 const PROGRESS: usize = 256;
@@ -43,7 +45,7 @@ pub struct Parts {
     pub context: RoleContext,
     pub config: ListenerConfig,
     pub phrases: WakePhrases,
-    pub recognizer: Option<Arc<dyn Recognizer>>,
+    pub wake: Option<Arc<dyn WakeEngine>>,
     pub pipeline: PipelineSettings,
     pub told: mpsc::Receiver<Told>,
 }
@@ -96,11 +98,10 @@ impl Listener {
     /// # Errors
     /// What is wrong with the settings, or the bus.
     pub async fn start(parts: Parts) -> Result<Self, RoleError> {
-        let Parts { context, config, phrases, recognizer, pipeline, told } = parts;
+        let Parts { context, config, phrases, wake, pipeline, told } = parts;
         let pipeline = Pipeline::start(pipeline).map_err(RoleError::Setting)?;
         let (looks_out, looks) = mpsc::channel(4);
-        let names: Vec<String> = config.wake.keys().cloned().collect();
-        let wake = recognizer.map(|recognizer| WakeEar::new(phrases, &names, recognizer, looks_out));
+        let wake = wake.map(|engine| WakeEar::new(phrases, engine, looks_out));
         let stops = context.rig.stops().subscribe();
         let (teller, progress) = mpsc::channel(PROGRESS);
         let mode = match config.mode {

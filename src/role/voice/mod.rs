@@ -5,8 +5,8 @@
 //! | --- | --- |
 //! | [`turn`] | the turn, a pure state machine |
 //! | [`listener`] | one listener: tells the turn what happens, and does what it says |
-//! | [`pipeline`] | from JACK to utterances, on a thread of its own |
-//! | [`wake`] | the wake phrase |
+//! | [`pipeline`] | from a source of sound to utterances, on a thread of its own |
+//! | [`wake`] | shows speech to the wake engine |
 //! | [`open`] | the turn under way: what it knows |
 //! | [`meter`] | how loud the microphone is |
 //! | [`answer`] | what a turn asks of other roles |
@@ -28,14 +28,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::{Role, RoleContext, RoleError};
-use crate::audio::{Patch, SegmentSettings, WakePhrases};
+use crate::audio::{Pace, Patch, SegmentSettings, Source, SourceError, SourceKind};
 use crate::bus::message::fault::Fault;
 use crate::bus::message::node::Offer;
 use crate::bus::message::voice::{Control, State};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::{self, Capability};
 use crate::config::{Config, ListenMode, ListenerConfig};
+use crate::engine::wake::{WakeRow, WakeSpec};
 use crate::role::pool::recognizer_spec;
+use crate::text::wake::WakePhrases;
 use listener::{Listener, Parts};
 use pipeline::PipelineSettings;
 
@@ -56,7 +58,11 @@ impl Role for Voice {
         let config = &context.config;
         let spec = recognizer_spec(&config.stt, &config.voice.wake_model);
         let wanted = config.voice.listeners.iter().any(|listener| listener.mode != ListenMode::PushToTalk);
-        let recognizer = if wanted { Some(context.pool.recognizer(&config.stt.engine, spec).await?) } else { None };
+        let wake = if wanted { Some(WakeRow::named(&config.voice.wake_engine)?) } else { None };
+        let recognizer = match wake.filter(|wake| wake.needs_recognizer) {
+            Some(_) => Some(context.pool.recognizer(&config.stt.engine, spec).await?),
+            None => None,
+        };
         let names: Vec<String> = config.voice.listeners.iter().map(|listener| listener.name.clone()).collect();
         if names.is_empty() {
             return Err(RoleError::Setting(
@@ -76,11 +82,18 @@ impl Role for Voice {
         let mut listeners = JoinSet::new();
         for listener in &config.voice.listeners {
             let (controls, told) = mpsc::channel::<Told>(CONTROLS);
+            let phrases = phrases(listener)?;
+            let wake_spec = || WakeSpec {
+                phrases: phrases.clone(),
+                names: listener.wake.keys().cloned().collect(),
+                recognizer: recognizer.clone(),
+            };
+            let wake = wake.map(|row| row.build(wake_spec())).transpose()?;
             let parts = Parts {
                 context: context.clone(),
                 config: listener.clone(),
-                phrases: phrases(listener)?,
-                recognizer: recognizer.clone(),
+                phrases,
+                wake,
                 pipeline: pipeline_settings(config, listener, &context)?,
                 told,
             };
@@ -123,7 +136,10 @@ fn pipeline_settings(
     listener: &ListenerConfig,
     context: &RoleContext,
 ) -> Result<PipelineSettings, RoleError> {
-    let patch = Patch::new(&listener.capture_from, &listener.playback_to)
+    let setting = |error: SourceError| RoleError::Setting(format!("voice.listeners.{}.source: {error}", listener.name));
+    let kind = listener.source.parse().map_err(setting)?;
+    let capture_from: &[String] = if kind == SourceKind::Jack { &listener.capture_from } else { &[] };
+    let patch = Patch::new(capture_from, &listener.playback_to)
         .map_err(|e| RoleError::Setting(format!("voice.listeners.{}: {e}", listener.name)))?;
     let jack = crate::audio::JackSettings {
         server: (!config.jack.server.is_empty()).then(|| config.jack.server.clone()),
@@ -132,6 +148,12 @@ fn pipeline_settings(
         playback_ms: config.jack.playback_ms,
         ..crate::audio::JackSettings::for_listener(&listener.name)
     };
+    let name = jack.client_name.clone();
+    let source = match kind {
+        SourceKind::Jack => Source::jack(jack),
+        SourceKind::File(path) => Source::file(&path, Pace::Recorded, jack, !listener.playback_to.is_empty()),
+    };
+    let source = source.map_err(setting)?;
     let voice = &config.voice;
     let segments = SegmentSettings {
         pre_roll_ms: voice.pre_roll_ms,
@@ -144,12 +166,13 @@ fn pipeline_settings(
         ..SegmentSettings::default()
     };
     Ok(PipelineSettings {
-        jack,
+        name,
+        source,
         vad: voice.vad.clone(),
         models: context.home.models(),
         segments,
         release_ms: voice.release_ms,
-        glimpse_after_ms: voice.wake_after_ms,
-        glimpse_until_ms: voice.wake_window_ms,
+        partial_after_ms: voice.wake_after_ms,
+        partial_until_ms: voice.wake_window_ms,
     })
 }

@@ -1,7 +1,7 @@
-//! From JACK to utterances: one thread a listener, that never waits for the bus.
+//! From a source of sound to utterances: one thread a listener, that never waits for the bus.
 //!
 //! ```text
-//! capture ring → resampler → 16 kHz frames → VAD → segmenter → Heard → listener
+//! source → capture ring → resampler → 16 kHz frames → VAD → segmenter → Heard → listener
 //! ```
 //!
 //! The real-time side can't wake anybody, so the thread looks every few milliseconds.
@@ -14,14 +14,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::meter::Peak;
+use crate::audio::ring::Frame;
 use crate::audio::{
-    AudioEvent, Capture, EndReason, JackSettings, JackStatus, JackSupervisor, Playback, Resampler, Segment,
-    SegmentEvent, SegmentSettings, Segmenter, VAD_RATE_HZ, Vad, build_vad,
+    AudioEvent, Capture, EndReason, JackStatus, Playback, Resampler, Segment, SegmentEvent, SegmentSettings, Segmenter,
+    Source, VAD_RATE_HZ, Vad, build_vad,
 };
 
 /// How often to look for audio. It bounds what the thread adds to the end of an utterance.
 const POLL: Duration = Duration::from_millis(8);
-/// Events that wait for the listener. When it is full, glimpses are left out; whole utterances wait.
+/// Events that wait for the listener. When it is full, partials are left out; whole utterances wait.
 const QUEUE: usize = 64;
 /// Commands that wait for the thread.
 const COMMANDS: usize = 64;
@@ -29,21 +30,21 @@ const COMMANDS: usize = 64;
 /// What the thread has heard.
 #[derive(Debug)]
 pub enum Heard {
-    /// JACK is there.
+    /// The source is there.
     Up {
         /// What is to be played goes in here.
         playback: Playback,
         /// The rate of it, in Hz.
         rate_hz: u32,
     },
-    /// JACK has another rate now.
+    /// The source has another rate now.
     Rate(u32),
-    /// JACK is gone.
+    /// The source is gone.
     Down(String),
-    /// Somebody began to speak.
+    /// Speech has begun.
     Started,
     /// What was said so far, while the speaker goes on.
-    Glimpse(Glimpse),
+    Partial(Partial),
     /// An utterance is over.
     Ended(Utterance),
 }
@@ -61,7 +62,7 @@ pub struct Speech {
 
 /// The beginning of an utterance.
 #[derive(Debug, Clone)]
-pub struct Glimpse {
+pub struct Partial {
     /// Which speech it is.
     pub speech: Speech,
     /// 16 kHz mono, pre-roll first.
@@ -83,7 +84,7 @@ pub struct Utterance {
     pub spoken_until: Instant,
 }
 
-/// What the thread is told.
+/// What the listener orders of the thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// Take an utterance down from now on.
@@ -102,17 +103,19 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether what was heard before is for nobody.
+    /// Whether what was heard before is to be forgotten.
     const fn forgets(self) -> bool {
         matches!(self, Self::Drop | Self::Trim | Self::Mute(_))
     }
 }
 
-/// What the thread needs to know.
-#[derive(Debug, Clone)]
+/// What the thread works with.
+#[derive(Debug)]
 pub struct PipelineSettings {
-    /// How the listener appears in JACK.
-    pub jack: JackSettings,
+    /// The thread's name.
+    pub name: String,
+    /// Where the sound comes from, and goes.
+    pub source: Source,
     /// What tells speech from silence.
     pub vad: String,
     /// Where models are.
@@ -121,10 +124,10 @@ pub struct PipelineSettings {
     pub segments: SegmentSettings,
     /// What is still heard after the end was told, in ms: the end of a word, and what JACK holds of it.
     pub release_ms: u32,
-    /// Speech after which glimpses begin, in ms.
-    pub glimpse_after_ms: u32,
+    /// Speech after which partials begin, in ms.
+    pub partial_after_ms: u32,
     /// Speech after which there are no more, in ms.
-    pub glimpse_until_ms: u32,
+    pub partial_until_ms: u32,
 }
 
 /// The listener's end of the thread. Dropping it ends the thread.
@@ -140,21 +143,21 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts the thread. JACK need not be there.
+    /// Starts the thread. The source need not be there yet.
     ///
     /// # Errors
     /// What is wrong with the settings, or what is missing.
     pub fn start(settings: PipelineSettings) -> Result<Self, String> {
         let vad = build_vad(&settings.vad, &settings.models).map_err(|e| e.to_string())?;
         let segmenter = Segmenter::new(&settings.segments).map_err(|e| e.to_string())?;
-        let (supervisor, events) =
-            JackSupervisor::start(settings.jack.clone()).map_err(|e| format!("no thread for JACK: {e}"))?;
-        let jack = supervisor.status();
+        let partials = Partials::new(&settings);
+        let PipelineSettings { name, source, release_ms, .. } = settings;
+        let jack = source.status();
         let (heard_out, heard) = mpsc::channel(QUEUE);
         let (commands, commands_in) = std_mpsc::sync_channel(COMMANDS);
-        let (name, peak) = (settings.jack.client_name.clone(), Peak::default());
+        let peak = Peak::default();
         let run = Run {
-            events,
+            source,
             commands: commands_in,
             heard: heard_out,
             forgets: 0,
@@ -162,16 +165,16 @@ impl Pipeline {
                 vad,
                 segmenter,
                 frame: Vec::new(),
-                glimpses: Glimpses::new(&settings),
+                partials,
                 muted: false,
-                release: u64::from(settings.release_ms) * u64::from(VAD_RATE_HZ) / 1_000,
+                release: u64::from(release_ms) * u64::from(VAD_RATE_HZ) / 1_000,
                 ends_at: None,
             },
             capture: None,
             native: Vec::new(),
+            mic: Vec::new(),
             resampled: Vec::new(),
             peak: peak.clone(),
-            _supervisor: supervisor,
         };
         std::thread::Builder::new()
             .name(name)
@@ -199,7 +202,7 @@ impl Pipeline {
     pub async fn hear(&mut self) -> Option<Heard> {
         loop {
             let (forgets, heard) = self.heard.recv().await?;
-            let is_speech = matches!(heard, Heard::Started | Heard::Glimpse(_) | Heard::Ended(_));
+            let is_speech = matches!(heard, Heard::Started | Heard::Partial(_) | Heard::Ended(_));
             if !is_speech || forgets == self.forgets {
                 return Some(heard);
             }
@@ -208,21 +211,22 @@ impl Pipeline {
 }
 
 struct Run {
-    events: std_mpsc::Receiver<AudioEvent>,
+    source: Source,
     commands: std_mpsc::Receiver<Command>,
     heard: mpsc::Sender<(u64, Heard)>,
     /// How often it was told to forget.
     forgets: u64,
     ears: Ears,
     capture: Option<(Capture, Resampler)>,
-    native: Vec<f32>,
+    /// What was captured, beside what was played: here is where an echo canceller finds both.
+    native: Vec<Frame>,
+    mic: Vec<f32>,
     resampled: Vec<f32>,
     peak: Peak,
-    _supervisor: JackSupervisor,
 }
 
 impl Run {
-    /// Runs until the listener or the supervisor is gone.
+    /// Runs until the listener or the source is gone.
     fn run(mut self) {
         while !self.heard.is_closed() {
             if !(self.take_events() && self.take_commands() && self.take_audio()) {
@@ -232,19 +236,19 @@ impl Run {
         }
     }
 
-    /// `false` when nobody listens any more.
+    /// `false` when the listener has gone.
     fn send(&self, heard: Heard) -> bool {
         self.heard.blocking_send((self.forgets, heard)).is_ok()
     }
 
     fn take_events(&mut self) -> bool {
         loop {
-            let told = match self.events.try_recv() {
+            let told = match self.source.event() {
                 Ok(AudioEvent::Up { rate_hz, capture, playback, .. }) => {
                     self.ears.forget();
                     match Resampler::new(rate_hz, VAD_RATE_HZ) {
                         Ok(resampler) => self.capture = Some((capture, resampler)),
-                        Err(error) => tracing::error!(%error, rate_hz, "JACK's rate can't be used"),
+                        Err(error) => tracing::error!(%error, rate_hz, "the source's rate can't be used"),
                     }
                     self.send(Heard::Up { playback, rate_hz })
                 }
@@ -287,12 +291,14 @@ impl Run {
     fn take_audio(&mut self) -> bool {
         let Some((capture, resampler)) = &mut self.capture else { return true };
         self.native.clear();
-        capture.read_into(&mut self.native);
+        capture.read_frames(&mut self.native);
+        self.mic.clear();
+        self.mic.extend(self.native.iter().map(|frame| frame.mic));
         if !self.ears.muted {
-            self.peak.hear(&self.native);
+            self.peak.hear(&self.mic);
         }
         self.resampled.clear();
-        resampler.push(&self.native, &mut self.resampled);
+        resampler.push(&self.mic, &mut self.resampled);
         let samples = std::mem::take(&mut self.resampled);
         let mut open = true;
         for &sample in &samples {
@@ -304,12 +310,12 @@ impl Run {
         open
     }
 
-    /// Glimpses are left out when the listener is behind; all else waits for it.
+    /// Partials are left out when the listener is behind; all else waits for it.
     fn pass_on(&self, heard: Option<Heard>) -> bool {
         match heard {
             None => true,
-            Some(glimpse @ Heard::Glimpse(_)) => {
-                !matches!(self.heard.try_send((self.forgets, glimpse)), Err(mpsc::error::TrySendError::Closed(_)))
+            Some(partial @ Heard::Partial(_)) => {
+                !matches!(self.heard.try_send((self.forgets, partial)), Err(mpsc::error::TrySendError::Closed(_)))
             }
             Some(heard) => self.send(heard),
         }
@@ -321,7 +327,7 @@ struct Ears {
     vad: Box<dyn Vad>,
     segmenter: Segmenter,
     frame: Vec<f32>,
-    glimpses: Glimpses,
+    partials: Partials,
     muted: bool,
     /// Samples that are heard after the end was told.
     release: u64,
@@ -354,17 +360,17 @@ impl Ears {
         match event {
             Some(event) => Some(self.event(event)),
             None => {
-                let due = self.segmenter.silence_ms() == 0 && self.glimpses.due(speech_ms);
+                let due = self.segmenter.silence_ms() == 0 && self.partials.due(speech_ms);
                 let samples = self.segmenter.current().filter(|_| due)?.to_vec();
                 let start_sample = self.segmenter.position() - samples.len() as u64;
                 let began = ago(millis_of(samples.len() as u64));
-                Some(Heard::Glimpse(Glimpse { speech: Speech { start_sample, began, speech_ms }, samples }))
+                Some(Heard::Partial(Partial { speech: Speech { start_sample, began, speech_ms }, samples }))
             }
         }
     }
 
     fn event(&mut self, event: SegmentEvent) -> Heard {
-        self.glimpses.restart();
+        self.partials.restart();
         match event {
             SegmentEvent::Started => Heard::Started,
             SegmentEvent::Ended(segment) => Heard::Ended(self.utterance(segment)),
@@ -388,7 +394,7 @@ impl Ears {
     fn obey(&mut self, command: Command) -> Option<Heard> {
         match command {
             Command::Listen { held } => {
-                // What is started by hand is not news to whoever started it.
+                // What is started by hand is no news to the listener, which started it.
                 self.ends_at = None;
                 let _ = self.segmenter.force_start(held);
                 None
@@ -420,7 +426,7 @@ impl Ears {
         self.segmenter.cancel();
         self.vad.reset();
         self.frame.clear();
-        self.glimpses.restart();
+        self.partials.restart();
     }
 }
 
@@ -435,17 +441,17 @@ fn ago(ms: u64) -> Instant {
     now.checked_sub(Duration::from_millis(ms)).unwrap_or(now)
 }
 
-/// When to take a glimpse of running speech: after so much of it, and again while it is young.
+/// When to take a partial of running speech: after so much of it, and again while it is young.
 #[derive(Debug, Clone)]
-struct Glimpses {
+struct Partials {
     after_ms: u32,
     until_ms: u32,
     next_ms: u32,
 }
 
-impl Glimpses {
+impl Partials {
     fn new(settings: &PipelineSettings) -> Self {
-        let (after_ms, until_ms) = (settings.glimpse_after_ms.max(100), settings.glimpse_until_ms);
+        let (after_ms, until_ms) = (settings.partial_after_ms.max(100), settings.partial_until_ms);
         Self { after_ms, until_ms, next_ms: after_ms }
     }
 
@@ -459,5 +465,45 @@ impl Glimpses {
             self.next_ms = speech_ms + self.after_ms;
         }
         due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::{JackSettings, Pace};
+
+    #[tokio::test]
+    async fn a_recording_becomes_utterances_without_any_jack() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/audio/computer-01.wav");
+        let jack = JackSettings::for_listener("test");
+        let source = Source::file(path.as_ref(), Pace::Fast, jack, false).unwrap();
+        let settings = PipelineSettings {
+            name: "test".to_owned(),
+            source,
+            vad: "earshot".to_owned(),
+            models: PathBuf::new(),
+            segments: SegmentSettings::default(),
+            release_ms: 120,
+            partial_after_ms: 200,
+            partial_until_ms: 2_600,
+        };
+        let mut pipeline = Pipeline::start(settings).unwrap();
+        assert!(matches!(pipeline.hear().await, Some(Heard::Up { rate_hz: 16_000, .. })));
+        assert!(matches!(pipeline.hear().await, Some(Heard::Started)));
+        let mut partials = 0;
+        let utterance = loop {
+            match pipeline.hear().await {
+                Some(Heard::Partial(partial)) => {
+                    partials += 1;
+                    assert!(partial.speech.speech_ms >= 200);
+                }
+                Some(Heard::Ended(utterance)) => break utterance,
+                other => panic!("unexpected: {other:?}"),
+            }
+        };
+        assert!(partials > 0 && utterance.reason == EndReason::Silence, "{partials} {:?}", utterance.reason);
+        assert!(utterance.speech.speech_ms > 300);
+        assert_eq!(pipeline.playback_latency(), Duration::ZERO);
     }
 }

@@ -1,4 +1,4 @@
-//! The wake phrase, on this host: what is said is transcribed here, and only what follows the phrase leaves.
+//! The wake phrase, on this host: what is said is shown to a wake engine here, and only what follows the phrase leaves.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::pipeline::{Glimpse, Speech, Utterance};
-use crate::audio::{WakeMatch, WakePhrases};
-use crate::engine::{EngineError, RECOGNIZER_RATE_HZ, Recognizer, TranscribeOptions};
+use super::pipeline::{Partial, Speech, Utterance};
+use crate::engine::wake::{WakeEngine, WakeFound};
+use crate::engine::{EngineError, RECOGNIZER_RATE_HZ};
 use crate::role::pool::blocking;
+use crate::text::wake::{WakeMatch, WakePhrases};
 
+/// What may follow the phrase, in ms, where an engine does not hear what is said after it: its last sound, and silence.
+const ALONE_MS: u64 = 450;
 /// The longest speech that is looked at: the phrase is at its beginning, and what follows is used if it is short.
 const LOOK_AT_S: usize = 12;
 
@@ -18,13 +21,15 @@ const LOOK_AT_S: usize = 12;
 #[derive(Debug)]
 pub struct Look {
     number: u64,
-    /// The phrase, and what was said after it.
+    /// The phrase, and what was said after it, if the engine has heard that.
     pub found: Option<WakeMatch>,
+    /// Whether nothing was said after the phrase.
+    pub alone: bool,
     /// The speech that was looked at.
     pub speech: Speech,
     /// The utterance, if it was over.
     pub utterance: Option<Utterance>,
-    /// Whether all of it was looked at.
+    /// Whether the words of all of it were heard.
     pub whole: bool,
     /// How long the look took.
     pub took: Duration,
@@ -32,9 +37,8 @@ pub struct Look {
 
 /// Looks for a listener's wake phrases, one piece of speech at a time.
 pub struct WakeEar {
-    phrases: Arc<WakePhrases>,
-    recognizer: Arc<dyn Recognizer>,
-    options: TranscribeOptions,
+    phrases: WakePhrases,
+    engine: Arc<dyn WakeEngine>,
     looks: mpsc::Sender<Look>,
     /// Looks so far.
     count: u64,
@@ -43,17 +47,9 @@ pub struct WakeEar {
 }
 
 impl WakeEar {
-    /// An ear for `phrases`, whose names are `names`; what it finds goes to `looks`.
-    pub fn new(
-        phrases: WakePhrases,
-        names: &[String],
-        recognizer: Arc<dyn Recognizer>,
-        looks: mpsc::Sender<Look>,
-    ) -> Self {
-        // The recognizer spells a name as it is prompted: tiny.en hears 'Jarvis' in 27 of 30 recordings instead of 25,
-        // 'computer' in 30 instead of 29, and none of them in other words or in noise.
-        let options = TranscribeOptions { language: None, prompt: (!names.is_empty()).then(|| names.join(", ")) };
-        Self { phrases: Arc::new(phrases), recognizer, options, looks, count: 0, under_way: None }
+    /// An ear that looks by `engine`, which was built for `phrases`; what it finds goes to `looks`.
+    pub fn new(phrases: WakePhrases, engine: Arc<dyn WakeEngine>, looks: mpsc::Sender<Look>) -> Self {
+        Self { phrases, engine, looks, count: 0, under_way: None }
     }
 
     /// Whether a whole utterance is being looked at: then the next must wait.
@@ -71,13 +67,13 @@ impl WakeEar {
     }
 
     /// Starts to look at speech that goes on, unless a look is under way.
-    pub fn glimpse(&mut self, glimpse: Glimpse) {
+    pub fn partial(&mut self, partial: Partial) {
         if self.under_way.is_none() {
-            self.look(glimpse.speech, glimpse.samples, None);
+            self.look(partial.speech, partial.samples, None);
         }
     }
 
-    /// Starts to look at an utterance. A glimpse under way is broken off: the whole tells more.
+    /// Starts to look at an utterance. A partial under way is broken off: the whole tells more.
     pub fn look_at(&mut self, utterance: Utterance) {
         self.look(utterance.speech, utterance.samples.clone(), Some(utterance));
     }
@@ -89,22 +85,27 @@ impl WakeEar {
         let longest = LOOK_AT_S * RECOGNIZER_RATE_HZ as usize;
         let whole = utterance.is_some() && samples.len() <= longest;
         samples.truncate(longest);
-        let (phrases, recognizer, looks) =
-            (Arc::clone(&self.phrases), Arc::clone(&self.recognizer), self.looks.clone());
-        let options = self.options.clone();
+        let (engine, looks) = (Arc::clone(&self.engine), self.looks.clone());
         tokio::spawn(async move {
             let begun = Instant::now();
-            let heard = blocking(move || recognizer.transcribe(&samples, &options, &cancel));
-            let found = match heard.await {
-                Ok(heard) => phrases.find(&heard.text),
+            let looked = blocking(move || {
+                let found = engine.find(&samples, &cancel)?;
+                Ok((found, samples.len() as u64 * 1_000 / u64::from(RECOGNIZER_RATE_HZ)))
+            });
+            let (found, audio_ms) = match looked.await {
+                Ok(looked) => looked,
                 Err(EngineError::Cancelled) => return,
                 Err(error) => {
                     tracing::warn!(%error, "the wake phrase could not be looked for");
-                    None
+                    (None, 0)
                 }
             };
+            let (heard_words, alone) =
+                found.as_ref().map_or((true, false), |found| (found.rest.is_some(), is_alone(found, audio_ms)));
+            let found = found.map(|found| WakeMatch { phrase: found.phrase, rest: found.rest.unwrap_or_default() });
+            let (whole, took) = (whole && heard_words, begun.elapsed());
             // The listener is gone only when the host ends.
-            let _ = looks.send(Look { number, found, speech, utterance, whole, took: begun.elapsed() }).await;
+            let _ = looks.send(Look { number, found, alone, speech, utterance, whole, took }).await;
         });
     }
 
@@ -114,42 +115,38 @@ impl WakeEar {
     }
 }
 
+/// Whether nothing was said after a phrase in `audio_ms` of speech.
+fn is_alone(found: &WakeFound, audio_ms: u64) -> bool {
+    match (&found.rest, found.end_ms) {
+        (Some(rest), _) => rest.is_empty(),
+        (None, Some(end_ms)) => audio_ms.saturating_sub(end_ms) <= ALONE_MS,
+        // As if it was: the end of the utterance tells.
+        (None, None) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use crate::audio::EndReason;
-    use crate::engine::Transcription;
 
     /// Hears 'computer' and how many samples there are; a clip of one sample takes until it is cancelled.
     #[derive(Default)]
     struct Counting(AtomicUsize);
 
-    impl Recognizer for Counting {
-        fn model(&self) -> &str {
-            "counting"
-        }
-
-        fn languages(&self) -> Vec<String> {
-            Vec::new()
-        }
-
-        fn transcribe(
-            &self,
-            samples: &[f32],
-            options: &TranscribeOptions,
-            cancel: &CancellationToken,
-        ) -> Result<Transcription, EngineError> {
+    impl WakeEngine for Counting {
+        fn find(&self, speech: &[f32], cancel: &CancellationToken) -> Result<Option<WakeFound>, EngineError> {
             self.0.fetch_add(1, Ordering::Relaxed);
-            assert_eq!(options.prompt.as_deref(), Some("Computer"));
-            while samples.len() == 1 {
+            while speech.len() == 1 {
                 if cancel.is_cancelled() {
                     return Err(EngineError::Cancelled);
                 }
                 std::thread::yield_now();
             }
-            Ok(Transcription { text: format!("Computer, {}.", samples.len()), ..Transcription::default() })
+            let rest = Some(format!("{}.", speech.len()));
+            Ok(Some(WakeFound { phrase: "Computer".to_owned(), end_ms: None, rest }))
         }
     }
 
@@ -157,7 +154,7 @@ mod tests {
         let (looks_out, looks) = mpsc::channel(4);
         let counting = Arc::new(Counting::default());
         let phrases = WakePhrases::new([("Computer", Vec::<String>::new())]).unwrap();
-        (WakeEar::new(phrases, &["Computer".to_owned()], counting.clone(), looks_out), looks, counting)
+        (WakeEar::new(phrases, counting.clone(), looks_out), looks, counting)
     }
 
     fn speech() -> Speech {
@@ -170,12 +167,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_an_utterance_breaks_off_the_glimpse_of_it() {
+    async fn the_end_of_an_utterance_breaks_off_the_partial_of_it() {
         let (mut ear, mut looks, counting) = ear();
-        ear.glimpse(Glimpse { speech: speech(), samples: vec![0.1] });
+        ear.partial(Partial { speech: speech(), samples: vec![0.1] });
         assert!(!ear.is_busy());
-        // Another glimpse is left out while one is looked at.
-        ear.glimpse(Glimpse { speech: speech(), samples: vec![0.1; 2] });
+        // Another partial is left out while one is looked at.
+        ear.partial(Partial { speech: speech(), samples: vec![0.1; 2] });
         ear.look_at(utterance(3));
         assert!(ear.is_busy());
         let look = looks.recv().await.unwrap();
@@ -198,5 +195,41 @@ mod tests {
             assert_eq!(look.utterance.as_ref().unwrap().samples.len(), samples);
             assert!(ear.done(&look));
         }
+    }
+    #[test]
+    fn a_phrase_is_alone_if_nothing_was_said_after_it() {
+        let found = |end_ms, rest: Option<&str>| WakeFound {
+            phrase: "Computer".to_owned(),
+            end_ms,
+            rest: rest.map(str::to_owned),
+        };
+        assert!(is_alone(&found(None, Some("")), 9_000));
+        assert!(!is_alone(&found(Some(600), Some("go")), 700));
+        assert!(is_alone(&found(Some(600), None), 1_050));
+        assert!(!is_alone(&found(Some(600), None), 1_051));
+        assert!(!is_alone(&found(None, None), 1_000));
+    }
+
+    #[tokio::test]
+    async fn an_engine_without_words_leaves_the_utterance_to_be_transcribed() {
+        struct Wordless;
+
+        impl WakeEngine for Wordless {
+            fn find(&self, _: &[f32], _: &CancellationToken) -> Result<Option<WakeFound>, EngineError> {
+                Ok(Some(WakeFound { phrase: "Computer".to_owned(), end_ms: Some(500), rest: None }))
+            }
+        }
+
+        let (looks_out, mut looks) = mpsc::channel(4);
+        let phrases = WakePhrases::new([("Computer", Vec::<String>::new())]).unwrap();
+        let mut ear = WakeEar::new(phrases, Arc::new(Wordless), looks_out);
+        for (ms, alone) in [(800, true), (2_000, false)] {
+            ear.look_at(utterance(ms * 16));
+            let look = looks.recv().await.unwrap();
+            assert_eq!((look.alone, look.whole), (alone, false), "{ms} ms");
+            assert_eq!(look.found.as_ref().unwrap().rest, "");
+            assert!(ear.done(&look));
+        }
+        assert_eq!(ear.after_phrase("Computer, go.").as_deref(), Some("go."));
     }
 }

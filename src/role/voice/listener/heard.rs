@@ -53,9 +53,9 @@ impl Listener {
                 self.speaking = true;
                 self.step(Input::SpeechStarted, "speech").await;
             }
-            Heard::Glimpse(glimpse) => {
+            Heard::Partial(partial) => {
                 if let Some(wake) = self.wake.as_mut().filter(|_| self.turn.wants_wake()) {
-                    wake.glimpse(glimpse);
+                    wake.partial(partial);
                 }
             }
             Heard::Ended(utterance) if self.turn.is_listening() => {
@@ -178,7 +178,7 @@ impl Listener {
             return;
         };
         let why = format!("wake phrase {:?}", found.phrase);
-        let alone = found.rest.is_empty();
+        let alone = look.alone;
         match (look.utterance, waiting) {
             // The speaker goes on; or has said the phrase, and what follows is over as well.
             (None, _) => {
