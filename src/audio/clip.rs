@@ -19,11 +19,11 @@ use super::wav_header::{Repaired, WavLength, repair_head};
 
 /// The longest [`Clip`], in seconds; [`ClipReader`] has no limit.
 pub const CLIP_MAX_S: u64 = 1800;
-/// What is said of a recording that was cut short.
+/// The note on a recording that was cut short.
 pub const TRUNCATED: &str = "the file ends before its header says; what is there was transcribed";
 /// Packets in a row that may be broken before a file is given up.
 const BROKEN_PACKETS_MAX: u32 = 100;
-/// What is read of a live stream before its format is told: its header, and no more than 64 ms of 16-bit PCM at 16 kHz.
+/// What is read of a live stream before its format is known: its header, and no more than 64 ms of 16-bit PCM at 16 kHz.
 const LIVE_HEAD_BYTES: usize = 2_048;
 
 /// A short piece of audio, mono.
@@ -134,7 +134,7 @@ pub struct ClipReader {
     total_frames: Option<u64>,
     given_frames: u64,
     truncated: bool,
-    /// Nobody knows where it ends, so it may end anywhere.
+    /// It does not say where it ends, so it may end anywhere.
     endless: bool,
     ended: bool,
     interleaved: Vec<f32>,

@@ -1,4 +1,4 @@
-//! JackTrip: what is asked of the program, and what its lines mean. Pure; somebody else runs it.
+//! JackTrip: the arguments of the program, and what its lines mean. Pure; a role runs it.
 //!
 //! ```text
 //! p2p-server ◀── UDP, both ways ── p2p-client          one peer each
@@ -15,11 +15,11 @@ pub const PROGRAM: &str = "jacktrip";
 /// What to do when it is missing.
 pub const INSTALL_HINT: &str =
     "install the package 'jacktrip' (1.5 or newer), or take [[audio.link]] out of the settings";
-/// Where JackTrip listens unless told otherwise.
+/// Where JackTrip listens unless an argument says otherwise.
 pub const DEFAULT_PORT: u16 = 4464;
 /// JackTrip says every 30 ms that nothing came. After so many in a row a peer counts as lost.
 const SILENCES: u32 = 10;
-/// When nothing has come for so long, a connection to a hub is made anew: the hub may have forgotten it.
+/// When nothing has come for so long, a new connection to a hub is made: the hub may have forgotten it.
 const HUB_PATIENCE: Duration = Duration::from_millis(900);
 /// Two peers find each other again by themselves; after so long they are helped.
 const PEER_PATIENCE: Duration = Duration::from_secs(8);
@@ -40,7 +40,7 @@ pub enum End {
 }
 
 impl End {
-    /// Whether it calls somebody.
+    /// Whether it calls another host.
     #[must_use]
     pub const fn calls(self) -> bool {
         matches!(self, Self::P2pClient | Self::HubClient)
@@ -75,7 +75,7 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// The arguments. The graph connects the ports, so JackTrip is told not to.
+    /// The arguments. The graph connects the ports, so an argument keeps JackTrip from it.
     #[must_use]
     pub fn args(&self) -> Vec<String> {
         let mut args: Vec<String> = Vec::new();
@@ -98,7 +98,7 @@ impl Invocation {
 /// What a line means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
-    /// The program works, and nobody has called, or answered, yet.
+    /// The program works, and no peer has called, or answered, yet.
     Waiting,
     /// The peer is there.
     Connected,
@@ -211,12 +211,12 @@ pub enum Standing {
     Failed(String),
 }
 
-/// What is to be done with the program.
+/// What to do with the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     /// Nothing.
     Stay,
-    /// End it and start it anew.
+    /// End it and start it again.
     Restart,
     /// End it, and try again only when something has changed or some time has passed.
     GiveUp,
@@ -359,7 +359,7 @@ impl Reports {
     fn take(&mut self, address: String, lost: u64, total: u64) -> u64 {
         let known = self.last.iter().position(|(other, ..)| *other == address).and_then(|at| self.last.remove(at));
         let (more_lost, more) = match known {
-            // With fewer than before it has connected anew, and the counts have begun anew.
+            // With fewer than before it has connected again, and the counts start at 0.
             Some((_, lost_before, before)) if total >= before => (lost.saturating_sub(lost_before), total - before),
             _ => (lost, total),
         };

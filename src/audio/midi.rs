@@ -113,7 +113,7 @@ pub struct Cycle {
     pub frames: u32,
 }
 
-/// By how many periods JACK's count may lie behind what it said before. Beyond, it has begun to count anew.
+/// By how many periods JACK's count may lie behind what it said before. Beyond, it has begun to count from 0.
 const BEHIND_MAX: u64 = 8;
 
 impl Cycle {

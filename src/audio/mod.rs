@@ -7,13 +7,13 @@
 //! | [`jack`] | the clients of JACK: a listener's, one that sees the graph, one with MIDI ports; what keeps one alive |
 //! | [`source`] | where a listener's sound comes from: JACK, a file, a stream of samples |
 //! | [`supervisor`] | a listener's client and the graph's, as long as a role lives |
-//! | [`graph`], [`patch`] | what is to be connected on a server; what a listener is to be connected to, as rules of that |
+//! | [`graph`], [`patch`] | the connections that a server should have; those of a listener, as rules of that |
 //! | [`patcher`] | connects it |
-//! | [`jacktrip`] | what is asked of the program `jacktrip`, and what it says |
+//! | [`jacktrip`] | the arguments of the program `jacktrip`, and its lines |
 //! | [`midi`] | the same for MIDI, with times |
 //! | [`clip`], [`pcm`], [`mod@resample`] | audio files; raw samples; from one sample rate to another |
-//! | [`vad`], [`segment`] | whether somebody speaks; where an utterance starts and ends |
-//! | [`pieces`], `quiet` | where long speech is cut for a recognizer; and where nobody pauses |
+//! | [`vad`], [`segment`] | whether there is speech; where an utterance starts and ends |
+//! | [`pieces`], `quiet` | where long speech is cut for a recognizer; and where the speaker does not pause |
 //!
 //! Everywhere samples are mono `f32` with full scale at 1.0 unless a name says otherwise.
 

@@ -1,4 +1,4 @@
-//! Connects and parts ports as rules say: looks at the graph, does what is to be done, and tells the policy how that went.
+//! Connects and disconnects ports as rules say: looks at the graph, makes the changes, and tells the policy how that went.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::graph::{ConnectRule, Connection, Missing, News, Outcome, Plan, Policy, Rules, Step, StepKind};
 use super::jack::{ConnectError, GraphState, Patchbay};
 
-/// How often to look even if JACK reports nothing: latencies are not told.
+/// How often to look even if JACK reports nothing: it does not report latencies.
 const TICK: Duration = Duration::from_secs(1);
 /// How soon to look again at the earliest.
 const SOON: Duration = Duration::from_millis(1);
@@ -20,7 +20,7 @@ pub struct Patcher {
     begun: Instant,
     /// How many ports had gone at the last look.
     departures: u64,
-    /// The connections that were told to be refused.
+    /// The connections whose refusal was reported.
     refused: BTreeSet<Connection>,
 }
 
@@ -29,13 +29,13 @@ pub struct Patcher {
 pub struct Looked {
     /// The graph before anything was done.
     pub state: GraphState,
-    /// What somebody had changed and was put right.
+    /// Changes of other programs that were put right.
     pub righted: Vec<Step>,
-    /// What JACK refuses, and why; it is tried again. Told once each.
+    /// What JACK refuses, and why; it is tried again. Reported once each.
     pub refused: Vec<(Connection, String)>,
     /// How long until the next look, if JACK reports nothing before.
     pub next: Duration,
-    /// How long to leave the machine to others first, whatever JACK reports: changes come in swarms, each told by itself.
+    /// How long to leave the machine to others first, whatever JACK reports: changes come in swarms, each reported by itself.
     /// As long as the look took, 5 ms at most.
     pub breath: Duration,
 }
@@ -47,10 +47,10 @@ impl Patcher {
         Self { policy: Policy::new(rules), begun: Instant::now(), departures: 0, refused: BTreeSet::new() }
     }
 
-    /// Looks at the graph, and does what is to be done.
+    /// Looks at the graph, and makes the changes that the rules want.
     pub fn look(&mut self, bay: Patchbay<'_>) -> Looked {
         let begun = Instant::now();
-        // Before the view: a port that comes in between is told with the next one.
+        // Before the view: a port that comes in between is reported with the next one.
         let fresh = bay.take_fresh();
         let departures = bay.watch().departures();
         let went = std::mem::replace(&mut self.departures, departures) != departures;
@@ -84,7 +84,7 @@ impl Patcher {
         looked
     }
 
-    /// Makes the connections of `rules` once; with `is_exact` parts all others. No rule of its own undoes that at once.
+    /// Makes the connections of `rules` once; with `is_exact` disconnects all others. No rule of its own undoes that at once.
     pub fn restore(&mut self, bay: Patchbay<'_>, rules: &[ConnectRule], is_exact: bool) -> Plan {
         let plan = restore(bay, rules, is_exact);
         for connection in plan.make.iter().chain(&plan.part) {
@@ -94,7 +94,7 @@ impl Patcher {
     }
 }
 
-/// Makes the connections of `rules` once; with `is_exact` parts all others. What JACK refuses is among what is missing.
+/// Makes the connections of `rules` once; with `is_exact` disconnects all others. What JACK refuses is among what is missing.
 #[must_use]
 pub fn restore(bay: Patchbay<'_>, rules: &[ConnectRule], is_exact: bool) -> Plan {
     let mut plan = Plan::new(rules, &bay.state(), is_exact);

@@ -1,5 +1,5 @@
 //! Cuts speech of any length into pieces that a recognizer takes, at the pauses of the speaker. Pure: samples in, pieces
-//! out. The same for a recording and for what somebody says now.
+//! out. The same for a recording and for live speech.
 //!
 //! The VAD only proposes where to cut. Stretches without speech of more than [`GAP_S`] are left out; everything else goes
 //! to the recognizer as it was recorded, and a recording that fits into one piece goes whole: what the VAD did not hear
@@ -18,10 +18,10 @@ pub const PIECE_MAX_S: u64 = 28;
 const PIECE_ENOUGH_S: u64 = 15;
 /// A stretch without speech of this length ends a piece, in seconds.
 const GAP_S: u64 = 2;
-/// Where nobody pauses: how far back from the longest piece the quietest place is looked for, in seconds.
+/// Where the speaker does not pause: how far back from the longest piece the quietest place is looked for, in seconds.
 const QUIET_S: u64 = 4;
 
-/// Speech is proposed generously, since what is missed is lost; but earshot gives silence up to 0.25.
+/// Speech is proposed generously, since missed speech is lost; but earshot gives silence up to 0.25.
 const SEGMENTS: SegmentSettings = SegmentSettings {
     rate_hz: VAD_RATE_HZ,
     pre_roll_ms: 400,
@@ -127,7 +127,7 @@ impl Cutter {
         pieces
     }
 
-    /// What is not in a piece yet, if somebody has spoken in it: the running text is that of this.
+    /// The audio that is not in a piece yet, if there is speech in it: of this the running text is made.
     #[must_use]
     pub fn running(&self) -> Option<Piece> {
         let spoken = self.pending.is_some() || !self.settled.is_empty() || self.segmenter.current().is_some();
@@ -151,7 +151,7 @@ impl Cutter {
         self.take_settled()
     }
 
-    /// Shows the VAD what is in `frame`.
+    /// Shows `frame` to the VAD.
     fn hear(&mut self) {
         let speech = self.vad.speech(&self.frame);
         let event = self.segmenter.push(&self.frame, speech);
@@ -168,7 +168,7 @@ impl Cutter {
         }
     }
 
-    /// Merges a stretch of speech with what is pending, or settles that and begins anew.
+    /// Merges a stretch of speech with what is pending, or settles that and starts a new one.
     fn propose(&mut self, segment: &Segment) {
         let speech = segment.start_sample..segment.start_sample + segment.samples.len() as u64;
         let cut_off = std::mem::replace(&mut self.cut_off, segment.reason == EndReason::MaxLength);

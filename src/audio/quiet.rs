@@ -1,4 +1,4 @@
-//! Where nobody pauses, the place to cut at.
+//! Where a speaker does not pause, the place to cut at.
 
 /// How long a quiet place is: a fifth of a second.
 const PLACES_PER_S: usize = 5;

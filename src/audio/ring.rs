@@ -17,7 +17,7 @@
 //!
 //! [`RtSide::process`] is all that the JACK callback does. It does not allocate, lock, log or call the system, and its
 //! loops are bounded by the period and by the rings' sizes; `tests/realtime.rs` proves the first and the last by an
-//! allocator that aborts and by seccomp. It can wake nobody: the other side polls.
+//! allocator that aborts and by seccomp. It can wake no thread: the other side polls.
 //!
 //! When a ring is full: captured frames are dropped and counted ([`Capture::dropped_frames`]); [`Playback::write`] takes
 //! fewer frames than it was offered, which is the backpressure.
@@ -99,7 +99,7 @@ pub struct PlaybackControl {
     shared: Arc<Shared>,
 }
 
-/// What went wrong in a pair of rings, for whoever counts.
+/// What went wrong in a pair of rings, for meters.
 #[derive(Debug, Clone)]
 pub struct RingCounts {
     capture: Arc<Shared>,

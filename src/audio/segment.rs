@@ -88,7 +88,7 @@ pub enum SegmentError {
 /// Why a segment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndReason {
-    /// Nobody spoke for `end_silence_ms`, or, after [`Segmenter::force_start`], for `no_speech_ms` at all.
+    /// There was silence for `end_silence_ms`, or, after [`Segmenter::force_start`], for `no_speech_ms` at all.
     Silence,
     /// It reached `max_ms`. Speech that goes on is in the next segment.
     MaxLength,

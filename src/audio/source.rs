@@ -338,7 +338,7 @@ impl FileCard {
         }
     }
 
-    /// Takes note of what plays, and passes it on; `false` when nobody listens any more.
+    /// Takes note of what plays, and passes it on; `false` when the listener has gone.
     fn follow_sink(&mut self) -> bool {
         loop {
             let event = match &mut self.sink {

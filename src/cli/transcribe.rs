@@ -91,7 +91,7 @@ struct Document {
 /// Runs it. A file that can't be read does not keep the others from being transcribed.
 ///
 /// # Errors
-/// The bus can't be reached, nobody there transcribes, or a file can't be read.
+/// The bus can't be reached, no host there transcribes, or a file can't be read.
 pub async fn run(args: TranscribeArgs, globals: &Globals) -> anyhow::Result<()> {
     if args.batch {
         let (bus, config) = client::connect(globals).await?;
@@ -170,7 +170,7 @@ async fn transcribe(
         Err(error) => notes.push(format!("what comes after {} is missing: {error:#}", clock(heard.audio_ms))),
     }
     let document = Document::new(file, heard, notes);
-    // An error is told at the end.
+    // An error is reported at the end.
     for note in document.notes.iter().filter(|_| ended.is_ok()) {
         print::note(&format!("{}: {note}", document.file));
     }
@@ -242,8 +242,8 @@ impl Patience {
     }
 }
 
-/// Has a piece transcribed; tries again for a while when that can help. That nobody is there to do it is told at once,
-/// unless somebody was `heard_before`: then the host may be restarting.
+/// Has a piece transcribed; tries again for a while when that can help. That no host can is reported at once,
+/// unless one has transcribed before (`heard_before`): then the host may be restarting.
 async fn ask(
     fabric: &Fabric,
     args: &TranscribeArgs,

@@ -142,7 +142,7 @@ pub trait Recognizer: Send + Sync {
     fn model(&self) -> &str;
     /// Languages it understands (BCP 47 primary tags); empty means any.
     fn languages(&self) -> Vec<String>;
-    /// Opens a stream of speech, for text while somebody speaks.
+    /// Opens a stream of live speech, for text before it has ended.
     ///
     /// # Errors
     /// [`EngineError::Invalid`] for options that can't be, else [`EngineError::Failed`].

@@ -1,4 +1,4 @@
-//! Recognition while somebody speaks: samples in, the running text and what is settled of it out.
+//! Recognition of live speech: samples in, the running text and what is settled of it out.
 //!
 //! An engine that hears as it goes implements [`RecognizerStream`]. One that hears a clip at a time is a [`ClipRecognizer`],
 //! of which [`Windows`] makes a stream: the audio is cut at the speaker's pauses, and what is not cut off yet is transcribed

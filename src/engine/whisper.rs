@@ -37,7 +37,7 @@ const TOKENS_PER_S: usize = 8;
 const PROMPT_TOKENS: usize = 200;
 /// A clip that is nowhere louder than this (−60 dBFS) is silence.
 const SILENCE_PEAK: f32 = 0.001;
-/// A stretch is taken for noise when the model is more certain than this that nobody speaks …
+/// A stretch is taken for noise when the model is more certain than this that there is no speech …
 const NO_SPEECH: f32 = 0.6;
 /// … and less certain than this, as a mean probability of its tokens, of what it wrote. (tiny.en hears "you" in a 50 Hz
 /// hum with 0.97 and 0.55; faint short words give 0.1 to 0.5 for the first.)
@@ -160,7 +160,7 @@ impl Loaded {
             let mut params = FullParams::new(SamplingStrategy::Greedy { best_of: 1 });
             params.set_language(language);
             params.set_n_threads(self.threads);
-            // A slot served somebody else before: what they said must not steer, let alone enter, this text.
+            // A slot served another request before: what was said there must not steer, let alone enter, this text.
             params.set_no_context(true);
             params.set_suppress_blank(true);
             params.set_suppress_nst(true);
@@ -359,7 +359,7 @@ impl Loaded {
     }
 }
 
-/// A segment; `None` when nobody speaks in it.
+/// A segment; `None` when there is no speech in it.
 fn stretch(segment: &whisper_rs::WhisperSegment<'_>) -> Option<Stretch> {
     let probabilities: Vec<f32> = (0..segment.n_tokens())
         .filter_map(|token| segment.get_token(token))

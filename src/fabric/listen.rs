@@ -1,4 +1,4 @@
-//! Speech that is transcribed while it is spoken, by whoever can.
+//! Speech that is transcribed while it is spoken, by a host that can.
 //!
 //! ```text
 //! SpeechIn ─▶ kept ─▶ host 1: refuses, or dies before it has taken anything
@@ -30,7 +30,7 @@ const TEXTS: usize = 16;
 /// Who is to listen.
 #[derive(Debug, Clone, Copy)]
 pub enum Whom<'a> {
-    /// Whoever meets a need.
+    /// A host that meets a need.
     Need(&'a Need),
     /// This host and no other.
     Host(&'a str),
@@ -41,7 +41,7 @@ pub enum Whom<'a> {
 pub struct SpeechIn(mpsc::Sender<Bytes>);
 
 impl SpeechIn {
-    /// Sends samples as the request describes them: whole frames. Waits while whoever listens is behind. `false` when no
+    /// Sends samples as the request describes them: whole frames. Waits while the host is behind. `false` when no
     /// more is taken: [`Texts::next`] tells why.
     pub async fn send(&self, audio: Bytes) -> bool {
         audio.is_empty() || self.0.send(audio).await.is_ok()
@@ -66,7 +66,7 @@ impl Texts {
 }
 
 impl Fabric {
-    /// Has speech transcribed while it is spoken, within the call's deadline. Whoever listens is looked for while the first audio
+    /// Has speech transcribed while it is spoken, within the call's deadline. A host is looked for while the first audio
     /// is sent already.
     ///
     /// # Errors
@@ -175,7 +175,7 @@ impl Speech {
                 event = texts.next() => event,
                 fed = &mut feed, if !is_fed => {
                     is_fed = true;
-                    // Why no more is taken is told where the text comes from.
+                    // The texts end with the reason.
                     if let Err(error) = fed {
                         tracing::debug!(%error, "the audio was not taken to its end");
                     }

@@ -65,7 +65,7 @@ impl WakePhrases {
         Ok(Self { spellings })
     }
 
-    /// Looks for a phrase at the start of `transcript`; the longest that fits wins. Tags of what is no speech
+    /// Looks for a phrase at the start of `transcript`; the longest that fits wins. Tags of sounds
     /// (`[BLANK_AUDIO]`, `(music)`, `*sighs*`) and up to two words such as 'hey' or 'okay' may come before it.
     #[must_use]
     pub fn find(&self, transcript: &str) -> Option<WakeMatch> {

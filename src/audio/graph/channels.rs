@@ -10,7 +10,7 @@ const CHANNEL_MAX: usize = 4_096;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Channels {
     /// As many: one to one. One to many: to each. Many to one: summed. Else in turn: the side with fewer channels begins
-    /// anew until the other is used up, so that left stays left.
+    /// again until the other is used up, so that left stays left.
     #[default]
     Auto,
     /// One to one; what is left over stays open.

@@ -1,4 +1,4 @@
-//! What is to be connected on a JACK server: rules, and what they mean for the ports that are there. Pure: takes a view of
+//! The connections that a JACK server should have: rules, and what they mean for the ports that are there. Pure: takes a view of
 //! the graph and the time, gives steps.
 //!
 //! | module | what |
@@ -37,7 +37,7 @@ pub struct ConnectRule {
     pub kind: Option<PortKind>,
     /// Which channel goes to which.
     pub channels: Channels,
-    /// Whether it is put right again when somebody parts it.
+    /// Whether it is made again when another program disconnects it.
     pub pinned: bool,
 }
 
@@ -50,16 +50,16 @@ pub struct DisconnectRule {
     pub to: PortPattern,
     /// Only ports of this kind.
     pub kind: Option<PortKind>,
-    /// Whether a connection that somebody makes later is parted as well.
+    /// Whether a connection that is made later is disconnected as well.
     pub pinned: bool,
 }
 
 /// Everything that is wanted of a graph.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// What is to be connected.
+    /// The connections to make.
     pub connect: Vec<ConnectRule>,
-    /// What is not; what a rule of `connect` wants is left alone.
+    /// The connections to break; those that a rule of `connect` wants are left alone.
     pub disconnect: Vec<DisconnectRule>,
 }
 

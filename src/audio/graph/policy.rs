@@ -1,10 +1,10 @@
-//! What to do about a graph now, so that the rules hold and nobody is fought.
+//! What to do about a graph now, so that the rules hold and no other program is fought.
 //!
-//! A connection that a rule wants is made when its ports are there, and made again when a port has come anew. What somebody
-//! takes away stays away until then, unless the rule is pinned. A connection that a rule forbids is parted if it was made
-//! within [`Policy::SETTLE`] after its ports came, as programs do that connect themselves; later somebody meant it, and it
+//! A connection that a rule wants is made when its ports are there, and made again when a port has gone and come again. A
+//! connection that another program breaks stays away until then, unless the rule is pinned. A connection that a rule forbids is broken if it was made
+//! within [`Policy::SETTLE`] after its ports came, as programs do that connect themselves; later it was made on purpose, and it
 //! stays unless the rule is pinned. What the policy has made and no rule wants any more, because channels came or went, it
-//! parts itself.
+//! breaks itself.
 //!
 //! Nothing is asked of a client before it is active, since JACK would refuse, nor while its ports are still coming, since
 //! channels are paired by how many there are.
@@ -17,7 +17,7 @@ use crate::audio::jack::{GraphPort, GraphState, client_of};
 
 /// How long a step that JACK has taken may take to be seen: a view may be a period old.
 const PENDING: Duration = Duration::from_millis(300);
-/// How often a pinned rule puts one connection right within [`INSISTS_WITHIN`]: somebody else may insist as well.
+/// How often a pinned rule puts one connection right within [`INSISTS_WITHIN`]: another program may insist as well.
 const INSISTS: usize = 5;
 /// See [`INSISTS`].
 const INSISTS_WITHIN: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ pub struct Step {
     pub source: String,
     /// The port that takes.
     pub sink: String,
-    /// Whether it puts right what somebody has changed.
+    /// Whether it puts right a change of another program.
     pub again: bool,
 }
 
@@ -50,7 +50,7 @@ pub struct Step {
 pub enum StepKind {
     /// Connects two ports.
     Connect,
-    /// Parts them.
+    /// Disconnects them.
     Part,
 }
 
@@ -63,7 +63,7 @@ pub enum Outcome {
     Refused,
 }
 
-/// What JACK has told of ports since the last look.
+/// What JACK has reported of ports since the last look.
 #[derive(Debug, Clone, Default)]
 pub struct News {
     /// Those that have come, by name: also if one of the same name was there before.
@@ -83,7 +83,7 @@ struct Memory {
     there: bool,
     /// When it was first seen since its ports came.
     seen: Option<Duration>,
-    /// Somebody decided about it: what is there stays, what is away stays away.
+    /// Another program decided about it: as it is, it stays.
     theirs: bool,
     /// When a pinned rule put it right, latest last.
     righted: Vec<Duration>,
@@ -95,7 +95,7 @@ struct Memory {
 #[derive(Debug, Clone, Copy)]
 struct Birth {
     at: Duration,
-    /// Whether JACK has told of it. A view can show a port before that.
+    /// Whether JACK has reported it. A view can show a port before that.
     is_told: bool,
     /// Whether ports have gone since, so that this may have been among them. If JACK tells of it again then, it is another
     /// port; else it is late with the news.
@@ -107,7 +107,7 @@ struct Birth {
 struct Swarm {
     began: Duration,
     latest: Duration,
-    /// JACK has told of one of its ports: it is active.
+    /// JACK has reported one of its ports: it is active.
     is_active: bool,
 }
 
@@ -141,7 +141,7 @@ impl Policy {
         Self { rules, ..Self::default() }
     }
 
-    /// Takes up what somebody has made and parted on purpose, so that no rule undoes it at once.
+    /// Takes up a connection that was made or broken on purpose, so that no rule undoes it at once.
     pub fn respect(&mut self, connection: &Connection) {
         let memory = self.memory.entry(connection.clone()).or_default();
         memory.theirs = true;
@@ -291,7 +291,7 @@ impl Policy {
                     Some((StepKind::Part, _)) | None => {}
                 }
             }
-            // It is there in spite of what JACK took: whoever still wants it parted asks again.
+            // It is there in spite of what JACK took: a rule that still forbids it asks again.
             memory.asked = memory.asked.filter(|(_, at)| now < *at + PENDING);
             memory.righted.retain(|at| now < *at + INSISTS_WITHIN);
             memory.retry = memory.retry.filter(|_| !wanted.contains_key(connection));
@@ -301,11 +301,11 @@ impl Policy {
                 continue;
             }
             let was_there = std::mem::take(&mut memory.there);
-            // What is away need not be parted, whatever JACK said to that.
+            // A connection that is away need not be broken, whatever JACK said to that.
             memory.retry = memory.retry.filter(|_| wanted.contains_key(connection));
             match memory.asked {
                 Some((StepKind::Part, _)) => {
-                    // Parted as asked. What was not ours comes again only if somebody insists.
+                    // Broken as asked. A connection that was not ours comes again only if another program insists.
                     memory.asked = None;
                     memory.theirs = !std::mem::take(&mut memory.ours);
                 }
@@ -337,18 +337,18 @@ impl Policy {
             let (source, sink) = connection.clone();
             steps.push(Step { kind: StepKind::Connect, source, sink, again });
         } else if let Some(memory) = self.memory.get_mut(connection) {
-            // That they are ready, or are told of, is when to try again.
+            // When they are ready, or are reported, is when to try again.
             memory.retry = None;
         }
     }
 
-    /// Parts what is forbidden, and what was made for channels that are others now.
+    /// Breaks connections that are forbidden, and those that were made for channels that are others now.
     fn part(&mut self, state: &GraphState, wanted: &BTreeMap<Connection, bool>, now: Duration, steps: &mut Vec<Step>) {
         let ports: BTreeMap<&str, &GraphPort> = state.ports.iter().map(|port| (port.name.as_str(), port)).collect();
         for connection in state.connections.iter().filter(|connection| !wanted.contains_key(*connection)) {
             let (source, sink) = connection;
             let (Some(from), Some(to)) = (ports.get(source.as_str()), ports.get(sink.as_str())) else { continue };
-            // What is to come instead may have to wait.
+            // The connection that is to replace it may have to wait.
             let is_ours = self.memory.get(connection).is_some_and(|memory| memory.ours && !memory.theirs);
             let is_left_over = is_ours && self.are_ready(connection, now);
             let Some(memory) = self.memory.get_mut(connection) else { continue };

@@ -1,4 +1,4 @@
-//! Making a graph as it was saved, once: what is to be done, and what can't be.
+//! Making a graph as it was saved, once: the changes that this takes, and those that can't be made.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::audio::jack::{GraphPort, GraphState, PortFlow};
 pub struct Plan {
     /// To be made.
     pub make: Vec<Connection>,
-    /// To be parted, if the graph is to be exactly so.
+    /// To be disconnected, if the graph is to be exactly so.
     pub part: Vec<Connection>,
     /// There already.
     pub there: Vec<Connection>,
@@ -30,7 +30,7 @@ pub struct Missing {
 }
 
 impl Plan {
-    /// Compares `rules` with the graph. With `is_exact`, connections that no rule wants are parted.
+    /// Compares `rules` with the graph. With `is_exact`, connections that no rule wants are broken.
     #[must_use]
     pub fn new(rules: &[ConnectRule], state: &GraphState, is_exact: bool) -> Self {
         let mut plan = Self::default();

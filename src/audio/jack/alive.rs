@@ -5,7 +5,7 @@
 //!          ▼                                                             │
 //!   ──▶ opening ── opened: up ──▶ watching ── server gone: close, down ──┘
 //!                                   │  ▲
-//!                                   └──┘ look: the graph changed, a time has come, or somebody woke the thread
+//!                                   └──┘ look: the graph changed, a time has come, or the thread was woken
 //! ```
 //!
 //! What differs from client to client is a [`Supervised`]: a listener's, the graph's, that of the MIDI ports.
@@ -132,7 +132,7 @@ pub trait Supervised {
     fn idle(&mut self, _why: Option<&str>) {}
 }
 
-/// Keeps a client alive until `stop`, which whoever sets it follows by unparking this thread, or until its user has gone.
+/// Keeps a client alive until `stop`, whose setter unparks this thread, or until its user has gone.
 pub fn keep_alive<S: Supervised>(supervised: &mut S, stop: &Stop) {
     let _: Result<(), Stopped> = supervise(supervised, stop);
 }

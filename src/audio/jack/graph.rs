@@ -111,7 +111,7 @@ impl Drop for GraphClient {
 fn activate(client: &Client, watch: &Arc<Watch>) -> Result<(), c_int> {
     let (raw, arg) = (client.raw(), Arc::as_ptr(watch).cast_mut().cast::<c_void>());
     let ok = |code: c_int| if code == 0 { Ok(()) } else { Err(code) };
-    // SAFETY: the types are those of jack/jack.h. Whoever opened the client keeps the watch longer than the client, and what is
+    // SAFETY: the types are those of jack/jack.h. The owner of the client keeps the watch longer than the client, and what is
     // called only shares it.
     unsafe {
         sys::jack_on_info_shutdown(raw, Some(on_shutdown), arg);
@@ -132,61 +132,61 @@ fn activate(client: &Client, watch: &Arc<Watch>) -> Result<(), c_int> {
 ///
 /// # Safety
 /// `arg` is what [`activate`] gave to JACK.
-unsafe fn told(arg: *mut c_void, notice: impl FnOnce(&Watch)) {
+unsafe fn notify(arg: *mut c_void, notice: impl FnOnce(&Watch)) {
     // SAFETY: the watch outlives the client, and JACK calls nothing of a client that is closed.
     let watch = unsafe { &*arg.cast_const().cast::<Watch>() };
-    // The default hook has already told about a panic.
+    // The default hook has already reported a panic.
     let _ = catch_unwind(AssertUnwindSafe(|| notice(watch)));
 }
 
 unsafe extern "C" fn on_shutdown(_: sys::jack_status_t, _: *const c_char, arg: *mut c_void) {
     // SAFETY: JACK gives back what `activate` gave.
-    unsafe { told(arg, |watch| watch.went_down()) }
+    unsafe { notify(arg, |watch| watch.went_down()) }
 }
 
 unsafe extern "C" fn on_rate(rate_hz: u32, arg: *mut c_void) -> c_int {
     // SAFETY: as above.
-    unsafe { told(arg, |watch| watch.has_rate(rate_hz)) }
+    unsafe { notify(arg, |watch| watch.has_rate(rate_hz)) }
     0
 }
 
 unsafe extern "C" fn on_period(frames: u32, arg: *mut c_void) -> c_int {
     // SAFETY: as above.
-    unsafe { told(arg, |watch| watch.has_period(frames)) }
+    unsafe { notify(arg, |watch| watch.has_period(frames)) }
     0
 }
 
 unsafe extern "C" fn on_port(id: u32, came: c_int, arg: *mut c_void) {
     // SAFETY: as above.
-    unsafe { told(arg, |watch| if came == 0 { watch.port_went() } else { watch.port_came(id) }) }
+    unsafe { notify(arg, |watch| if came == 0 { watch.port_went() } else { watch.port_came(id) }) }
 }
 
 unsafe extern "C" fn on_connection(_: u32, _: u32, _: c_int, arg: *mut c_void) {
     // SAFETY: as above.
-    unsafe { told(arg, |watch| watch.graph_changed()) }
+    unsafe { notify(arg, |watch| watch.graph_changed()) }
 }
 
 unsafe extern "C" fn on_rename(id: u32, _: *const c_char, _: *const c_char, arg: *mut c_void) -> c_int {
-    // Under another name it is another port to whoever goes by names.
+    // Under another name it is another port to rules, which go by names.
     let notice = |watch: &Watch| {
         watch.port_went();
         watch.port_came(id);
     };
     // SAFETY: as above.
-    unsafe { told(arg, notice) }
+    unsafe { notify(arg, notice) }
     0
 }
 
 unsafe extern "C" fn on_xrun(arg: *mut c_void) -> c_int {
     // SAFETY: as above.
-    unsafe { told(arg, |watch| watch.missed_a_period()) }
+    unsafe { notify(arg, |watch| watch.missed_a_period()) }
     0
 }
 
 /// Also when a client becomes active: its ports take connections from then on.
 unsafe extern "C" fn on_order(arg: *mut c_void) -> c_int {
     // SAFETY: as above.
-    unsafe { told(arg, |watch| watch.graph_changed()) }
+    unsafe { notify(arg, |watch| watch.graph_changed()) }
     0
 }
 
@@ -197,5 +197,5 @@ unsafe extern "C" fn on_property(
     arg: *mut c_void,
 ) {
     // SAFETY: as above.
-    unsafe { told(arg, Watch::was_renamed) }
+    unsafe { notify(arg, Watch::was_renamed) }
 }

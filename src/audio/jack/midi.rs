@@ -1,7 +1,7 @@
 //! A client with MIDI ports.
 //!
 //! Not midir's: its JACK side opens a client a port, sends all at frame 0, takes the time of the callback for that of the
-//! message, writes past what its ring holds when the server dawdles, and is told nothing when the server goes.
+//! message, writes past what its ring holds when the server dawdles, and does not learn that the server has gone.
 
 use std::sync::Arc;
 use std::thread::Thread;
@@ -64,7 +64,7 @@ impl jack::ProcessHandler for Process {
                 self.rt.send(at, cycle, |time, bytes| writer.write(&RawMidi { time, bytes }).is_ok());
             }
             if came {
-                // A futex wake, when something came: it waits for nobody.
+                // A futex wake, when something came: it does not wait.
                 self.reader.unpark();
             }
         });

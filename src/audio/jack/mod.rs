@@ -12,7 +12,7 @@
 //!
 //! libjack is loaded at run time: a host without it starts, and opening a client says what to install. libjack keeps one
 //! server's shared memory for the whole process, which gives two rules that the table enforces: all clients of a process
-//! belong to one server, and after that server has died every one of them is closed before the first is opened anew.
+//! belong to one server, and after that server has died every one of them is closed before the first is opened again.
 //!
 //! What JACK reports (death, rate, period, xruns, changes of the graph) arrives in [`Watch`] as atomics; the thread that
 //! opened the client is unparked. Nothing in a callback waits for anybody.

@@ -33,7 +33,7 @@ pub(super) fn open_raw(name: &str, server: &str) -> Result<Client, JackError> {
         open(c_name.as_ptr(), options.bits(), &raw mut status, c_server.as_ptr())
     };
     if !raw.is_null() {
-        // SAFETY: libjack has just given this client to us, and nobody else has it.
+        // SAFETY: libjack has just given this client to us, and no other owner has it.
         let client = unsafe { Client::from_raw(raw) };
         if client.name() == name {
             return Ok(client);
@@ -51,7 +51,7 @@ pub(super) fn open_raw(name: &str, server: &str) -> Result<Client, JackError> {
 /// Messages of libjack that wait to be logged; further ones are left out.
 const MESSAGES: usize = 64;
 
-/// libjack prints to stdout and stderr unless told otherwise.
+/// libjack prints to stdout and stderr unless it is given a logger.
 ///
 /// Its threads log in the middle of being cancelled, and a thread that is cancelled while it writes a line ends the whole
 /// program: so they only hand the text over.

@@ -57,7 +57,7 @@ pub struct GraphPort {
     pub name: String,
     /// Other names that the port goes by.
     pub aliases: Vec<String>,
-    /// The name that people should see, if somebody gave it one.
+    /// The name that people should see, if it was given one.
     pub pretty_name: Option<String>,
     /// What it carries.
     pub kind: PortKind,
@@ -111,7 +111,7 @@ pub struct GraphState {
     pub connections: BTreeSet<(String, String)>,
 }
 
-/// Why two ports can't be connected or parted.
+/// Why two ports can't be connected or disconnected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
     /// There is no such port.
@@ -163,7 +163,7 @@ unsafe impl Send for Raw {}
 /// What was found out about ports before, by their names.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// Where they are. A place may be another port's once one has gone, so then all are looked for anew.
+    /// Where they are. A place may be another port's once one has gone, so then all are looked for again.
     places: HashMap<String, Raw>,
     /// How many ports had gone by then.
     departures: u64,
@@ -277,7 +277,7 @@ impl Patchbay<'_> {
         })
     }
 
-    /// Parts two ports by name.
+    /// Disconnects two ports by name.
     ///
     /// # Errors
     /// See [`ConnectError`]; [`ConnectError::Refused`] if they are not connected.
@@ -343,7 +343,7 @@ fn pretty_names(ports: &[Raw]) -> Vec<Option<String>> {
     let (answer, answered) = mpsc::sync_channel(1);
     let read = move || {
         let names: Vec<_> = uuids.into_iter().map(pretty_name).collect();
-        // Nobody waits any more after the time-out.
+        // After the time-out there is no reader.
         let _ = answer.try_send(names);
     };
     if std::thread::Builder::new().name("jack-names".to_owned()).spawn(read).is_err() {

@@ -56,20 +56,20 @@ fn leave(seat: &Arc<Seat>) {
 }
 
 /// Closes a client by dropping it, on a thread of its own, and waits for 3 s at most: libjack forbids closing from its
-/// callbacks and may hang on a dead server, and whoever drops a client must get on.
+/// callbacks and may hang on a dead server, and the thread that drops a client must get on.
 pub(super) fn close(seat: &Arc<Seat>, name: &str, client: impl Send + 'static) {
     seat.closing.store(true, Ordering::Release);
     let seat = Arc::clone(seat);
     let (done, closed) = mpsc::sync_channel(1);
     let close = move || {
         if seat.is_stale() {
-            // The thread that told us is still in the middle of that, and closing cancels it wherever it is: in our code, that
+            // The thread that reported it is still in the middle of that, and closing cancels it wherever it is: in our code, that
             // ends the whole program ("exception not rethrown"). There is nothing that says when it is out.
             std::thread::sleep(SETTLE);
         }
         drop(client);
         leave(&seat);
-        // Nobody waits any more after the time-out.
+        // After the time-out there is no reader.
         let _ = done.try_send(());
     };
     // A thread that can't be started drops the closure, and the client with it, right here.

@@ -67,7 +67,7 @@ pub async fn submit(bus: &Bus, config: &Config, args: &TranscribeArgs) -> anyhow
     Ok(())
 }
 
-/// Says so, if nobody who is there would take a job; nothing if that can't be told.
+/// Says so, if no host that is there would take a job; nothing if that is not known.
 pub async fn nobody(bus: &Bus, capability: Capability, target: Target<'_>) -> Option<String> {
     let nodes = roster::nodes(bus).await.ok()?;
     let fits = |node: &&NodeInfo| !node.draining && !matches!(target, Target::Node(name) if node.node != name);
@@ -102,7 +102,7 @@ async fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
         if bytes.len() as u64 > MAX_FILE_BYTES {
             anyhow::bail!("it is over {} MiB, the most for a job: convert it to FLAC or Ogg", MAX_FILE_BYTES >> 20);
         }
-        // What is no audio is told now, not when somebody has waited for it.
+        // A file that is no audio is refused now, not after its job has waited.
         ClipReader::from_bytes(bytes.clone())?;
         Ok(bytes)
     })

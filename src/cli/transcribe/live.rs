@@ -1,4 +1,4 @@
-//! `sidetone transcribe --live`: what is said is printed while it is said.
+//! `sidetone transcribe --live`: live speech is printed as it is recognized.
 //!
 //! Settled text goes to standard output, a line each; the running text is a line on standard error that grows and
 //! changes, where that is a terminal.
@@ -20,7 +20,7 @@ use crate::bus::message::stt::{Segment, Stream, StreamEvent};
 use crate::cli::print;
 use crate::fabric::{Fabric, SpeechIn, Texts, Whom};
 
-/// The time that one stream has: what is told later does not arrive where the bus has users.
+/// The time that one stream has: later text does not arrive where the bus has users.
 const STREAM_DEADLINE: Duration = ANSWER_WITHIN;
 /// How long the text of the last audio may take.
 const LAST_TEXT_TIMEOUT: Duration = Duration::from_secs(3 * 60);
@@ -78,7 +78,7 @@ async fn feed(
                 return true;
             }
             block = source.blocks.recv() => match block {
-                // Why no more is taken is told where the text comes from.
+                // The texts end with the reason.
                 Some(block) => if !speech.send(block).await {
                     return true;
                 },

@@ -70,7 +70,7 @@ impl Role for Stt {
         server.serve(move |incoming| worker.clone().transcribe(incoming)).await?;
         server.serve(move |incoming| streams.clone().listen(incoming)).await?;
         server.ready().await?;
-        // Whoever brings a long recording may not make the store for it, where the bus has permissions.
+        // A client with a long recording may not make the store for it, where the bus has permissions.
         if let Err(error) = context.bus.make_clips().await {
             tracing::warn!(%error, "recordings over max_payload can't be taken");
         }

@@ -1,4 +1,4 @@
-//! `stt.stream`: what is said is transcribed while it is said. Here is the way between the bus and the engine's stream.
+//! `stt.stream`: live speech is transcribed. Here is the way between the bus and the engine's stream.
 
 use std::time::Duration;
 

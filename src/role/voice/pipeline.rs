@@ -32,7 +32,7 @@ const COMMANDS: usize = 64;
 pub enum Heard {
     /// The source is there.
     Up {
-        /// What is to be played goes in here.
+        /// Samples to play go in here.
         playback: Playback,
         /// The rate of it, in Hz.
         rate_hz: u32,
@@ -122,7 +122,7 @@ pub struct PipelineSettings {
     pub models: PathBuf,
     /// When an utterance starts and ends.
     pub segments: SegmentSettings,
-    /// What is still heard after the end was told, in ms: the end of a word, and what JACK holds of it.
+    /// What is still heard after [`Command::End`], in ms: the end of a word, and what JACK holds of it.
     pub release_ms: u32,
     /// Speech after which partials begin, in ms.
     pub partial_after_ms: u32,
@@ -135,7 +135,7 @@ pub struct PipelineSettings {
 pub struct Pipeline {
     commands: std_mpsc::SyncSender<Command>,
     heard: mpsc::Receiver<(u64, Heard)>,
-    /// How often it was told to forget.
+    /// How many commands were to forget.
     forgets: u64,
     /// How loud it was.
     pub peak: Peak,
@@ -146,7 +146,7 @@ impl Pipeline {
     /// Starts the thread. The source need not be there yet.
     ///
     /// # Errors
-    /// What is wrong with the settings, or what is missing.
+    /// A setting is wrong, or a model missing; the text says which.
     pub fn start(settings: PipelineSettings) -> Result<Self, String> {
         let vad = build_vad(&settings.vad, &settings.models).map_err(|e| e.to_string())?;
         let segmenter = Segmenter::new(&settings.segments).map_err(|e| e.to_string())?;
@@ -214,7 +214,7 @@ struct Run {
     source: Source,
     commands: std_mpsc::Receiver<Command>,
     heard: mpsc::Sender<(u64, Heard)>,
-    /// How often it was told to forget.
+    /// How many commands were to forget.
     forgets: u64,
     ears: Ears,
     capture: Option<(Capture, Resampler)>,
@@ -243,7 +243,7 @@ impl Run {
 
     fn take_events(&mut self) -> bool {
         loop {
-            let told = match self.source.event() {
+            let is_sent = match self.source.event() {
                 Ok(AudioEvent::Up { rate_hz, capture, playback, .. }) => {
                     self.ears.forget();
                     match Resampler::new(rate_hz, VAD_RATE_HZ) {
@@ -266,7 +266,7 @@ impl Run {
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             };
-            if !told {
+            if !is_sent {
                 return false;
             }
         }
@@ -329,9 +329,9 @@ struct Ears {
     frame: Vec<f32>,
     partials: Partials,
     muted: bool,
-    /// Samples that are heard after the end was told.
+    /// Samples that are heard after [`Command::End`].
     release: u64,
-    /// Where the segment ends that was told to end.
+    /// Where the segment ends that [`Command::End`] is to end.
     ends_at: Option<u64>,
 }
 
