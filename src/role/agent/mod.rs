@@ -29,6 +29,10 @@ const MAX_TEXT_CHARS: usize = 20_000;
 
 /// How long the end of an answer waits until the session has it.
 const KEPT_TIMEOUT: Duration = Duration::from_millis(250);
+/// The agent keeps a tenth of its time for itself, within these bounds: so it can tell of a model that is late before its own
+/// time is over.
+const OWN_TIME_MIN: Duration = Duration::from_millis(50);
+const OWN_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// Runs turns.
 pub struct Agent;
@@ -249,7 +253,8 @@ impl Worker {
 
     /// Has the model answer, as far as `turn` has no answer yet; gives the model's name.
     async fn chat(&self, turn: &mut Turn, chat: &Chat, incoming: &Incoming<Run>) -> Result<Option<String>, Fault> {
-        let call = Call::within(incoming.time_left().saturating_sub(Duration::from_millis(50))).of_turn(turn.id);
+        let left = incoming.time_left();
+        let call = Call::within(left.saturating_sub((left / 10).clamp(OWN_TIME_MIN, OWN_TIME_MAX))).of_turn(turn.id);
         let need = Need {
             model: chat.model.clone().unwrap_or_default(),
             privacy: fabric::privacy_of(incoming.privacy),
