@@ -10,7 +10,7 @@ use sidetone::bus::session;
 use sidetone::config::Config;
 use tokio::time::MissedTickBehavior;
 
-use super::{Events, LONG, fabric, host, run, turn, words};
+use super::{Events, LONG, fabric, host, kept, run, turn, words};
 use crate::support::nats::{Nats, within};
 
 const TURNS: usize = 200;
@@ -72,7 +72,11 @@ async fn two_hundred_turns_with_a_death_every_second_are_answered_or_told_and_ke
     assert!(kills >= 3, "only {kills} hosts were killed meanwhile");
     for (request, text, result, _) in &outcomes {
         let session = request.session.as_deref().unwrap();
-        let kept = within(session::history(&bus, session, 1_000)).await.unwrap();
+        // An answer does not wait for long until it is kept: that may come after its end.
+        let kept = match result {
+            Ok(_) => kept(&bus, session).await,
+            Err(_) => within(session::history(&bus, session, 1_000)).await.unwrap(),
+        };
         let count = |kind: &str| kept.iter().filter(|event| event.what.kind() == kind).count();
         let replies: Vec<_> = kept.iter().filter_map(|event| reply(&event.what)).collect();
         match result {

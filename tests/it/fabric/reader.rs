@@ -40,6 +40,14 @@ async fn chunks(port: u16, verb: &str) -> u64 {
     page.lines().find_map(|line| line.strip_prefix(&of_verb)?.trim().parse().ok()).unwrap_or(0)
 }
 
+/// How many bytes a pipe holds that have not been read.
+fn waiting_bytes(pipe: std::os::fd::RawFd) -> libc::c_int {
+    let mut bytes = 0;
+    // SAFETY: a plain system call on a pipe that stays open; it writes the one number.
+    assert_eq!(unsafe { libc::ioctl(pipe, libc::FIONREAD, &raw mut bytes) }, 0);
+    bytes
+}
+
 /// The memory that a process holds, in KiB.
 fn resident_kib(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -63,6 +71,8 @@ async fn a_reader_that_stalls_holds_everybody_up_without_filling_their_memory_an
     let pipe = std::os::fd::AsRawFd::as_raw_fd(reader.stdout.as_ref().unwrap());
     // SAFETY: a plain system call on a pipe that stays open.
     assert!(unsafe { libc::fcntl(pipe, libc::F_SETPIPE_SZ, 4_096) } >= 4_096);
+    // It stands still when its pipe has no room for one more piece of the answer.
+    eventually(|| async { (waiting_bytes(pipe) > 3_500).then_some(()) }).await;
     let mut before = (0, 0);
     // As long as more comes it is no stall; each look waits for three round trips.
     within(async {

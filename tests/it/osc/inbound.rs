@@ -121,21 +121,22 @@ async fn bundles_are_done_in_their_time_and_a_stop_drops_what_waits() {
     let surface = host.surface();
     let later = |ms| tag(SystemTime::now() + Duration::from_millis(ms));
     let of = |addr: &str| message(addr, &[]);
-    surface.send_raw(&bundle(later(400), &[of("/second"), of("/third")]));
+    // Later than a busy machine takes for the next one.
+    surface.send_raw(&bundle(later(1_500), &[of("/second"), of("/third")]));
     surface.send_raw(&bundle(tag(SystemTime::now() - Duration::from_secs(9)), &[of("/first")]));
     for address in ["/first", "/second", "/third"] {
         assert_eq!(next(&mut told).await.1.address, address);
     }
     // A stop drops what waits, and what comes after it in its own packet is done.
-    surface.send_raw(&bundle(later(300), &[of("/dropped")]));
-    surface.send_raw(&bundle(later(0), &[of("/assistant/stop"), bundle(later(600), &[of("/kept")])]));
+    surface.send_raw(&bundle(later(1_000), &[of("/dropped")]));
+    surface.send_raw(&bundle(later(0), &[of("/assistant/stop"), bundle(later(1_300), &[of("/kept")])]));
     assert_eq!(next(&mut told).await.1.address, "/kept");
     // One of another host, too.
-    surface.send_raw(&bundle(later(400), &[of("/dropped")]));
+    surface.send_raw(&bundle(later(1_000), &[of("/dropped")]));
     surface.settle();
     host.host.bus().publish("control.stop".to_owned(), &sidetone::bus::message::node::Stop::default()).await.unwrap();
     eventually(|| async { (host.host.log().matches("pending OSC was dropped").count() == 2).then_some(()) }).await;
-    surface.send_raw(&bundle(later(800), &[of("/kept")]));
+    surface.send_raw(&bundle(later(1_300), &[of("/kept")]));
     assert_eq!(next(&mut told).await.1.address, "/kept");
     surface.send_raw(&bundle(later(3_600_000), &[of("/tomorrow")]));
     let error = first_text(&surface.until("/assistant/error"));
@@ -176,18 +177,18 @@ async fn a_burst_is_published_without_loss() {
     let host = OscHost::start("osc", "").await;
     let mut told = strays(&host).await;
     let surface = host.surface();
+    // As fast as they are taken, and no more on their way than a socket's buffer holds.
+    let (on_their_way, ahead) = std::sync::mpsc::sync_channel(150);
     let sender = tokio::task::spawn_blocking(move || {
         for number in 0..5_000 {
+            on_their_way.send(()).unwrap();
             surface.send("/burst", &[OscType::Int(number)]);
-            // Five a millisecond: as fast as the fastest gear, and not faster than a socket's buffer.
-            if number % 5 == 4 {
-                std::thread::sleep(Duration::from_millis(1));
-            }
         }
         surface
     });
     for number in 0..5_000 {
         assert_eq!(next(&mut told).await.1.args, [Arg::Int(number)]);
+        ahead.recv().unwrap();
     }
     sender.await.unwrap().settle();
 }
