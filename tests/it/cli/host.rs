@@ -1,60 +1,54 @@
-//! One host for all tests of the command line, and the program as a user runs it.
+//! The program as a user runs it, in a home of its own, and hosts for it.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{LazyLock, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use sidetone::home::Home;
+use tempfile::TempDir;
 
-use crate::support::{model, need};
+use crate::support::{furnish, model, need};
 
 /// How long anything may take on two busy cores.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// The name of the shared host.
+/// The name of a site's host.
 pub const NAME: &str = "cli-tests";
-
-/// The shared host: its bus. `None` where a model or a program is missing.
-pub fn shared() -> Option<&'static Site> {
-    static SHARED: LazyLock<Option<Site>> = LazyLock::new(|| {
-        let there = model("whisper-tiny.en", "model.bin").is_some()
-            && model("en_US-joe-medium", "model.onnx").is_some()
-            && model("smollm2-135m-instruct", "model.gguf").is_some()
-            && need(Home::find(None).program("nats-server").is_file(), "nats-server");
-        there.then(|| {
-            let site = Site::new("shared");
-            site.host(NAME, "stt,tts,llm,agent").keep();
-            site
-        })
-    });
-    SHARED.as_ref()
-}
 
 /// A home with this checkout's models and programs, and a port for its embedded server.
 pub struct Site {
+    /// Ends before its home goes.
+    host: Option<Host>,
     pub home: PathBuf,
     pub port: u16,
+    _folder: TempDir,
 }
 
 impl Site {
-    /// A fresh one, in a folder named `name` that the next run replaces.
-    pub fn new(name: &str) -> Self {
-        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli").join(name);
-        if home.exists() {
-            std::fs::remove_dir_all(&home).unwrap();
-        }
-        std::fs::create_dir_all(&home).unwrap();
-        for part in ["models", "bin", "venv"] {
-            let from = Home::find(None).path().join(part);
-            if from.exists() {
-                std::os::unix::fs::symlink(from.canonicalize().unwrap(), home.join(part)).unwrap();
-            }
-        }
-        Self { home, port: crate::support::nats::free_port() }
+    /// A fresh one, without a host.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().to_owned();
+        furnish(&home);
+        Self { host: None, home, port: crate::support::nats::free_port(), _folder: folder }
+    }
+
+    /// One whose host [`NAME`] has the roles `roles`, on real models; `None` where a model or a program is missing.
+    pub fn with(roles: &str) -> Option<Self> {
+        let has = |role| roles.split(',').any(|of| of == role);
+        let there = (!has("stt") || model("whisper-tiny.en", "model.bin").is_some())
+            && (!has("tts") || model("en_US-joe-medium", "model.onnx").is_some())
+            && (!has("llm") || model("smollm2-135m-instruct", "model.gguf").is_some())
+            && need(Home::find(None).program("nats-server").is_file(), "nats-server");
+        there.then(|| {
+            let mut site = Self::new();
+            site.host = Some(site.host(NAME, roles));
+            site
+        })
     }
 
     /// A path for a file of a test.
@@ -133,11 +127,6 @@ impl Site {
 pub struct Host(Option<Child>);
 
 impl Host {
-    /// Lets it run until the test process ends.
-    fn keep(mut self) {
-        self.0 = None;
-    }
-
     /// Asks it to end, and gives its exit code.
     pub fn terminate(mut self) -> Option<i32> {
         let mut child = self.0.take().unwrap();

@@ -1,8 +1,7 @@
 //! `run`, `nodes`, `doctor`, and what exit codes tell.
 
-use super::host::{NAME, Site, first_output, shared};
+use super::host::{NAME, Site, first_output};
 use crate::support::jack::wait_for;
-use crate::support::nats::free_port;
 
 /// The roles of host `name` as they are listed; empty if it is not. What a host says of itself is renewed every 3 s.
 fn roles(site: &Site, name: &str) -> Vec<String> {
@@ -14,14 +13,15 @@ fn roles(site: &Site, name: &str) -> Vec<String> {
 
 #[test]
 fn the_hosts_are_listed_with_their_roles() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt,tts,llm,agent") else { return };
+    let site = &site;
     wait_for("all roles to be listed", || (roles(site, NAME) == ["agent", "llm", "stt", "tts"]).then_some(()));
     assert!(site.run(&["nodes"]).text().contains("whisper-tiny.en"));
 }
 
 #[test]
 fn a_healthy_host_is_found_healthy() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt,tts,llm,agent") else { return };
     let roles = "node.roles=[\"stt\", \"tts\", \"llm\", \"agent\"]";
     let rows = site.run(&["doctor", "--json", "--set", roles, "--set", "llm.engine=llamacpp"]).json();
     let row = |what: &str| {
@@ -48,7 +48,7 @@ fn a_healthy_host_is_found_healthy() {
 
 #[test]
 fn what_is_missing_is_found_with_what_to_do() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("agent") else { return };
     let only = |role: &str| format!("node.roles=[\"{role}\"]");
     for (role, set, what, todo) in [
         ("stt", "stt.model=whisper-huge", "speech model", "models fetch"),
@@ -71,7 +71,7 @@ fn what_is_missing_is_found_with_what_to_do() {
 
 #[test]
 fn a_wrong_command_line_or_setting_is_told_from_what_went_wrong() {
-    let site = Site::new("codes");
+    let site = Site::new();
     for (args, word) in [
         (&["ask", "hello", "--set", "stt.slotz=1"][..], "unknown field `slotz`"),
         (&["run", "--set", "tts.voices=[]"], "at least one voice"),
@@ -87,7 +87,7 @@ fn a_wrong_command_line_or_setting_is_told_from_what_went_wrong() {
 
 #[test]
 fn without_a_bus_it_is_said_at_once_how_to_get_one() {
-    let site = Site { port: free_port(), ..Site::new("nobody") };
+    let site = Site::new();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/audio/jfk.flac");
     for args in [&["ask", "hello"][..], &["nodes"], &["say", "hello", "-o", "-"], &["transcribe", file], &["watch"]] {
         let error = site.run(args).error(3);
@@ -99,7 +99,8 @@ fn without_a_bus_it_is_said_at_once_how_to_get_one() {
 
 #[test]
 fn a_second_host_of_the_same_name_is_refused() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("agent") else { return };
+    let site = &site;
     let bus = format!("nats://127.0.0.1:{}", site.port);
     let error = site.run(&["run", "--bus", &bus, "--name", NAME, "--roles", "agent"]).error(1);
     assert!(error.contains(NAME) && error.contains("--name"), "{error}");
@@ -111,14 +112,15 @@ fn a_second_host_of_the_same_name_is_refused() {
 
 #[test]
 fn told_to_end_a_host_finishes_its_answers_and_leaves() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = Site::with("agent") else { return };
+    let shared = &shared;
     let bus = format!("nats://127.0.0.1:{}", shared.port);
     let second = shared.host_with(&["run", "--bus", &bus, "--name", "second", "--roles", "agent"]);
     wait_for("the second host to be listed", || (roles(shared, "second") == ["agent"]).then_some(()));
     assert_eq!(second.terminate(), Some(0));
     assert!(roles(shared, "second").is_empty(), "a host that has left is listed");
 
-    let site = Site::new("draining");
+    let site = Site::new();
     // A short answer and much time: on a busy machine the model writes a word a second.
     let settings = ["--set", "agent.max_tokens=60", "--set", "node.drain_timeout_ms=120000"];
     let run = ["run", "--name", "draining", "--roles", "llm,agent"];

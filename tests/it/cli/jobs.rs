@@ -1,6 +1,6 @@
 //! `transcribe --batch` and `jobs`.
 
-use super::host::{Site, shared};
+use super::host::Site;
 
 const JFK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/audio/jfk.flac");
 const COMPUTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/audio/computer-01.wav");
@@ -12,7 +12,8 @@ fn ids(site: &Site, args: &[&str]) -> Vec<String> {
 
 #[test]
 fn recordings_are_transcribed_by_the_way_as_they_are_at_once() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt") else { return };
+    let site = &site;
     let made = ids(site, &[JFK, COMPUTER]);
     let [jfk, computer] = made.as_slice() else { panic!("{made:?}") };
     let whole = site.run(&["transcribe", JFK]).text();
@@ -32,7 +33,7 @@ fn recordings_are_transcribed_by_the_way_as_they_are_at_once() {
 
 #[test]
 fn a_job_that_nobody_can_do_waits_and_is_told_until_it_is_called_off() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt") else { return };
     let done = site.run(&["transcribe", "--batch", JFK, "--node", "attic"]);
     assert!(done.stderr.contains("nobody offers stt on attic at the moment: the jobs wait"), "{}", done.stderr);
     let line = done.text();
@@ -50,7 +51,7 @@ fn a_job_that_nobody_can_do_waits_and_is_told_until_it_is_called_off() {
 
 #[test]
 fn what_is_no_recording_makes_no_job() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt") else { return };
     let text = site.file("no-recording.wav");
     std::fs::write(&text, b"this is no audio at all").unwrap();
     let error = site.run(&["transcribe", "--batch", text.to_str().unwrap()]).error(1);

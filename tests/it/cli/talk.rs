@@ -2,12 +2,12 @@
 
 use sidetone::audio::Clip;
 
-use super::host::shared;
+use super::host::Site;
 use crate::support::studio::{assert_heard, words};
 
 #[test]
 fn a_command_is_answered_by_itself() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("agent") else { return };
     let answer = site.run(&["ask", "what", "time", "is", "it"]).text();
     assert!(answer.starts_with("It is ") && answer.ends_with(".\n"), "{answer:?}");
     let events = site.run(&["ask", "--json", "say good evening"]).text();
@@ -21,7 +21,7 @@ fn a_command_is_answered_by_itself() {
 
 #[test]
 fn a_question_is_answered_by_the_model_and_goes_on_in_its_session() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("llm,agent") else { return };
     let answer = site.run(&["ask", "--session", "cli-talk", "What is the capital of France?"]).text();
     assert!(answer.trim().len() > 3 && answer.ends_with('\n'), "{answer:?}");
     let again = site.run(&["ask", "--session", "cli-talk", "And of Italy?"]).text();
@@ -30,7 +30,7 @@ fn a_question_is_answered_by_the_model_and_goes_on_in_its_session() {
 
 #[test]
 fn speech_goes_into_a_file_or_a_pipe() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt,tts") else { return };
     let file = site.file("said.wav");
     let said = site.run(&["say", "Good", "evening", "everybody.", "-o", file.to_str().unwrap()]).text();
     assert!(said.contains("said.wav"), "{said}");
@@ -46,7 +46,7 @@ fn speech_goes_into_a_file_or_a_pipe() {
 
 #[test]
 fn a_long_speech_is_heard_to_its_end() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt,tts") else { return };
     let text = "The sky is blue because of a process called scattering. When sunlight reaches our planet, it is just a tiny \
                 fraction of it, but it is enough to make it appear blue. This is because of the way light interacts with \
                 matter, specifically with the color of the atmosphere. The blue color is a result of the way light is \
@@ -64,7 +64,7 @@ fn a_long_speech_is_heard_to_its_end() {
 
 #[test]
 fn what_nobody_can_speak_is_refused_with_what_there_is() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("tts") else { return };
     let error = site.run(&["say", "Hello.", "-o", "-", "--voice", "nobody"]).error(3);
     assert!(error.contains("nobody") && error.contains("en_US-joe-medium"), "{error}");
     let error = site.run(&["say", "Hello.", "-o", "-", "--speed", "9"]).error(1);

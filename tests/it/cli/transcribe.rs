@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use sidetone::audio::{Clip, resample, wav_bytes};
 
-use super::host::{NAME, Site, finish, shared};
+use super::host::{NAME, Site, finish};
 use crate::support::nats::program;
 
 const JFK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/audio/jfk.flac");
@@ -40,14 +40,14 @@ fn plain(text: &str) -> String {
 
 #[test]
 fn recordings_of_any_format_are_heard() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt") else { return };
     let samples = jfk();
     let studio = resample(&samples, 16_000, 96_000).unwrap();
     for file in [
         PathBuf::from(JFK),
-        wav(site, "studio.wav", &studio, 96_000, 16, 2),
-        wav(site, "8-bit.wav", &samples, 16_000, 8, 1),
-        wav(site, "surround.wav", &samples, 16_000, 16, 8),
+        wav(&site, "studio.wav", &studio, 96_000, 16, 2),
+        wav(&site, "8-bit.wav", &samples, 16_000, 8, 1),
+        wav(&site, "surround.wav", &samples, 16_000, 16, 8),
     ] {
         let heard = plain(&site.run(&["transcribe", file.to_str().unwrap()]).text());
         // The noise of 8 bits costs a letter here and there.
@@ -57,12 +57,12 @@ fn recordings_of_any_format_are_heard() {
 
 #[test]
 fn a_long_recording_is_cut_and_its_times_are_those_of_the_file() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt") else { return };
     let one = jfk();
     // Three times with 4 s between, so that no two fit into one piece.
     let gap = vec![0.0; 64_000];
     let samples = [one.as_slice(), &gap, &one, &gap, &one].concat();
-    let file = wav(site, "long.wav", &samples, 16_000, 16, 1);
+    let file = wav(&site, "long.wav", &samples, 16_000, 16, 1);
     let heard = site.run(&["transcribe", "--json", file.to_str().unwrap()]).json();
     assert_eq!(heard["audio_ms"], samples.len() as u64 / 16);
     assert_eq!((heard["model"].as_str(), heard["language"].as_str()), (Some("whisper-tiny.en"), Some("en")));
@@ -77,7 +77,7 @@ fn a_long_recording_is_cut_and_its_times_are_those_of_the_file() {
 
 #[test]
 fn what_is_there_of_a_file_that_was_cut_short_is_heard() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt") else { return };
     let whole = wav_bytes(&jfk(), 16_000).unwrap();
     let file = site.file("cut.wav");
     std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
@@ -88,7 +88,7 @@ fn what_is_there_of_a_file_that_was_cut_short_is_heard() {
 
 #[test]
 fn standard_input_is_read() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt") else { return };
     let done = finish(site.command(&["transcribe", "-"]), &std::fs::read(JFK).unwrap());
     assert!(plain(&done.text()).contains("fellow americans"));
     let error = finish(site.command(&["transcribe", "-"]), b"").error(1);
@@ -105,7 +105,7 @@ fn standard_input_is_read() {
 
 #[test]
 fn a_bare_wav_is_heard_that_the_stock_program_sends() {
-    let (Some(site), Some(nats)) = (shared(), program("nats")) else { return };
+    let (Some(site), Some(nats)) = (Site::with("stt"), program("nats")) else { return };
     let mut command = Command::new(nats);
     command.args(["--server", &format!("nats://127.0.0.1:{}", site.port), "--timeout", "120s"]);
     command.args(["req", "stt.request", "-H", "Content-Type:audio/wav"]).env("XDG_CONFIG_HOME", &site.home);
@@ -118,9 +118,9 @@ fn a_bare_wav_is_heard_that_the_stock_program_sends() {
 
 #[test]
 fn silence_is_no_error_and_no_text() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt") else { return };
     for (name, seconds) in [("silence.wav", 2), ("long-silence.wav", 40)] {
-        let file = wav(site, name, &vec![0.0; seconds * 8_000], 8_000, 16, 1);
+        let file = wav(&site, name, &vec![0.0; seconds * 8_000], 8_000, 16, 1);
         let done = site.run(&["transcribe", file.to_str().unwrap()]);
         assert!(done.stderr.contains(&format!("{name}: nobody speaks in it")), "{}", done.stderr);
         assert_eq!(done.text(), "");
@@ -129,7 +129,7 @@ fn silence_is_no_error_and_no_text() {
 
 #[test]
 fn what_can_not_be_read_is_said_and_the_other_files_are_transcribed() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt") else { return };
     let (empty, text, header) = (site.file("empty.wav"), site.file("text.wav"), site.file("header.wav"));
     std::fs::write(&empty, b"").unwrap();
     std::fs::write(&text, b"this is no audio at all").unwrap();
@@ -149,7 +149,7 @@ fn what_can_not_be_read_is_said_and_the_other_files_are_transcribed() {
 
 #[test]
 fn a_model_or_language_that_is_not_there_is_refused() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt") else { return };
     let error = site.run(&["transcribe", JFK, "--model", "whisper-huge"]).error(3);
     assert!(error.contains("nobody offers") && error.contains("whisper-huge"), "{error}");
     let error = site.run(&["transcribe", JFK, "--language", "fr"]).error(3);
@@ -166,7 +166,7 @@ fn endless(samples: &[f32]) -> Vec<u8> {
 
 #[test]
 fn what_is_being_recorded_is_heard_before_it_ends() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt") else { return };
     let samples = jfk();
     let wav = endless(&samples);
     let raw = &wav_bytes(&resample(&samples, 16_000, 44_100).unwrap(), 44_100).unwrap()[44..];
@@ -207,7 +207,7 @@ fn what_is_being_recorded_is_heard_before_it_ends() {
 
 #[test]
 fn ctrl_c_ends_a_recording_with_its_text() {
-    let Some(site) = shared() else { return };
+    let Some(site) = Site::with("stt") else { return };
     let mut command = site.command(&["transcribe", "--live", "--json", "-"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let (mut stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));

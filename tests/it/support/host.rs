@@ -13,7 +13,6 @@ use sidetone::bus::message::session::{SessionEvent, What};
 use sidetone::bus::message::stt;
 use sidetone::bus::message::voice::{Control, State, TurnState};
 use sidetone::bus::{Access, Bus, BusError, Call, embedded, subject};
-use sidetone::home::Home;
 use tempfile::TempDir;
 
 use super::jack::JackServer;
@@ -55,12 +54,7 @@ impl HostSpec {
     /// A host with the roles `roles` on a server of its own, with a home that shares models and programs.
     pub fn new(name: &str, roles: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
-        for part in ["models", "bin", "venv", "lib"] {
-            let from = Home::find(None).path().join(part);
-            if from.exists() {
-                std::os::unix::fs::symlink(from, home.path().join(part)).unwrap();
-            }
-        }
+        super::furnish(home.path());
         let spec = Self {
             home,
             port: free_port(),

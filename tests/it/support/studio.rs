@@ -1,15 +1,11 @@
 //! What is around a host: somebody who speaks and listens through JACK.
 
-use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use sidetone::audio::{Clip, Playback, resample, voice_rings};
-use sidetone::engine::{
-    Piper, Recognizer as _, RecognizerSpec, SpeakOptions, Synthesizer as _, SynthesizerSpec, TranscribeOptions, Whisper,
-};
+use sidetone::engine::{Recognizer as _, RecognizerSpec, TranscribeOptions, Whisper};
 use tokio_util::sync::CancellationToken;
 
 use super::host::{LISTENER, PATIENCE};
@@ -79,6 +75,11 @@ impl Studio {
         resample(&heard, self.rate_hz, RATE_HZ).unwrap()
     }
 
+    /// How much JACK itself has left out since this was opened, in ms.
+    pub fn missed_ms(&self) -> usize {
+        self.peer.missed_ms()
+    }
+
     /// Waits until it has been silent for `ms`; gives how long that took.
     pub async fn silent_for(&self, ms: u32) -> Duration {
         let begun = Instant::now();
@@ -142,41 +143,6 @@ pub fn available() -> bool {
         && model("whisper-tiny.en", "model.bin").is_some()
         && model("en_US-joe-medium", "model.onnx").is_some()
         && model("smollm2-135m-instruct", "model.gguf").is_some()
-}
-
-/// A text by a voice, at 16 kHz. The voice says it in another way each time, and the smallest recognizer does not understand
-/// each of them: this is one that it does, if there is one among ten. The same for the whole run.
-pub fn spoken(text: &str) -> Vec<f32> {
-    static CLIPS: LazyLock<Mutex<HashMap<String, Vec<f32>>>> = LazyLock::new(Mutex::default);
-    let mut clips = CLIPS.lock().unwrap();
-    if let Some(clip) = clips.get(text) {
-        return clip.clone();
-    }
-    let mut clip = synthesized(text);
-    for _ in 1..10 {
-        if words_in(&[clip.clone(), silence(500)].concat()) == words(text) {
-            break;
-        }
-        clip = synthesized(text);
-    }
-    clips.insert(text.to_owned(), clip.clone());
-    clip
-}
-
-/// A text by a voice, at 16 kHz, as it comes.
-pub fn synthesized(text: &str) -> Vec<f32> {
-    static PIPER: OnceLock<Piper> = OnceLock::new();
-    let piper = PIPER.get_or_init(|| {
-        let path = model("en_US-joe-medium", "model.onnx").unwrap();
-        Piper::load(&SynthesizerSpec { voice: "en_US-joe-medium".to_owned(), path, threads: 1 }).unwrap()
-    });
-    let mut samples = Vec::new();
-    let mut keep = |chunk: &[f32]| {
-        samples.extend_from_slice(chunk);
-        ControlFlow::Continue(())
-    };
-    piper.speak(text, &SpeakOptions::default(), &mut keep).unwrap();
-    resample(&samples, piper.rate_hz(), RATE_HZ).unwrap()
 }
 
 /// What Whisper hears in a clip, in lower-case words.
