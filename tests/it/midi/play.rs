@@ -140,7 +140,8 @@ async fn what_is_to_wait_for_a_clock_that_comes_in_goes_out_on_its_bar() {
     let at = pad.heard_at();
     let on = at.iter().find(|(_, bytes)| bytes[0] == 0x90).unwrap().0;
     let off = at.iter().find(|(_, bytes)| bytes[0] == 0x80).unwrap().0;
-    assert!((off - on).abs_diff(2_400) <= 256, "{on} {off}");
+    let missed = pad.xruns();
+    assert!((off - on).abs_diff(2_400) <= 256 * (1 + missed), "{on} {off}, JACK missed {missed} periods");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,7 +214,7 @@ async fn the_command_line_sends_and_learns() {
     let file = host.spec.home().join("learned.toml");
     let learned = run(&["midi", "learn", "--do", "stop", "--write", file.to_str().unwrap()]);
     let learned = tokio::spawn(learned);
-    // It is pressed until somebody looks.
+    // It is pressed until somebody looks, each time long enough after the last that it counts as one by itself (700 ms).
     let until = std::time::Instant::now() + PATIENCE;
     while !learned.is_finished() {
         assert!(std::time::Instant::now() < until, "midi learn does not end");

@@ -16,8 +16,11 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 const PORTS: u32 = 512;
 const FEW_PORTS: u32 = 64;
 
-/// libjack serves one server a process, so the tests that use one take turns.
+/// libjack serves one server a process, so tests of one process that use one take turns. Where each test is a process of its
+/// own, no test waits.
 static TURN: Mutex<()> = Mutex::new(());
+/// The groups of .config/nextest.toml for tests with a server: they know how many a machine can have.
+const GROUPS: [&str; 2] = ["jack", "link"];
 static NAMES: AtomicU32 = AtomicU32::new(0);
 
 /// Whether `jackd` is installed. Without it a JACK test says that it is skipped; in CI that is a failure.
@@ -53,6 +56,11 @@ impl JackServer {
     }
 
     fn named(rate_hz: u32, period: u32, ports: u32, turn: Option<MutexGuard<'static, ()>>) -> Self {
+        let group = std::env::var("NEXTEST_TEST_GROUP");
+        assert!(
+            group.as_ref().map_or(true, |group| GROUPS.contains(&group.as_str())),
+            "a test with a JACK server is in {group:?}: name it in .config/nextest.toml, in one of the groups {GROUPS:?}"
+        );
         let name = format!("sidetone-it-{}-{}", std::process::id(), NAMES.fetch_add(1, Ordering::Relaxed));
         let child = spawn(&name, rate_hz, period, ports);
         Self { name, child, _turn: turn }
@@ -80,7 +88,7 @@ impl Drop for JackServer {
     // Asks it to go: a server that is killed keeps its place among the 8 that a machine may have, until one of the same
     // name is started.
     fn drop(&mut self) {
-        // SAFETY: a plain system call. The child has not been waited for, or the call finds nobody.
+        // SAFETY: a plain system call. The child has not been waited for, or the call finds no process.
         unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
         let deadline = Instant::now() + PATIENCE;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
@@ -94,22 +102,26 @@ impl Drop for JackServer {
 
 /// Now and then a server does not come up among many that open and close: then it is started anew.
 fn spawn(name: &str, rate_hz: u32, period: u32, ports: u32) -> Child {
-    for _ in 0..3 {
+    for _ in 0..5 {
         let mut child = try_spawn(name, rate_hz, period, ports);
-        let ready = Command::new("jack_wait")
-            .args(["-s", name, "-w", "-t", "15"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
-        if ready.success() {
-            return child;
+        let deadline = Instant::now() + PATIENCE / 2;
+        while Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
+            if is_up(name) {
+                return child;
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
         eprintln!("jackd {name} does not come up: it is started anew");
         let _ = child.kill();
         child.wait().unwrap();
     }
     panic!("jackd {name} does not come up");
+}
+
+/// Whether a server takes clients. `jack_wait` could wait for it, but looks once a second.
+fn is_up(name: &str) -> bool {
+    let looked = Command::new("jack_wait").args(["-s", name, "-c"]).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    looked.unwrap().stdout.starts_with(b"running")
 }
 
 fn try_spawn(name: &str, rate_hz: u32, period: u32, ports: u32) -> Child {
@@ -159,7 +171,7 @@ impl jack::ProcessHandler for PeerProcess {
 }
 
 /// Counts the periods that the server missed.
-struct Xruns(Arc<AtomicU64>);
+pub struct Xruns(pub Arc<AtomicU64>);
 
 impl jack::NotificationHandler for Xruns {
     fn xrun(&mut self, _: &Client) -> Control {
@@ -203,6 +215,13 @@ impl Peer {
         self.xruns.load(Ordering::Relaxed)
     }
 
+    /// How long the periods were, in ms, that the server has missed since this client was opened: no client hears anything then.
+    pub fn missed_ms(&self) -> usize {
+        let client = self._client.as_client();
+        let frames = self.xruns() * u64::from(client.buffer_size());
+        (frames * 1_000).div_ceil(u64::from(client.sample_rate())) as usize
+    }
+
     /// Makes a connection.
     pub fn connect(&self, source: &str, sink: &str) {
         self._client.as_client().connect_ports_by_name(source, sink).unwrap();
@@ -224,19 +243,30 @@ impl Peer {
     }
 }
 
-/// A client that is not active yet.
+/// A client that is not active yet. When clients are opened on several servers at the same moment, some are refused: such a one
+/// is opened again.
 pub fn open_on(server: &str, name: &str) -> Client {
+    let mut status = 0;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(client) = try_open(server, name, &mut status) {
+            return client;
+        }
+        assert!(Instant::now() < deadline, "peer {name} can't open on {server}: status {status:#x}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn try_open(server: &str, name: &str, status: &mut jack::jack_sys::jack_status_t) -> Option<Client> {
     use std::ffi::{CString, c_char, c_uint};
     type Open = unsafe extern "C" fn(*const c_char, c_uint, *mut c_uint, ...) -> *mut jack::jack_sys::jack_client_t;
     let options = ClientOptions::NO_START_SERVER | ClientOptions::USE_EXACT_NAME | ClientOptions::SERVER_NAME;
     let (c_name, c_server) = (CString::new(name).unwrap(), CString::new(server).unwrap());
-    let mut status = 0;
     // SAFETY: the type is that of jack/jack.h; the strings outlive the call.
     unsafe {
         let open = jack::jack_sys::library().unwrap().get::<Open>(b"jack_client_open\0").unwrap();
-        let raw = open(c_name.as_ptr(), options.bits(), &raw mut status, c_server.as_ptr());
-        assert!(!raw.is_null(), "peer {name} can't open: status {status:#x}");
-        Client::from_raw(raw)
+        let raw = open(c_name.as_ptr(), options.bits(), status, c_server.as_ptr());
+        (!raw.is_null()).then(|| Client::from_raw(raw))
     }
 }
 

@@ -1,13 +1,14 @@
 //! A MIDI device on a real JACK server: a client of its own, with `keys` that play and `synth` that listens.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jack::{Client, Control, MidiIn, MidiOut, Port, ProcessScope, RawMidi};
 
 use super::host::PATIENCE;
-use super::jack::{JackServer, open_on};
+use super::jack::{JackServer, Xruns, open_on};
 
 /// A message with the frame that it came at, counted from the server's start.
 pub type Heard = (u64, Vec<u8>);
@@ -42,8 +43,9 @@ impl jack::ProcessHandler for Process {
 
 /// The device. Dropping it unplugs it.
 pub struct Device {
-    client: jack::AsyncClient<(), Process>,
+    client: jack::AsyncClient<Xruns, Process>,
     shared: Arc<Shared>,
+    xruns: Arc<AtomicU64>,
 }
 
 impl Device {
@@ -52,9 +54,14 @@ impl Device {
         let client = open_on(server.name(), name);
         let synth = client.register_port("synth", MidiIn::default()).unwrap();
         let keys = client.register_port("keys", MidiOut::default()).unwrap();
-        let shared = Arc::<Shared>::default();
+        let (shared, xruns) = (Arc::<Shared>::default(), Arc::<AtomicU64>::default());
         let process = Process { synth, keys, shared: Arc::clone(&shared) };
-        Self { client: client.activate_async((), process).unwrap(), shared }
+        Self { client: client.activate_async(Xruns(Arc::clone(&xruns)), process).unwrap(), shared, xruns }
+    }
+
+    /// How many periods the server has missed: then its frames jump.
+    pub fn xruns(&self) -> u64 {
+        self.xruns.load(Ordering::Relaxed)
     }
 
     /// Plays messages, all in the next period.

@@ -1,6 +1,7 @@
 //! A real nats-server with JetStream, and the stock `nats` CLI.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::LazyLock;
@@ -44,7 +45,8 @@ pub fn program(name: &str) -> Option<PathBuf> {
     super::need(path.is_file(), &format!("the program {name}")).then_some(path)
 }
 
-/// A port that is free now, for TCP and UDP. None that the system gives away itself: it would be taken before it is used.
+/// A port that is free now, for TCP and UDP. No other test process gets it while this one lives, so that a server may close it
+/// and open it again. None of those that the system gives away itself: it would be taken before it is used.
 pub fn free_port() -> u16 {
     const FIRST: u32 = 11_000;
     const COUNT: u32 = 20_000;
@@ -52,9 +54,25 @@ pub fn free_port() -> u16 {
     let next = || u16::try_from(FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT).unwrap();
     let is_free = |port: &u16| {
         let all = (Ipv4Addr::UNSPECIFIED, *port);
-        TcpListener::bind(all).is_ok() && UdpSocket::bind(all).is_ok()
+        reserve(*port) && TcpListener::bind(all).is_ok() && UdpSocket::bind(all).is_ok()
     };
     std::iter::repeat_with(next).take(COUNT as usize).find(is_free).unwrap()
+}
+
+/// Whether no other process has reserved this port. The lock, on a byte of a file, ends with this process.
+fn reserve(port: u16) -> bool {
+    static RESERVED: LazyLock<std::fs::File> = LazyLock::new(|| {
+        let file = std::env::temp_dir().join("sidetone-test-ports");
+        std::fs::File::options().create(true).append(true).open(&file).unwrap_or_else(|e| panic!("{file:?}: {e}"))
+    });
+    // SAFETY: all zeros are a value of this plain structure.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = port.into();
+    lock.l_len = 1;
+    // SAFETY: a plain system call on a file that stays open.
+    unsafe { libc::fcntl(RESERVED.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) == 0 }
 }
 
 /// How a server is set up.
