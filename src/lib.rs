@@ -16,7 +16,8 @@
 //! | [`role`] | trait `Role`, the table `ROLES`; a file or folder a role |
 //! | [`fabric`] | a need is met by whoever can: asks the host that the router chooses, and the next when that fails |
 //! | [`router`] | pure policy: what is needed and who is there give an ordered list of hosts, each with its reason |
-//! | [`bus`] | the sole user of NATS: subjects, messages, services, streams, sessions, who is there, the contract |
+//! | [`bus`] | the sole user of NATS: connections, requests and streams of replies, services, what the server keeps |
+//! | [`wire`] | what is said on the bus, whatever carries it: subjects, messages, how bodies are written, the contract; knows no NATS |
 //! | [`audio`] | JACK, rings, resampling, VAD, endpointing, wake phrases; knows neither bus nor tokio |
 //! | [`engine`] | speech to text, text to speech, chat: traits, and tables from name to builder |
 //! | [`action`] | what configuration says is to be done, and the same with its slots filled in |
@@ -33,7 +34,7 @@
 //! What holds everywhere, and what a test holds to where it can:
 //!
 //! - `main → cli → node → role → fabric → {router, bus}`, and `role → {audio, engine}`. Roles never import roles; `audio` and `engine` never import `bus`.
-//! - A subject is spelled in [`bus::subject`] and nowhere else.
+//! - A subject is spelled in [`wire::subject`] and nowhere else.
 //! - Decisions are pure: the turn, the endpointing, the command matcher, the sentence splitter take values and give values.
 //! - `process()` does not allocate, lock, block, log or call the system.
 //! - Every queue is bounded, and what happens when it is full is written beside it. Nothing waits without a deadline.
@@ -63,3 +64,4 @@ pub mod secret;
 pub mod sound;
 pub mod telemetry;
 pub mod text;
+pub mod wire;

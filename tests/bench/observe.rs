@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use sidetone::bus::codec::{self, Format, header};
+use sidetone::bus::headers;
 use sidetone::bus::message::{Ask, llm, stt, tts};
 use sidetone::bus::subject::Target;
 use sidetone::text::sentence::SentenceSplitter;
@@ -93,7 +94,7 @@ fn hear(message: &async_nats::Message, open: &mut HashMap<String, Asked>, work: 
     let Some(asked) = open.get_mut(subject) else { return };
     // The chunks for a caller that gives credit have none, and hosts ask for this format.
     let kind = match &message.headers {
-        Some(headers) => codec::text(Some(headers), header::CONTENT_TYPE),
+        Some(headers) => headers::text(Some(headers), header::CONTENT_TYPE),
         None => Format::MsgPack.content_type(),
     };
     let mut work = work.lock().unwrap_or_else(PoisonError::into_inner);

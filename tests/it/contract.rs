@@ -57,7 +57,7 @@ fn contains(whole: &Value, part: &Value) -> bool {
 fn the_folder_subjects_says_what_the_program_speaks() {
     let drift = drift(&subjects(), &render().unwrap()).unwrap();
     let list: Vec<_> = drift.iter().map(ToString::to_string).collect();
-    assert!(list.is_empty(), "subjects/ differs from src/bus; `make contract` mends it: {list:#?}");
+    assert!(list.is_empty(), "subjects/ differs from src/wire; `make contract` mends it: {list:#?}");
 }
 
 #[test]

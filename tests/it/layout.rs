@@ -19,6 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "node",
             "role",
             "bus",
+            "wire",
             "audio",
             "engine",
             "fabric",
@@ -42,6 +43,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "fabric",
             "router",
             "bus",
+            "wire",
             "hardware",
             "models",
             "config",
@@ -62,6 +64,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "fabric",
             "router",
             "bus",
+            "wire",
             "audio",
             "engine",
             "store",
@@ -79,12 +82,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "text",
         ],
     ),
-    ("rig", &["action", "fabric", "midi", "router", "bus"]),
-    ("sound", &["bus", "audio"]),
-    ("fabric", &["router", "bus", "config"]),
+    ("rig", &["action", "fabric", "midi", "router", "bus", "wire"]),
+    ("sound", &["bus", "wire", "audio"]),
+    ("fabric", &["router", "bus", "wire", "config"]),
     ("memory", &[]),
     ("hardware", &[]),
-    ("bus", &["home", "midi", "process", "secret", "telemetry"]),
+    ("bus", &["wire", "home", "process", "secret", "telemetry"]),
+    ("wire", &["midi"]),
     ("audio", &["home", "telemetry"]),
     ("engine", &["audio", "models", "home", "process", "secret", "text"]),
     ("store", &["home", "process", "secret"]),
@@ -95,7 +99,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("http", &[]),
     ("osc", &[]),
-    ("action", &["bus", "text"]),
+    ("action", &["bus", "wire", "text"]),
     ("config", &["action", "midi", "router", "secret"]),
     ("home", &[]),
     ("secret", &[]),
@@ -381,13 +385,13 @@ fn subjects_are_spelled_in_one_file() {
         let mut found = Vec::new();
         texts(&tokens(&source), &mut found);
         let found: Vec<_> = found.into_iter().filter(|text| is_subject(text)).collect();
-        if source.path == "src/bus/subject.rs" {
+        if source.path == "src/wire/subject.rs" {
             assert!(found.len() > 5, "the subjects were not found: {found:?}");
         } else if !found.is_empty() && !source.path.ends_with("tests.rs") {
             wrong.push((source.path, found));
         }
     }
-    assert!(wrong.is_empty(), "subjects are built and parsed in src/bus/subject.rs alone: {wrong:#?}");
+    assert!(wrong.is_empty(), "subjects are built and parsed in src/wire/subject.rs alone: {wrong:#?}");
     assert!(is_subject("llm.chat.m.{}") && is_subject("voice.*.*.state") && is_subject("stt.cancel.{id}"));
     assert!(!is_subject("llm.chat/1") && !is_subject("voice.listeners.name") && !is_subject("stt.slots"));
 }

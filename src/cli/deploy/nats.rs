@@ -126,7 +126,7 @@ pub(super) fn render(plan: &Plan, users: &[User]) -> BTreeMap<String, String> {
 /// The users and what they may do; `local` is for a leaf, where they keep to themselves as well.
 fn authorization(users: &[User], local: bool) -> String {
     let mut out = format!(
-        "{NOTE}#\n# Users and what they may do, from what their roles serve and ask (src/bus/contract/rights.rs). Two words are a\n\
+        "{NOTE}#\n# Users and what they may do, from what their roles serve and ask (src/wire/contract/rights.rs). Two words are a\n\
          # subject and the queue group in which alone it may be heard.\n\nauthorization {{\n  timeout: 5\n  users: [\n"
     );
     for user in users {

@@ -9,9 +9,10 @@ use sidetone::bus::message::fault::{Fault, FaultCode};
 use sidetone::bus::message::llm::{Answer, Chat};
 use sidetone::bus::message::{Ask, Message as _, tts};
 use sidetone::bus::service::{Incoming, Server};
-use sidetone::bus::stream::{ACK_EVERY, CREDIT, Stream};
+use sidetone::bus::stream::Stream;
 use sidetone::bus::subject::Target;
 use sidetone::bus::{Bus, BusError, Call};
+use sidetone::wire::stream::{ACK_EVERY, CREDIT};
 use tokio::sync::{mpsc, watch};
 
 use super::{call, chat, code, delta, serve, serve_llm, serve_stt, serve_tts, speak, summary};

@@ -9,9 +9,9 @@ use sidetone::bus::message::llm::{Chat, ChatMessage, Role};
 use sidetone::bus::message::session::What;
 use sidetone::bus::message::stt;
 use sidetone::bus::message::voice::{Control, TurnState};
-use sidetone::bus::stream::CREDIT;
 use sidetone::bus::subject::Target;
 use sidetone::bus::{Bus, roster};
+use sidetone::wire::stream::CREDIT;
 
 use super::site::{Site, call};
 use crate::support::host::{Follow, Host, LISTENER};

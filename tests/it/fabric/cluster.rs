@@ -12,6 +12,7 @@ use sidetone::bus::registry::Claim;
 use sidetone::bus::session::{self, SessionLog};
 use sidetone::bus::{Bus, roster};
 use sidetone::config::Config;
+use sidetone::wire::storage;
 use tempfile::TempDir;
 
 use super::{LONG, assert_kept_once, fabric, host, kept, run, turn, words};
@@ -40,7 +41,7 @@ async fn three() -> Option<(Vec<Nats>, String)> {
 async fn leader(servers: &[Nats], bus: &Nats) -> usize {
     let context = jetstream::new(bus.raw().await);
     let name = eventually(|| async {
-        let mut stream = context.get_stream(session::STREAM).await.ok()?;
+        let mut stream = context.get_stream(storage::SESSIONS).await.ok()?;
         stream.info().await.ok()?.cluster.clone()?.leader
     })
     .await;

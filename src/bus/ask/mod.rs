@@ -1,0 +1,10 @@
+//! The caller's side: one reply, a stream of replies, or transcripts of what is spoken meanwhile.
+
+mod call;
+mod cancel;
+pub mod listen;
+mod request;
+pub mod stream;
+
+pub use call::Call;
+pub(in crate::bus) use call::MAX_DEADLINE;

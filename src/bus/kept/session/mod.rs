@@ -1,0 +1,11 @@
+//! What was said and done: the JetStream stream SESSIONS, appended to by [`SessionLog`] and read back by [`Reader`].
+
+mod log;
+mod queue;
+mod read;
+mod store;
+
+pub use log::SessionLog;
+pub use queue::QueueSettings;
+pub use read::{Reader, Summary, history, ids, last_reply, list};
+pub use store::now;
