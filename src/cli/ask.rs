@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use ulid::Ulid;
 
-use super::{Globals, client, print};
+use super::globals::Globals;
+use super::{client, print};
 use crate::bus::Call;
 use crate::bus::message::agent::{Run, RunEvent};
 use crate::bus::subject::Capability;

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 
-use super::Globals;
+use super::globals::Globals;
 use crate::bus::{Bus, BusError};
 use crate::config::Config;
 use crate::fabric::Fabric;

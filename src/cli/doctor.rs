@@ -16,7 +16,8 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt as _, join_all};
 use serde::Serialize;
 
-use super::{Globals, print};
+use super::globals::Globals;
+use super::print;
 use crate::config::Config;
 use crate::home::Home;
 

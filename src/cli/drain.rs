@@ -6,7 +6,8 @@ use futures::future::join_all;
 use futures::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Globals, client, print};
+use super::globals::Globals;
+use super::{client, print};
 use crate::bus::message::node::{AskInfo, Drain, NodeInfo, Offer};
 use crate::bus::subject::{Target, event_of_all};
 use crate::bus::{Bus, BusError, Call, roster};

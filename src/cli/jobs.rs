@@ -9,8 +9,9 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::globals::Globals;
 use super::transcribe::nobody;
-use super::{Globals, client, print};
+use super::{client, print};
 use crate::bus::jobs::{Jobs, MAX_ATTEMPTS, capability_of};
 use crate::bus::message::job::{JobState, JobStatus};
 use crate::bus::subject::Target;

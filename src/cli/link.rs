@@ -8,7 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Globals, client, print};
+use super::globals::Globals;
+use super::{client, print};
 use crate::bus::message::audio::{Link, LinkOrder, LinkSpec, LinkState};
 use crate::bus::message::fault::FaultCode;
 use crate::bus::message::node::{AudioOffer, NodeInfo};

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::{Globals, client, print};
+use super::globals::Globals;
+use super::{client, print};
 use crate::bus::Call;
 use crate::bus::message::audio::{Link, LinkOrder, LinkState};
 use crate::bus::subject::Target;

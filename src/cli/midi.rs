@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::future::join_all;
 
-use super::{Globals, client, print};
+use super::globals::Globals;
+use super::{client, print};
 use crate::bus::message::Ask;
 use crate::bus::message::midi::{In, Keys, Out, Panic, PanicWord, PortState, Sent, State, StateQuery};
 use crate::bus::subject::{self, Capability, Target};

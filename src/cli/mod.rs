@@ -1,4 +1,5 @@
-//! The subcommands, a file each, named as the subcommand.
+//! The command line: which subcommand. Each has a file, named as the subcommand; it imports `client`, `print` and `globals`, and
+//! nothing above itself.
 
 pub mod ask;
 pub mod client;
@@ -8,6 +9,8 @@ pub mod decode;
 pub mod deploy;
 pub mod doctor;
 pub mod drain;
+mod exit;
+mod globals;
 pub mod jobs;
 pub mod link;
 pub mod links;
@@ -26,17 +29,12 @@ pub mod stop;
 pub mod transcribe;
 pub mod watch;
 
-use std::io::Write as _;
-use std::path::PathBuf;
-use std::process::ExitCode;
-
 use clap::{Parser, Subcommand};
 
-use crate::bus::BusError;
-use crate::bus::message::fault::FaultCode;
-use crate::config::{self, Config, ConfigError};
-use crate::home::Home;
-use crate::node::NodeError;
+pub use exit::Exit;
+use globals::Globals;
+
+use crate::config::ConfigError;
 use crate::telemetry::{Export, LogFormat};
 
 /// One voice and agent system out of a handful of Linux hosts
@@ -86,7 +84,7 @@ impl Cli {
     /// Where spans go: a host's settings say so.
     ///
     /// # Errors
-    /// As [`Config::load`].
+    /// As [`Config::load`](crate::config::Config::load).
     pub fn export(&self) -> Result<Option<Export>, ConfigError> {
         match &self.command {
             Command::Run(args) if args.is_host() => {
@@ -129,93 +127,5 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> anyhow::Result<()> {
         Command::Deploy(args) => deploy::run(&args),
         Command::Contract(args) => contract::run(&args),
         Command::Completions(args) => completions::run(&args, &mut command),
-    }
-}
-
-/// What the exit code of `sidetone` means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// It was tried and did not work.
-    Failed = 1,
-    /// The command line or a setting is wrong; nothing was tried.
-    Usage = 2,
-    /// The bus can't be reached, or nobody there offers it.
-    Nobody = 3,
-    /// No answer in time.
-    Deadline = 4,
-}
-
-impl Exit {
-    const HELP: &str = "Exit codes: 0 done, 1 failed, 2 wrong command line or setting, 3 no bus or nobody offers it, 4 no answer in time";
-
-    /// The exit code of an error.
-    #[must_use]
-    pub fn of(error: &anyhow::Error) -> Self {
-        if error.is::<ConfigError>() || error.is::<deploy::PlanError>() {
-            return Self::Usage;
-        }
-        let bus = match error.downcast_ref::<NodeError>() {
-            Some(NodeError::Setting(_)) => return Self::Usage,
-            Some(NodeError::Bus(error)) => Some(error),
-            _ => error.downcast_ref::<BusError>(),
-        };
-        match bus {
-            Some(BusError::Connect { .. } | BusError::Disconnected { .. } | BusError::Nobody { .. }) => Self::Nobody,
-            Some(BusError::Deadline { .. }) => Self::Deadline,
-            Some(BusError::Fault(fault)) if fault.code == FaultCode::Deadline => Self::Deadline,
-            Some(BusError::Fault(fault)) if fault.code == FaultCode::NotFound => Self::Nobody,
-            _ => Self::Failed,
-        }
-    }
-
-    /// Says what went wrong on standard error; gives the code.
-    #[must_use]
-    pub fn report(self, why: &str) -> ExitCode {
-        // If standard error is closed too there is nobody left to tell.
-        let _ = writeln!(std::io::stderr(), "sidetone: {why}");
-        ExitCode::from(self as u8)
-    }
-}
-
-/// What every subcommand takes.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Globals {
-    /// Folder for models and state [default: .sidetone at or above the working directory, else ~/.local/share/sidetone]
-    #[arg(long, global = true, env = "SIDETONE_HOME", value_name = "FOLDER")]
-    pub home: Option<PathBuf>,
-    /// Configuration file; can be given more than once, later ones win [default: config.toml in the home folder]
-    #[arg(long, short, global = true, env = "SIDETONE_CONFIG", value_name = "FILE", value_delimiter = ':')]
-    pub config: Vec<PathBuf>,
-    /// One setting, such as llm.engine=ollama; wins over the files
-    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
-    pub sets: Vec<String>,
-    /// Address of the NATS server, or `embedded` (bus.url)
-    #[arg(long, global = true, env = "SIDETONE_BUS", value_name = "URL")]
-    pub bus: Option<String>,
-    /// Name of the host (node.name)
-    #[arg(long, global = true, env = "SIDETONE_NAME", value_name = "NAME")]
-    pub name: Option<String>,
-}
-
-impl Globals {
-    /// The home folder.
-    #[must_use]
-    pub fn home(&self) -> Home {
-        Home::find(self.home.as_deref())
-    }
-
-    /// The settings.
-    ///
-    /// # Errors
-    /// As [`Config::load`].
-    pub fn config(&self) -> Result<Config, ConfigError> {
-        let mut config = Config::load(&config::files(&self.config, self.home().path()), &self.sets)?;
-        if let Some(url) = &self.bus {
-            config.bus.url.clone_from(url);
-        }
-        if let Some(name) = &self.name {
-            config.node.name.clone_from(name);
-        }
-        Ok(config)
     }
 }

@@ -2,7 +2,8 @@
 
 use console::Term;
 
-use super::{Globals, client, print};
+use super::globals::Globals;
+use super::{client, print};
 use crate::bus::message::node::{NodeInfo, Offer};
 use crate::bus::roster;
 use crate::fabric::Fabric;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::StreamExt as _;
 
-use super::{Globals, client, print};
+use super::globals::Globals;
+use super::{client, print};
 use crate::bus::message::osc::{Arg, In, Out};
 use crate::bus::subject::{Capability, pattern};
 use crate::bus::{BusError, Call};

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::{Globals, client, print};
+use super::globals::Globals;
+use super::{client, print};
 use crate::audio::GraphReport;
 use crate::audio::jack::GraphClient;
 use crate::audio::patcher::restore;

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::Globals;
+use super::globals::Globals;
 use crate::audio::jack::PortKind;
 use crate::audio::patcher::restore;
 use crate::audio::{Capture, ClipReader, JackClient, JackSettings, Patch, Playback, Resampler, wav_bytes};

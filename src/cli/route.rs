@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Globals, client, print};
+use super::globals::Globals;
+use super::{client, print};
 use crate::config::Config;
 use crate::router::{Latency, Need, Privacy, Verdict};
 

@@ -4,7 +4,8 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Globals, print};
+use super::globals::Globals;
+use super::print;
 use crate::bus::embedded;
 use crate::bus::message::node::NodeInfo;
 use crate::node;

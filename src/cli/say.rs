@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::{Globals, client, print};
+use super::globals::Globals;
+use super::{client, print};
 use crate::bus::contract::rights::ANSWER_WITHIN;
 use crate::bus::message::tts::{Request, Say};
 use crate::bus::message::voice::Control;

@@ -9,7 +9,8 @@ use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use super::{Globals, client, print, say, watch};
+use super::globals::Globals;
+use super::{client, print, say, watch};
 use crate::bus::Bus;
 use crate::bus::message::session::{SessionEvent, What};
 use crate::bus::session::{Reader, ids, list};

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use ulid::Ulid;
 
-use super::{Globals, client, print};
+use super::globals::Globals;
+use super::{client, print};
 use crate::bus::message::node::Stop;
 use crate::bus::{Bus, subject};
 

@@ -13,7 +13,8 @@ use backon::{ExponentialBuilder, Retryable as _};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{Globals, client, print};
+use super::globals::Globals;
+use super::{client, print};
 use crate::audio::{ClipError, Piece, TRUNCATED, VAD_RATE_HZ};
 use crate::bus::message::fault::FaultCode;
 use crate::bus::message::stt::{Request, Segment, Transcript};

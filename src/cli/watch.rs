@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::{Globals, client, print};
+use super::globals::Globals;
+use super::{client, print};
 use crate::bus::message::Message;
 use crate::bus::message::fault::Fault;
 use crate::bus::message::node::{NodeInfo, Routed};

@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use serde_json::{Map, Value, json};
 
-use super::Card;
+use super::card::Card;
 use crate::bus::{Bus, HEALTH};
 use crate::http::{Http, HttpError, Mounted};
 use crate::telemetry::{health, metrics};

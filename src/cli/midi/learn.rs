@@ -8,10 +8,12 @@ use anyhow::Context as _;
 use futures::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Globals, client, line, print};
+use super::line;
 use crate::action::Action;
 use crate::bus::message::midi::In;
 use crate::bus::subject;
+use crate::cli::globals::Globals;
+use crate::cli::{client, print};
 use crate::config::{MidiOn, TransportWord};
 use crate::midi::trigger::{Span, When};
 
