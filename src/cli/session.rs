@@ -1,28 +1,25 @@
 //! `sidetone session`: what was said and done, read back from JetStream.
 
 mod export;
+mod open;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::globals::Globals;
 use super::{client, print, say, watch};
 use crate::bus::Bus;
-use crate::bus::message::session::{SessionEvent, What};
-use crate::bus::session::{Reader, ids, list};
+use crate::bus::message::session::What;
+use crate::bus::session::list;
 use crate::config::Config;
+use export::ExportArgs;
+use open::{close, open};
 
 /// Events of a session that is replayed: it is read before it begins.
 const REPLAY_MAX: usize = 100_000;
-/// Ids that an error suggests.
-const SUGGESTED: usize = 3;
-/// How alike an id must be to be suggested: 1 is the same.
-const ALIKE: f64 = 0.75;
-
 /// Read back what was said and done
 #[derive(Debug, Args)]
 pub struct SessionArgs {
@@ -82,28 +79,6 @@ struct ReplayArgs {
     listener: Option<String>,
 }
 
-#[derive(Debug, Args)]
-struct ExportArgs {
-    /// The session's id, as `sidetone session list` shows it
-    id: String,
-    /// How it is written
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    format: Format,
-    /// The file, which is replaced [default: standard output]
-    #[arg(long, short, value_name = "FILE")]
-    out: Option<PathBuf>,
-}
-
-/// How a session is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Every event as it is kept, one JSON object a line
-    #[default]
-    Jsonl,
-    /// What was said, in Markdown
-    Md,
-}
-
 /// Runs it.
 ///
 /// # Errors
@@ -150,44 +125,6 @@ fn local(at: &str) -> String {
 fn shortened(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "\u{fffd}");
     console::truncate_str(&line, 40, "…").into_owned()
-}
-
-/// Opens a session that must be there.
-async fn open(bus: &Bus, id: &str) -> anyhow::Result<(Reader, SessionEvent)> {
-    let mut reader = Reader::open(bus, id).await?;
-    match reader.next().await? {
-        Some(first) => Ok((reader, first)),
-        None if reader.unreadable > 0 => {
-            bail!("session {id:?} was written by a later version: nothing of it can be read")
-        }
-        None => bail!("{}", unknown(id, ids(bus).await?.keys().map(String::as_str))),
-    }
-}
-
-/// Says that there is no session `id`, and which are like it.
-fn unknown<'a>(id: &str, there: impl Iterator<Item = &'a str>) -> String {
-    let wanted = id.to_lowercase();
-    let mut near: Vec<(f64, &str)> = there
-        .map(|other| {
-            let lower = other.to_lowercase();
-            // A part of an id, such as the end that `watch` shows, means that one.
-            let part = wanted.len() >= 3 && lower.contains(&wanted);
-            (if part { 1.0 } else { strsim::jaro_winkler(&wanted, &lower) }, other)
-        })
-        .filter(|(alike, _)| *alike >= ALIKE)
-        .collect();
-    near.sort_by(|(a, one), (b, other)| b.total_cmp(a).then_with(|| other.cmp(one)));
-    let near: Vec<_> = near.iter().take(SUGGESTED).map(|(_, id)| *id).collect();
-    let hint = if near.is_empty() { String::new() } else { format!("did you mean {}? ", near.join(" or ")) };
-    format!("there is no session {id:?}: {hint}`sidetone session list` shows them")
-}
-
-/// Says what was left out.
-async fn close(reader: Reader) {
-    if reader.unreadable > 0 {
-        print::note(&format!("{} events of a later version were left out", reader.unreadable));
-    }
-    reader.close().await;
 }
 
 async fn show(bus: &Bus, args: &ShowArgs) -> anyhow::Result<()> {
@@ -255,19 +192,6 @@ fn pause(before: Option<Timestamp>, at: Option<Timestamp>, speed: f64, max_pause
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_unknown_session_names_those_like_it() {
-        let there = ["main-01KB3Z7D5YAZ9W1N4CV2T8Q6RE", "kitchen", "evening"];
-        let unknown = |id| unknown(id, there.into_iter());
-        assert!(
-            unknown("kitchn").contains("there is no session \"kitchn\": did you mean kitchen?"),
-            "{}",
-            unknown("kitchn")
-        );
-        assert!(unknown("t8q6re").contains("did you mean main-01KB3Z7D5YAZ9W1N4CV2T8Q6RE?"));
-        assert_eq!(unknown("zzz"), "there is no session \"zzz\": `sidetone session list` shows them");
-    }
 
     #[test]
     fn the_pace_is_that_of_the_events() {

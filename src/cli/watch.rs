@@ -1,5 +1,6 @@
 //! `sidetone watch`: a live, readable view of sessions and states.
 
+mod event;
 mod line;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use crate::bus::message::session::{SessionEvent, What};
 use crate::bus::message::voice::State;
 use crate::bus::subject::{self, Parsed};
 use crate::bus::{Bus, BusError};
+use event::Event;
 use line::View;
 
 /// Watch what is said and done, live
@@ -36,53 +38,6 @@ pub struct WatchArgs {
     /// Print one JSON object a line: the subject and the message, or a notice
     #[arg(long)]
     json: bool,
-}
-
-/// Something to show.
-#[derive(Debug, Clone, PartialEq)]
-enum Event {
-    /// Of a session.
-    Session(SessionEvent),
-    /// A listener's state.
-    State(State),
-    /// A host came.
-    Up(NodeInfo),
-    /// A host goes.
-    Down(NodeInfo),
-    /// A host offers more or less than before.
-    Changed(NodeInfo),
-    /// A host is there again whose entry had been lost.
-    Back(NodeInfo),
-    /// A host is gone without a word.
-    Gone(NodeInfo),
-    /// Which host is asked, and why.
-    Routed {
-        /// The host that asks.
-        node: String,
-        /// Whom.
-        routed: Routed,
-    },
-    /// Something went wrong that no caller hears of.
-    Fault {
-        /// The host that says so.
-        node: String,
-        /// What.
-        fault: Fault,
-    },
-    /// A message of a later version, or of somebody else.
-    Unknown {
-        /// Where it came.
-        subject: String,
-        /// Why it can't be read.
-        why: String,
-    },
-    /// The server can't be reached.
-    Lost,
-    /// From now on nothing is missed.
-    Watching {
-        /// Which.
-        server: String,
-    },
 }
 
 /// What came: the message with its subject, for programs, and as an event.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::error::ConfigError;
 
 /// Links of one host; each is a program that runs.
 pub const LINKS_MAX: usize = 16;

@@ -4,38 +4,8 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use super::error::ConfigError;
 use super::{Config, ListenMode};
-
-/// What is wrong with a configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// A file can't be read.
-    #[error("can't read the configuration {path}: {why}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        why: std::io::Error,
-    },
-    /// A file or `--set` has a mistake; the text names the line and what is known there.
-    #[error("in {place}: {why}")]
-    Wrong {
-        /// The file, or the `--set`.
-        place: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// The settings contradict each other.
-    #[error("{key} is {given}: {why}")]
-    Value {
-        /// The setting.
-        key: String,
-        /// Its value.
-        given: String,
-        /// What would do.
-        why: String,
-    },
-}
 
 impl Config {
     /// Reads `files` in their order, then applies `sets` (`key.path=value`, the value in TOML or a bare text).

@@ -4,6 +4,7 @@
 //! defaults, the files in their order, then `--set key=value`. A list is replaced as a whole.
 
 mod audio;
+mod error;
 mod load;
 mod midi;
 mod osc;
@@ -15,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::router::{Policy, Privacy};
 
 pub use audio::{AudioConfig, ConnectConfig, DisconnectConfig, LINKS_MAX, LinkConfig, LinkMode, PortType};
-pub use load::{ConfigError, files};
+pub use error::ConfigError;
+pub use load::files;
 pub use midi::{Feedback, Follow, MidiConfig, MidiOn, MidiPortConfig, TransportWord};
 pub use osc::{OscConfig, OscOn, OscTarget, OscTransport, OscWhen};
 

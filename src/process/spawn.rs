@@ -2,7 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
@@ -13,8 +13,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::error::ProcessError;
 use super::output::Output;
-use super::{ChildSpec, ProcessError, StopOutcome, describe};
+use super::spec::ChildSpec;
 
 /// How many starts may wait for the spawning thread; more are refused.
 const SPAWN_QUEUE: usize = 64;
@@ -44,9 +45,18 @@ static SPAWNER: LazyLock<io::Result<SyncSender<Job>>> = LazyLock::new(|| {
     Ok(jobs)
 });
 
+/// How a child came to a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopOutcome {
+    /// It ended by itself after SIGTERM.
+    Terminated,
+    /// It had to be killed when the deadline passed.
+    Killed,
+}
+
 /// A process with its readers. Dropping it kills its whole group at once.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct ChildProcess {
     child: Child,
     group: Option<Pid>,
     output: Output,
@@ -54,7 +64,7 @@ pub(super) struct Running {
     _stdin: Option<ChildStdin>,
 }
 
-impl Running {
+impl ChildProcess {
     /// Starts it. With `lines` its output goes there, line by line, and not into the log; what finds no room is dropped.
     pub(super) async fn spawn(spec: &ChildSpec, lines: Option<&mpsc::Sender<String>>) -> Result<Self, ProcessError> {
         let failed = |error: &io::Error| match error.kind() {
@@ -130,7 +140,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         self.kill_group();
     }
@@ -156,4 +166,34 @@ fn command(spec: &ChildSpec) -> Command {
         });
     }
     command
+}
+
+/// How a process ended, in words.
+fn describe(status: io::Result<ExitStatus>) -> String {
+    status.map_or_else(|error| format!("its end could not be awaited: {error}"), |status| status.to_string())
+}
+
+/// A child whose owner reads what it writes and starts it again itself. Dropping it kills it.
+#[derive(Debug)]
+pub struct ReadChild(ChildProcess);
+
+impl ReadChild {
+    /// Starts it; whether it is ready is for its owner to find out from its `lines`, of which those that find no room are
+    /// dropped.
+    ///
+    /// # Errors
+    /// [`ProcessError::NotInstalled`], [`ProcessError::Spawn`].
+    pub async fn start(spec: &ChildSpec, lines: &mpsc::Sender<String>) -> Result<Self, ProcessError> {
+        Ok(Self(ChildProcess::spawn(spec, Some(lines)).await?))
+    }
+
+    /// Waits for it to end and says how. Safe to drop and call again.
+    pub async fn wait(&mut self) -> String {
+        self.0.wait().await
+    }
+
+    /// SIGTERM to its process group, SIGKILL when `deadline` has passed. Returns once it is gone.
+    pub async fn stop(self, deadline: Duration) -> StopOutcome {
+        self.0.stop(deadline).await
+    }
 }

@@ -9,10 +9,12 @@
 //!
 //! What was said stays out of message texts, labels and spans, so that all of this can be shared.
 
+mod export;
 pub mod health;
 pub mod metrics;
 #[cfg(feature = "otlp")]
 mod otlp;
+pub mod parent;
 pub mod trace;
 
 use std::io::IsTerminal as _;
@@ -21,6 +23,8 @@ use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
+
+pub use export::Export;
 
 /// What is logged unless `SIDETONE_LOG` or `--log` says otherwise. The NATS client, the decoders and Whisper are quiet: `bus`,
 /// `audio` and `engine` say what matters (Whisper takes a transcription that was cancelled for an error).
@@ -34,15 +38,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// Where spans go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Export {
-    /// The collector's address for OTLP over HTTP, such as `http://127.0.0.1:4318`.
-    pub url: String,
-    /// The name of this host.
-    pub node: String,
 }
 
 /// What runs until the program ends.

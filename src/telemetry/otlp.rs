@@ -26,8 +26,8 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
 use ulid::Ulid;
 
-use super::Export;
-use super::trace::Parent;
+use super::export::Export;
+use super::parent::Parent;
 
 /// How long one batch may take to be sent.
 const SEND_TIMEOUT: Duration = Duration::from_secs(3);

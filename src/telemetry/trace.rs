@@ -9,55 +9,16 @@
 //! The trace id is the turn's ULID, so that a turn seen on the bus is found in a tracing backend and the other way round. A
 //! host that exports no spans hands its caller's span on: the trace stays whole over it.
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tracing::{Instrument as _, Span, field};
 use ulid::Ulid;
 
+use super::parent::Parent;
+
 tokio::task_local! {
     static CURRENT: Trace;
-}
-
-/// Where a request comes from, as the W3C header `traceparent` says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parent {
-    /// The trace, which is the turn.
-    pub turn: Ulid,
-    /// The span that asks.
-    pub span: u64,
-}
-
-impl Parent {
-    /// Reads a header; `None` for one that is none, or says nothing.
-    #[must_use]
-    pub fn parse(header: &str) -> Option<Self> {
-        let mut parts = header.split('-');
-        let version = parts.next()?;
-        let (turn, span) = (parts.next()?, parts.next()?);
-        let is_hex = |text: &str, len| text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit());
-        if !(is_hex(version, 2) && is_hex(turn, 32) && is_hex(span, 16)) || version == "ff" {
-            return None;
-        }
-        let (turn, span) = (u128::from_str_radix(turn, 16).ok()?, u64::from_str_radix(span, 16).ok()?);
-        (turn != 0 && span != 0).then_some(Self { turn: Ulid(turn), span })
-    }
-
-    /// What a request of `turn` says that is asked by the work under way, or by nobody in particular.
-    #[must_use]
-    pub fn of_request(turn: Option<Ulid>) -> Option<Self> {
-        let current = Trace::current();
-        let turn = turn.or_else(|| current.as_ref().map(|trace| trace.0.id))?;
-        let span = current.and_then(|trace| trace.0.span_id).unwrap_or_else(random_span);
-        Some(Self { turn, span })
-    }
-}
-
-impl fmt::Display for Parent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-01", self.turn.0, self.span)
-    }
 }
 
 fn random_span() -> u64 {
@@ -122,6 +83,15 @@ impl Trace {
         CURRENT.try_with(|trace| trace.0.session.get().cloned()).ok().flatten()
     }
 
+    /// What a request of `turn` names as its parent: the work under way, or, outside of any, a span of its own.
+    #[must_use]
+    pub fn parent(turn: Option<Ulid>) -> Option<Parent> {
+        let current = Self::current();
+        let turn = turn.or_else(|| current.as_ref().map(|trace| trace.0.id))?;
+        let span = current.and_then(|trace| trace.0.span_id).unwrap_or_else(random_span);
+        Some(Parent { turn, span })
+    }
+
     /// A turn for work that was given none: the trace that it is in, or a new one.
     #[must_use]
     pub fn turn() -> Ulid {
@@ -171,38 +141,18 @@ fn link(_: &Span, _: Ulid, _: Option<Parent>, _: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_parent_is_read_as_it_was_written() {
-        let parent = Parent { turn: Ulid::generate(), span: random_span() };
-        assert_eq!(Parent::parse(&parent.to_string()), Some(parent));
-        // A later version has more parts.
-        let later = format!("01{}-more", parent.to_string().split_at(2).1);
-        assert_eq!(Parent::parse(&later), Some(parent));
-        for odd in [
-            "",
-            "nonsense",
-            "00-zz-zz-01",
-            "00-00000000000000000000000000000000-0000000000000001-01",
-            "00-00000000000000000000000000000001-0000000000000000-01",
-            "ff-00000000000000000000000000000001-0000000000000001-01",
-            "00-+0000000000000000000000000000001-0000000000000001-01",
-        ] {
-            assert_eq!(Parent::parse(odd), None, "{odd}");
-        }
-    }
-
     #[tokio::test]
     async fn what_is_asked_within_a_request_belongs_to_its_turn() {
-        assert_eq!(Parent::of_request(None), None);
+        assert_eq!(Trace::parent(None), None);
         let turn = Ulid::generate();
-        assert_eq!(Parent::of_request(Some(turn)).unwrap().turn, turn);
+        assert_eq!(Trace::parent(Some(turn)).unwrap().turn, turn);
 
         let caller = Parent { turn, span: 7 };
         let trace = Trace::follow("llm.chat", Some(caller), "evening");
         trace
             .run(async {
                 // No span is exported here: the caller's own is handed on.
-                assert_eq!(Parent::of_request(None), Some(caller));
+                assert_eq!(Trace::parent(None), Some(caller));
                 assert_eq!(Trace::session().as_deref(), Some("evening"));
                 Trace::belongs_to(turn, "another");
                 assert_eq!(Trace::session().as_deref(), Some("evening"));
@@ -217,7 +167,7 @@ mod tests {
                 assert_eq!(Trace::session(), None);
                 Trace::belongs_to(id, "new");
                 assert_eq!(Trace::session().as_deref(), Some("new"));
-                assert_eq!(Parent::of_request(None).unwrap().turn, id);
+                assert_eq!(Trace::parent(None).unwrap().turn, id);
             })
             .await;
         assert!(Trace::current().is_none());

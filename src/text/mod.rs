@@ -2,6 +2,7 @@
 //! what is written but not said; [`template`] fills slots in. Pure: values in, values out.
 
 mod abbreviation;
+mod fence;
 pub mod finished;
 pub mod sentence;
 pub mod speech;
@@ -10,17 +11,3 @@ pub mod wake;
 
 pub use sentence::{SentenceSplitter, SplitSettings};
 pub use speech::{SpeechFilter, speakable};
-
-/// The mark that opens a fenced block of code (CommonMark 0.31, section 4.5), if `line` begins with one. A line such
-/// as ```` ```code``` ```` opens none: what follows the opening backticks may not hold another.
-fn opens_fence(line: &str) -> Option<char> {
-    let mark = line.chars().next().filter(|mark| matches!(mark, '`' | '~'))?;
-    let info = line.trim_start_matches(mark);
-    (line.len() - info.len() >= 3 && !(mark == '`' && info.contains('`'))).then_some(mark)
-}
-
-/// Whether `line` closes a fenced block that `mark` opened.
-fn closes_fence(line: &str, mark: char) -> bool {
-    let line = line.trim();
-    line.len() >= 3 && line.chars().all(|c| c == mark)
-}

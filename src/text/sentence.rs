@@ -20,7 +20,7 @@
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::abbreviation::{After, after_full_stop, is_starter};
-use super::closes_fence;
+use super::fence::closes_fence;
 
 /// The shortest first piece that is cut off at a comma: less would be spoken before the next piece is ready.
 const FIRST_MIN_CHARS: usize = 20;

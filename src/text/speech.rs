@@ -7,7 +7,7 @@ use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 use unicode_properties::{EmojiStatus, UnicodeEmoji};
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{closes_fence, opens_fence};
+use super::fence::{closes_fence, opens_fence};
 
 /// What is said instead of a block of code.
 const CODE_NOTICE: &str = "Code omitted.";

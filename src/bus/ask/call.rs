@@ -6,7 +6,7 @@ use async_nats::HeaderMap;
 use ulid::Ulid;
 
 use crate::bus::connect::headers;
-use crate::telemetry::trace::{Parent, Trace};
+use crate::telemetry::trace::Trace;
 use crate::wire::codec::{self, Format, header};
 use crate::wire::message::Message;
 use crate::wire::message::node::Privacy;
@@ -61,7 +61,7 @@ impl Call {
         headers::set(&mut headers, header::CONTENT_TYPE, self.format.content_type());
         headers::set(&mut headers, header::ACCEPT, self.format.content_type());
         headers::set(&mut headers, header::DEADLINE_MS, self.time().as_millis().to_string());
-        if let Some(parent) = Parent::of_request(self.turn) {
+        if let Some(parent) = Trace::parent(self.turn) {
             headers::set(&mut headers, header::TRACEPARENT, parent.to_string());
         }
         if let Some(session) = Trace::session() {

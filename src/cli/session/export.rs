@@ -1,16 +1,39 @@
 //! A session as a file.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{ExportArgs, Format, close, open};
+use super::open::{close, open};
 use crate::bus::Bus;
 use crate::bus::message::session::{SessionEvent, What};
 use crate::cli::print;
+
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    /// The session's id, as `sidetone session list` shows it
+    id: String,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    format: Format,
+    /// The file, which is replaced [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// How a session is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Every event as it is kept, one JSON object a line
+    #[default]
+    Jsonl,
+    /// What was said, in Markdown
+    Md,
+}
 
 /// Writes it. A file appears when it is whole.
 pub(super) async fn run(bus: &Bus, args: &ExportArgs) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use console::{Style, measure_text_width, truncate_str};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::Event;
+use super::event::Event;
 use crate::bus::message::node::{NodeInfo, Routed};
 use crate::bus::message::session::{SessionEvent, Times, What};
 use crate::bus::message::voice::{State, TurnState};

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use super::names::{parameter, schema_file};
 use super::table::{self, By, CANCELLED, EVENTS, HEADERS, MessageRow, On, VERBS, VerbRow};
-use super::{parameter, schema_file};
 use crate::wire::codec::{Format, header};
 use crate::wire::message::Replies;
 use crate::wire::subject::pattern;

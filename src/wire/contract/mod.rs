@@ -10,6 +10,7 @@
 //! [`table`] lists what there is, and [`rights`] makes of it who may do what. A committed example is a promise: it must be read for ever.
 
 mod asyncapi;
+mod names;
 mod readme;
 pub mod rights;
 pub mod table;
@@ -19,7 +20,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::message::fault::Fault;
-use super::subject::pattern;
+pub use names::{example_file, schema_file};
 
 /// The table for people; a folder that has it is ours to write.
 pub const README: &str = "README.md";
@@ -70,18 +71,6 @@ pub fn render() -> Result<BTreeMap<String, String>, ContractError> {
     Ok(files)
 }
 
-/// Where the JSON Schema of a message stands.
-#[must_use]
-pub fn schema_file(message: &str) -> String {
-    format!("schemas/{message}.json")
-}
-
-/// Where the example of a message stands.
-#[must_use]
-pub fn example_file(message: &str) -> String {
-    format!("examples/{message}.json")
-}
-
 /// A schema with what it is about first.
 fn titled(schema: schemars::Schema, name: &str) -> Value {
     let mut rest = schema;
@@ -101,25 +90,4 @@ fn pretty(file: &str, value: &Value) -> Result<String, ContractError> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| ContractError::Document { file: file.to_owned(), why: e.to_string() })?;
     Ok(text + "\n")
-}
-
-/// What a varying token of a subject is, and one of it.
-fn parameter(name: &str) -> (&'static str, &'static str) {
-    match name {
-        "model" => ("A model or voice.", "smollm2-135m-instruct"),
-        "node" => ("A host.", "studio"),
-        "listener" => ("A listener of the host.", "main"),
-        "session" => ("A session.", "main-01KB3Z7D5YAZ9W1N4CV2T8Q6RE"),
-        "kind" => ("What kind of event it is, as in its field `kind`.", "utterance"),
-        "capability" => ("Who can do it.", "stt"),
-        "verb" => ("What is to be done.", "request"),
-        "job" => ("A job.", "01KB3Z7D5YAZ9W1N4CV2T8Q6RE"),
-        "request" => ("The request's header `Req-Id`.", "uZTd5nB7cW3fQk1L9xYvM2"),
-        _ => ("", ""),
-    }
-}
-
-/// A subject that fits a pattern, such as one would type it.
-fn example_subject(subject: &str) -> String {
-    pattern::fill(subject, |name| Some(parameter(name).1))
 }

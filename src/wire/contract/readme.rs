@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::names::{example_file, example_subject, schema_file};
 use super::table::{CANCELLED, EVENTS, HEADERS, MessageRow, On, VERBS, VerbRow};
-use super::{example_file, example_subject, schema_file};
 use crate::wire::message::Replies;
 use crate::wire::message::fault::FaultCode;
 use crate::wire::storage;

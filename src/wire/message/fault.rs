@@ -3,8 +3,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Message;
-
 /// Why a request was not, or not wholly, answered. The numbers are those of HTTP where it has one that means the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -128,13 +126,5 @@ impl Fault {
     #[must_use]
     pub fn cancelled() -> Self {
         Self::new(FaultCode::Cancelled, "cancelled")
-    }
-}
-
-impl Message for Fault {
-    const SCHEMA: &'static str = "fault/1";
-
-    fn example() -> Self {
-        Self::new(FaultCode::Busy, "all 2 slots of stt on studio are taken: try again, or ask another host")
     }
 }

@@ -11,6 +11,7 @@
 
 mod number;
 mod play;
+mod transport;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,8 @@ use super::{Ask, Message, Replies};
 pub use crate::midi::clock::Quantum;
 use crate::wire::subject::{Capability, Verb};
 pub use number::{Data, Keys, Number, hex};
-pub use play::{Length, Play, SYSEX_OUT_MAX, Step, Transport};
+pub use play::{Length, Play, SYSEX_OUT_MAX, Step};
+pub use transport::Transport;
 
 /// What is to be sent. One of the keys up to `all` says what (`bpm` may go with `transport`); the others say how.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

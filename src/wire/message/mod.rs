@@ -12,109 +12,14 @@ pub mod llm;
 pub mod midi;
 pub mod node;
 pub mod osc;
+mod pcm;
 pub mod session;
 pub mod stt;
+mod traits;
 pub mod tts;
 pub mod voice;
 
-use bytes::Bytes;
-use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-
-use super::subject::Verb;
-use fault::Fault;
-
 pub use blob::Blob;
 pub(super) use blob::sharing;
-
-/// Anything that crosses the bus.
-pub trait Message: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static {
-    /// Its name with the version of its format, as in the header `Schema`, such as `llm.chat/1`.
-    const SCHEMA: &'static str;
-
-    /// A real one, for the contract and its tests.
-    fn example() -> Self;
-
-    /// The message as a bare body of its own content type, for callers who name no `Accept`; `None` for most.
-    ///
-    /// # Errors
-    /// A [`Fault`] when it has no such form.
-    fn to_raw(&self) -> Option<Result<(&'static str, Bytes), Fault>> {
-        None
-    }
-
-    /// Reads a bare body of content type `content_type`; `None` if that is not understood.
-    fn from_raw(content_type: &str, body: &Bytes) -> Option<Result<Self, Fault>> {
-        let _ = (content_type, body);
-        None
-    }
-}
-
-/// A message that asks for something.
-pub trait Ask: Message {
-    /// What is asked.
-    const VERB: Verb;
-    /// One line for people.
-    const ABOUT: &'static str;
-    /// Whether it is answered by a stream of replies or by one.
-    const REPLIES: Replies;
-    /// What answers: the one reply, or each of the stream.
-    type Reply: Message;
-    /// Whether its time counts into the usual one of the capability, by which hosts are compared: not that of a look at what is
-    /// there, nor of what lasts as long as somebody speaks.
-    const COUNTS: bool = true;
-
-    /// Whether this caller wants the stream; only asked where [`Ask::REPLIES`] is [`Replies::Stream`].
-    fn wants_stream(&self) -> bool {
-        true
-    }
-
-    /// The model or voice that it names, if any.
-    fn model(&self) -> Option<&str> {
-        None
-    }
-}
-
-/// How a verb is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replies {
-    /// By one reply.
-    One,
-    /// By a stream: chunks, of which the last is the summary; by the summary alone if the request says `"stream": false`.
-    Stream,
-    /// By a stream of audio, which goes over a connection of its own.
-    Audio,
-    /// By a stream of events, while the requester sends audio to where the first of them says.
-    Talk,
-}
-
-/// How samples are written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SampleFormat {
-    /// Signed 16-bit, little endian.
-    #[default]
-    S16le,
-    /// 32-bit float, little endian, −1…1.
-    F32le,
-}
-
-/// Raw samples, interleaved.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Pcm {
-    /// How samples are written.
-    #[serde(default)]
-    pub format: SampleFormat,
-    /// Frames a second.
-    pub rate_hz: u32,
-    /// Samples a frame.
-    #[serde(default = "one")]
-    pub channels: u16,
-    /// The samples.
-    pub data: Blob,
-}
-
-const fn one() -> u16 {
-    1
-}
+pub use pcm::{Pcm, SampleFormat};
+pub use traits::{Ask, Message, Replies};

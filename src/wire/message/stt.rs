@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
-use super::{Ask, Blob, Message, Pcm, Replies, SampleFormat, one};
+use super::pcm::one;
+use super::{Ask, Blob, Message, Pcm, Replies, SampleFormat};
 use crate::wire::subject::{Capability, Verb};
 
 /// A clip to transcribe: exactly one of `pcm`, `file` and `clip`. A body of any `Content-Type: audio/…` is taken as `file`.

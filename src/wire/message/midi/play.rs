@@ -1,8 +1,6 @@
 //! From what people write to what is played: every key checked, names looked up.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
+use super::transport::Transport;
 use super::{Data, Keys, Number, Out, Panic, PanicWord};
 use crate::midi::clock::{BPM, Quantum};
 use crate::midi::{Chord, Message, Note, chord, controller, parse};
@@ -16,18 +14,6 @@ const VELOCITY: u8 = 100;
 const LENGTH_MAX_MS: f64 = 3_600_000.0;
 /// The longest system exclusive that goes out, in bytes with F0 and F7: a message must fit into one JACK period.
 pub const SYSEX_OUT_MAX: usize = 16_000;
-
-/// A word of the transport.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Transport {
-    /// Play from the beginning.
-    Start,
-    /// Halt.
-    Stop,
-    /// Play on.
-    Continue,
-}
 
 /// How long notes sound.
 #[derive(Debug, Clone, Copy, PartialEq)]

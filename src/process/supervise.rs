@@ -1,33 +1,20 @@
-//! Child processes that are started, watched and restarted.
+//! Keeping a child up.
 //!
 //! ```text
 //! Starting ──ready──▶ Ready ──exit──▶ Restarting ──after a pause──▶ Starting (again)
 //!    │ exit, time-out   └──────────stop, drop──────────▶ Stopped
 //!    └─▶ an error from `start`, the first time; Restarting, later on
 //! ```
-//!
-//! A child lives in a process group of its own, so that Ctrl-C in a terminal reaches us and not it, and stopping it
-//! reaches its own children. It gets SIGTERM from the kernel when this process dies, however that happens. Its standard
-//! input is a pipe that stays open for as long as we live.
 
-mod output;
-mod spawn;
-
-use std::ffi::OsString;
-use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::ExitStatus;
-use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use futures::future::BoxFuture;
-use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use spawn::Running;
+use super::error::{ProcessError, last_words};
+use super::spawn::{ChildProcess, StopOutcome};
+use super::spec::ChildSpec;
 
 /// How often a child that starts is asked whether it is ready.
 const PROBE_EVERY: Duration = Duration::from_millis(15);
@@ -40,110 +27,6 @@ const RESTART_MAX: Duration = Duration::from_secs(5);
 const STABLE: Duration = Duration::from_secs(30);
 /// How long a child may take to stop once its [`Supervised`] was dropped.
 const DROP_DEADLINE: Duration = Duration::from_secs(2);
-/// Why a child did not start.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ProcessError {
-    /// The program is not on this host.
-    #[error("cannot start {name}: there is no program {}; {hint}", program.display())]
-    NotInstalled {
-        /// The child's name.
-        name: String,
-        /// The program that was looked for.
-        program: PathBuf,
-        /// What to install.
-        hint: String,
-    },
-    /// The operating system refused.
-    #[error("cannot start {name} ({}): {why}", program.display())]
-    Spawn {
-        /// The child's name.
-        name: String,
-        /// The program.
-        program: PathBuf,
-        /// What the system said.
-        why: String,
-    },
-    /// It ended before it was ready.
-    #[error("{name} ended before it was ready ({status}); its last words: {}", last_words(tail))]
-    Exited {
-        /// The child's name.
-        name: String,
-        /// How it ended.
-        status: String,
-        /// Its last lines of output.
-        tail: Vec<String>,
-    },
-    /// It runs, but was not ready in time.
-    #[error("{name} was not ready within {} ms; its last words: {}", timeout.as_millis(), last_words(tail))]
-    NotReady {
-        /// The child's name.
-        name: String,
-        /// How long it was given.
-        timeout: Duration,
-        /// Its last lines of output.
-        tail: Vec<String>,
-    },
-}
-
-fn last_words(tail: &[String]) -> String {
-    if tail.is_empty() { "none".into() } else { tail.join(" | ") }
-}
-
-/// How to tell that a child is ready to serve.
-#[derive(Clone)]
-pub struct ReadyProbe(Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>);
-
-impl ReadyProbe {
-    /// Ready as soon as `probe` says so. It is asked again and again until the child's `ready_timeout`.
-    pub fn new<F, Fut>(probe: F) -> Self
-    where
-        F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = bool> + Send + 'static,
-    {
-        Self(Arc::new(move || Box::pin(probe())))
-    }
-
-    /// Ready when `address` accepts a connection. Mind that another process on that port would do as well.
-    #[must_use]
-    pub fn tcp(address: SocketAddr) -> Self {
-        Self::new(move || async move { TcpStream::connect(address).await.is_ok() })
-    }
-
-    /// Ready when a GET of `url` gives a status of 200 to 299.
-    #[must_use]
-    pub fn http(client: reqwest::Client, url: String) -> Self {
-        Self::new(move || {
-            let request = client.get(&url).send();
-            async move { request.await.is_ok_and(|reply| reply.status().is_success()) }
-        })
-    }
-}
-
-impl fmt::Debug for ReadyProbe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ReadyProbe")
-    }
-}
-
-/// What to run.
-#[derive(Debug, Clone)]
-pub struct ChildSpec {
-    /// The name that logs and errors show.
-    pub name: String,
-    /// The program: a path, or a name that `$PATH` resolves.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub args: Vec<OsString>,
-    /// Environment variables beyond our own.
-    pub env: Vec<(OsString, OsString)>,
-    /// How to tell that it is ready.
-    pub ready: ReadyProbe,
-    /// How long it may take to become ready.
-    pub ready_timeout: Duration,
-    /// What to do when the program is missing, such as `run make setup`.
-    pub install_hint: String,
-}
-
 /// Where a child stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChildState {
@@ -161,15 +44,6 @@ pub enum ChildState {
     },
     /// It was stopped on request.
     Stopped,
-}
-
-/// How a child came to a stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopOutcome {
-    /// It ended by itself after SIGTERM.
-    Terminated,
-    /// It had to be killed when the deadline passed.
-    Killed,
 }
 
 /// A child process that runs until this is stopped or dropped.
@@ -232,34 +106,9 @@ impl Supervised {
     }
 }
 
-/// A child whose owner reads what it writes and starts it again itself. Dropping it kills it.
-#[derive(Debug)]
-pub struct ReadChild(Running);
-
-impl ReadChild {
-    /// Starts it; whether it is ready is for its owner to find out from its `lines`, of which those that find no room are
-    /// dropped.
-    ///
-    /// # Errors
-    /// [`ProcessError::NotInstalled`], [`ProcessError::Spawn`].
-    pub async fn start(spec: &ChildSpec, lines: &mpsc::Sender<String>) -> Result<Self, ProcessError> {
-        Ok(Self(Running::spawn(spec, Some(lines)).await?))
-    }
-
-    /// Waits for it to end and says how. Safe to drop and call again.
-    pub async fn wait(&mut self) -> String {
-        self.0.wait().await
-    }
-
-    /// SIGTERM to its process group, SIGKILL when `deadline` has passed. Returns once it is gone.
-    pub async fn stop(self, deadline: Duration) -> StopOutcome {
-        self.0.stop(deadline).await
-    }
-}
-
 /// Starts the child once and waits until it is ready.
-async fn start_once(spec: &ChildSpec) -> Result<Running, ProcessError> {
-    let mut child = Running::spawn(spec, None).await?;
+async fn start_once(spec: &ChildSpec) -> Result<ChildProcess, ProcessError> {
+    let mut child = ChildProcess::spawn(spec, None).await?;
     let deadline = Instant::now() + spec.ready_timeout;
     let probing = async {
         loop {
@@ -300,7 +149,7 @@ async fn stop_asked(stop: &mut watch::Receiver<Option<Duration>>) -> Duration {
 }
 
 impl Supervision {
-    async fn run(mut self, mut child: Running) -> StopOutcome {
+    async fn run(mut self, mut child: ChildProcess) -> StopOutcome {
         let backoff = ExponentialBuilder::new()
             .with_min_delay(RESTART_MIN)
             .with_max_delay(RESTART_MAX)
@@ -346,11 +195,3 @@ impl Supervision {
         }
     }
 }
-
-/// How a process ended, in words.
-fn describe(status: std::io::Result<ExitStatus>) -> String {
-    status.map_or_else(|error| format!("its end could not be awaited: {error}"), |status| status.to_string())
-}
-
-#[cfg(test)]
-mod tests;
