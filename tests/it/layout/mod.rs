@@ -1,10 +1,15 @@
 //! The rules of the source tree, read from the source itself.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+mod floors;
+mod graph;
+mod source;
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use std::collections::BTreeSet;
+
+use proc_macro2::TokenTree;
 use sidetone::bus::contract::table::VERBS;
+
+use source::{ident, inside, sources, uses_crate};
 
 /// Files are split by responsibility long before this.
 const LINES_MAX: usize = 600;
@@ -109,152 +114,6 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Modules of `role` that are no roles: what several roles use.
 const SHARED_BY_ROLES: &[&str] = &["pool"];
 
-struct Source {
-    /// From the top of the package.
-    path: String,
-    text: String,
-    /// The module, such as `["role", "agent", "memory"]`; `["main"]` for the binary and `[]` for the library.
-    module: Vec<String>,
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            all.extend(files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            all.push(path);
-        }
-    }
-    all.sort();
-    all
-}
-
-fn sources(folder: &str) -> Vec<Source> {
-    let source = |path: PathBuf| {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let path = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
-        let module = path.strip_prefix("src/").unwrap_or(&path).trim_end_matches(".rs").trim_end_matches("/mod");
-        let module = module.split('/').filter(|name| *name != "lib").map(str::to_owned).collect();
-        Source { path, text, module }
-    };
-    files(&root().join(folder)).into_iter().map(source).collect()
-}
-
-fn tokens(source: &Source) -> Vec<TokenTree> {
-    let stream: TokenStream = source.text.parse().unwrap_or_else(|e| panic!("{}: {e}", source.path));
-    without_docs(stream)
-}
-
-/// The tokens but for doc comments and other attributes.
-fn without_docs(stream: TokenStream) -> Vec<TokenTree> {
-    let mut out: Vec<TokenTree> = Vec::new();
-    let mut tokens = stream.into_iter().peekable();
-    while let Some(token) = tokens.next() {
-        if is_punct(Some(&token), '#') {
-            if is_punct(tokens.peek(), '!') {
-                tokens.next();
-            }
-            tokens.next();
-        } else {
-            out.push(token);
-        }
-    }
-    out
-}
-
-fn is_punct(token: Option<&TokenTree>, char: char) -> bool {
-    matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == char)
-}
-
-fn ident(token: Option<&TokenTree>) -> Option<String> {
-    match token {
-        Some(TokenTree::Ident(ident)) => Some(ident.to_string()),
-        _ => None,
-    }
-}
-
-/// Every path from the top of the library that `tokens` of `module` name, be it in a `use` line or not.
-fn paths(tokens: &[TokenTree], module: &[String], found: &mut BTreeSet<Vec<String>>) {
-    let mut at = 0;
-    while at < tokens.len() {
-        // Within `mod name { … }` one `super` more is needed to get out.
-        if ident(tokens.get(at)).as_deref() == Some("mod")
-            && let (Some(name), Some(TokenTree::Group(body))) = (ident(tokens.get(at + 1)), tokens.get(at + 2))
-        {
-            let inner: Vec<_> = module.iter().cloned().chain([name]).collect();
-            paths(&without_docs(body.stream()), &inner, found);
-            at += 3;
-            continue;
-        }
-        let is_after_path = at > 1 && is_punct(tokens.get(at - 1), ':') && is_punct(tokens.get(at - 2), ':');
-        match ident(tokens.get(at)).as_deref() {
-            Some("crate" | "sidetone") if !is_after_path => at = branch(tokens, at + 1, Vec::new(), found),
-            Some("super") if !is_after_path => {
-                let mut up = 1;
-                at += 1;
-                while is_punct(tokens.get(at), ':') && ident(tokens.get(at + 2)).as_deref() == Some("super") {
-                    (up, at) = (up + 1, at + 3);
-                }
-                let start = module.len().checked_sub(up).expect("no `super` leads out of the library");
-                at = branch(tokens, at, module.get(..start).unwrap().to_vec(), found);
-            }
-            _ => {
-                if let Some(TokenTree::Group(group)) = tokens.get(at) {
-                    paths(&without_docs(group.stream()), module, found);
-                }
-                at += 1;
-            }
-        }
-    }
-}
-
-/// Follows a path from `at`, into its braces.
-fn branch(tokens: &[TokenTree], mut at: usize, mut path: Vec<String>, found: &mut BTreeSet<Vec<String>>) -> usize {
-    while is_punct(tokens.get(at), ':') && is_punct(tokens.get(at + 1), ':') {
-        match tokens.get(at + 2) {
-            Some(TokenTree::Ident(ident)) => path.push(ident.to_string()),
-            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
-                let inner = without_docs(group.stream());
-                for part in inner.split(|token| is_punct(Some(token), ',')) {
-                    if let Some(name) = ident(part.first()) {
-                        let path: Vec<_> = path.iter().cloned().chain([name]).collect();
-                        branch(part, 1, path, found);
-                    }
-                }
-                return at + 3;
-            }
-            _ => break,
-        }
-        at += 3;
-    }
-    found.insert(path);
-    at
-}
-
-fn imports(source: &Source) -> BTreeSet<Vec<String>> {
-    let mut found = BTreeSet::new();
-    paths(&tokens(source), &source.module, &mut found);
-    found
-}
-
-/// Whether `name` stands in the file as a crate's name: before `::` and not after it.
-fn uses_crate(tokens: &[TokenTree], name: &str) -> bool {
-    tokens.iter().enumerate().any(|(at, token)| match token {
-        TokenTree::Ident(ident) if ident == name => {
-            let before = at.checked_sub(1).and_then(|at| tokens.get(at));
-            is_punct(tokens.get(at + 1), ':') && is_punct(tokens.get(at + 2), ':') && !is_punct(before, ':')
-        }
-        TokenTree::Group(group) => uses_crate(&without_docs(group.stream()), name),
-        _ => false,
-    })
-}
-
 #[test]
 fn parts_import_only_what_lies_below_them() {
     let mut wrong = Vec::new();
@@ -264,14 +123,14 @@ fn parts_import_only_what_lies_below_them() {
             panic!("{}: give {part} a row in MAY_IMPORT", source.path);
         };
         let parts: BTreeSet<_> = MAY_IMPORT.iter().map(|(name, _)| *name).collect();
-        for path in imports(&source) {
+        for path in source.paths() {
             let Some(other) = path.first().map(String::as_str) else { continue };
             if other != part && parts.contains(other) && !allowed.contains(&other) {
                 wrong.push(format!("{} imports {}", source.path, path.join("::")));
             }
         }
     }
-    assert!(wrong.is_empty(), "main → cli → node → role → the rest, see DESIGN: {wrong:#?}");
+    assert!(wrong.is_empty(), "main → cli → node → role → the rest, see ARCHITECTURE.md: {wrong:#?}");
 }
 
 #[test]
@@ -280,13 +139,13 @@ fn roles_meet_on_the_bus() {
     let mut roles = BTreeSet::new();
     let sources = sources("src/role");
     let of_role =
-        |source: &Source| source.module.get(1).cloned().filter(|name| !SHARED_BY_ROLES.contains(&name.as_str()));
+        |source: &source::Source| source.module.get(1).cloned().filter(|name| !SHARED_BY_ROLES.contains(&name.as_str()));
     roles.extend(sources.iter().filter_map(of_role));
     assert!(roles.contains("agent") && roles.contains("stt"), "the roles were not found: {roles:?}");
     for source in &sources {
         // The table of roles itself names them all.
         let Some(own) = source.module.get(1) else { continue };
-        for path in imports(source) {
+        for path in source.paths() {
             if let [role, other, ..] = path.as_slice()
                 && role == "role"
                 && other != own
@@ -304,7 +163,7 @@ fn foreign_systems_have_one_user_each() {
     let mut wrong = Vec::new();
     let mut seen = BTreeSet::new();
     for source in sources("src") {
-        let tokens = tokens(&source);
+        let tokens = source.tokens();
         for (name, home) in [
             ("async_nats", "src/bus/"),
             ("jack", "src/audio/jack"),
@@ -323,6 +182,22 @@ fn foreign_systems_have_one_user_each() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(seen.contains("async_nats") && seen.contains("jack"), "the users were not found: {seen:?}");
+}
+
+#[test]
+fn what_is_said_knows_nothing_of_how_it_is_carried() {
+    let mut wrong = Vec::new();
+    let sources = sources("src/wire");
+    assert!(sources.iter().any(|source| source.path == "src/wire/subject.rs"), "the messages were not found");
+    for source in sources {
+        let tokens = source.tokens();
+        for name in ["async_nats", "tokio", "tokio_util", "futures"] {
+            if uses_crate(&tokens, name) {
+                wrong.push(format!("{} uses {name}: that belongs into src/bus", source.path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
@@ -371,7 +246,7 @@ fn texts(tokens: &[TokenTree], found: &mut Vec<String>) {
                     found.push(text.trim_end_matches('#').trim_end_matches('"').to_owned());
                 }
             }
-            TokenTree::Group(group) => texts(&without_docs(group.stream()), found),
+            TokenTree::Group(group) => texts(&inside(group), found),
             _ => {}
         }
         at += 1;
@@ -383,7 +258,7 @@ fn subjects_are_spelled_in_one_file() {
     let mut wrong = Vec::new();
     for source in sources("src") {
         let mut found = Vec::new();
-        texts(&tokens(&source), &mut found);
+        texts(&source.tokens(), &mut found);
         let found: Vec<_> = found.into_iter().filter(|text| is_subject(text)).collect();
         if source.path == "src/wire/subject.rs" {
             assert!(found.len() > 5, "the subjects were not found: {found:?}");
