@@ -14,8 +14,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Fabric;
-use super::route::{Leg, Route, outcome};
+use super::state::Fabric;
+use super::route::{Attempt, Route, outcome};
 use crate::bus::listen::AudioSender;
 use crate::bus::message::stt::{self, StreamEvent};
 use crate::bus::subject::Target;
@@ -128,20 +128,20 @@ impl Speech {
 
     async fn by_route(&mut self, route: &mut Route, need: &Need) -> Result<(), BusError> {
         loop {
-            let mut leg: Leg = route.next().await?;
+            let mut attempt: Attempt = route.next().await?;
             let progress = Progress::default();
-            let (target, call) = (leg.target(need), leg.call.clone());
-            let result = self.attempt(target, &call, (leg.host(), leg.instance()), &progress).await;
+            let (target, call) = (attempt.target(need), attempt.call.clone());
+            let result = self.attempt(target, &call, (attempt.host(), attempt.instance()), &progress).await;
             match result {
                 Err(error) if progress.is_taken.load(Relaxed) => {
-                    leg.settle(outcome(&error));
+                    attempt.settle(outcome(&error));
                     return Err(error);
                 }
                 result => {
                     if result.is_ok() {
-                        leg.settle(Outcome::Answered);
+                        attempt.settle(Outcome::Answered);
                     }
-                    if let Some(result) = route.ended(leg, result) {
+                    if let Some(result) = route.ended(attempt, result) {
                         return result;
                     }
                 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::{Fabric, Known, wire_privacy};
+use super::state::{Fabric, Peers};
+use super::view::wire_privacy;
 use crate::bus::message::Message;
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::node::{AskInfo, Routed};
@@ -14,8 +15,8 @@ use crate::bus::subject::{Capability, Target};
 use crate::bus::{BusError, Call};
 use crate::router::{Need, Nobody, Outcome, Target as Chosen, Ticket};
 
-/// After so many looks in vain, whether a host that works on a request has said anything, it is asked whether it lives.
-const QUIET_LOOKS: u32 = 3;
+/// After so many checks in which a host that works on a request has said nothing, it is asked whether it lives.
+const QUIET_CHECKS: u32 = 3;
 /// How long it may take to say so: its processors are busy with the request.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// How long a request waits for hosts that rest after a failure.
@@ -57,41 +58,41 @@ pub(super) struct Route {
 }
 
 /// One host that is asked.
-pub(super) struct Leg {
+pub(super) struct Attempt {
     pub(super) choice: Choice,
     pub(super) call: Call,
     /// Which run of the host; empty if that is not known.
     instance: String,
-    ticket: Option<Pending>,
+    permit: Option<HeldPermit>,
 }
 
-/// A ticket that is given back however the request ends.
-struct Pending {
+/// The router's leave to ask a host; given back however the request ends.
+struct HeldPermit {
     fabric: Fabric,
-    ticket: Option<Ticket>,
+    permit: Option<Ticket>,
 }
 
-impl Pending {
+impl HeldPermit {
     fn settle(mut self, outcome: Outcome) {
         self.give_back(outcome);
     }
 
     fn give_back(&mut self, outcome: Outcome) {
-        if let Some(ticket) = self.ticket.take() {
+        if let Some(permit) = self.permit.take() {
             let inner = &self.fabric.0;
-            let Known { view, health, .. } = &mut *inner.known();
-            health.settle(view, ticket, outcome, inner.now());
+            let Peers { view, health, .. } = &mut *inner.peers();
+            health.settle(view, permit, outcome, inner.now());
         }
     }
 }
 
-impl Drop for Pending {
+impl Drop for HeldPermit {
     fn drop(&mut self) {
         self.give_back(Outcome::Abandoned);
     }
 }
 
-impl Leg {
+impl Attempt {
     /// The host's name; empty for the queue group.
     pub(super) fn host(&self) -> &str {
         &self.choice.host
@@ -114,8 +115,8 @@ impl Leg {
 
     /// The request has ended, or will by its caller's own doing.
     pub(super) fn settle(&mut self, outcome: Outcome) {
-        if let Some(ticket) = self.ticket.take() {
-            ticket.settle(outcome);
+        if let Some(permit) = self.permit.take() {
+            permit.settle(outcome);
         }
     }
 }
@@ -175,19 +176,19 @@ impl Fabric {
     /// Waits for `work` at a host, and for signs of its life: one that died, was paused or was cut off says nothing.
     pub(super) async fn watched<T>(
         &self,
-        leg: &Leg,
+        attempt: &Attempt,
         work: impl Future<Output = Result<T, BusError>>,
     ) -> Result<T, BusError> {
         tokio::select! {
             biased;
             result = work => result,
-            error = self.dies(leg.host(), &leg.instance, || 0) => Err(error),
+            error = self.dies(attempt.host(), &attempt.instance, || 0) => Err(error),
         }
     }
 
     /// The same for a stream, which ends by it.
-    pub(super) fn watch_over<M: Message>(&self, leg: &Leg, stream: &mut Stream<M>) {
-        let (fabric, host, instance) = (self.clone(), leg.host().to_owned(), leg.instance.clone());
+    pub(super) fn watch_over<M: Message>(&self, attempt: &Attempt, stream: &mut Stream<M>) {
+        let (fabric, host, instance) = (self.clone(), attempt.host().to_owned(), attempt.instance.clone());
         let received = stream.received();
         stream.end_by(async move { fabric.dies(&host, &instance, || received.count()).await });
     }
@@ -199,12 +200,12 @@ impl Fabric {
             return std::future::pending().await;
         }
         let (bus, mut expected, mut before, mut quiet) = (&self.0.bus, instance.to_owned(), received(), 0);
-        let mut looks = self.0.looks.watch();
+        let mut checks = self.0.liveness.watch();
         let why = loop {
-            looks.next().await;
+            checks.next().await;
             quiet = if received() == before { quiet + 1 } else { 0 };
             before = received();
-            if quiet < QUIET_LOOKS {
+            if quiet < QUIET_CHECKS {
                 continue;
             }
             quiet = 0;
@@ -252,27 +253,27 @@ impl Route {
     ///
     /// # Errors
     /// What the last one said, if nobody is left or no time.
-    pub(super) async fn next(&mut self) -> Result<Leg, BusError> {
+    pub(super) async fn next(&mut self) -> Result<Attempt, BusError> {
         let time = self.until.saturating_duration_since(Instant::now());
         if time.is_zero() && self.failed.is_some() {
             return Err(self.last_word());
         }
         loop {
-            let (choice, ticket) = if let Some(reason) = self.by_queue.take() {
+            let (choice, permit) = if let Some(reason) = self.by_queue.take() {
                 (Choice { host: String::new(), reason: reason.to_owned() }, None)
             } else {
                 let Some(chosen) = self.left.pop_front().or_else(|| self.anew()) else { return Err(self.last_word()) };
                 let inner = &self.fabric.0;
-                let ticket = {
-                    let Known { view, health, .. } = &mut *inner.known();
+                let permit = {
+                    let Peers { view, health, .. } = &mut *inner.peers();
                     health.admit(view, &self.need.capability, &chosen.host, inner.now())
                 };
-                let Some(ticket) = ticket else {
+                let Some(permit) = permit else {
                     // It left or failed since it was chosen.
                     self.tried.push(chosen.host);
                     continue;
                 };
-                let pending = Pending { fabric: self.fabric.clone(), ticket: Some(ticket) };
+                let pending = HeldPermit { fabric: self.fabric.clone(), permit: Some(permit) };
                 (Choice { reason: chosen.reason.to_string(), host: chosen.host }, Some(pending))
             };
             let instance = self.fabric.0.instance(&choice.host);
@@ -288,28 +289,32 @@ impl Route {
             };
             self.fabric.tell(routed);
             let call = Call { deadline: time, route: Some(choice.reason.clone()), ..self.call.clone() };
-            return Ok(Leg { choice, call, instance, ticket });
+            return Ok(Attempt { choice, call, instance, permit });
         }
     }
 
     /// Takes in how a request ended; gives the end if no other host can change it.
-    pub(super) fn ended<T>(&mut self, mut leg: Leg, result: Result<T, BusError>) -> Option<Result<T, BusError>> {
+    pub(super) fn ended<T>(
+        &mut self,
+        mut attempt: Attempt,
+        result: Result<T, BusError>,
+    ) -> Option<Result<T, BusError>> {
         match result {
             Ok(answer) => {
-                leg.settle(Outcome::Answered);
+                attempt.settle(Outcome::Answered);
                 Some(Ok(answer))
             }
             Err(error) => {
-                let outcome = self.blame(&leg, &error);
-                leg.settle(outcome);
+                let outcome = self.blame(&attempt, &error);
+                attempt.settle(outcome);
                 match (outcome, &error) {
-                    (Outcome::Busy, _) => self.full.push(leg.choice.host.clone()),
+                    (Outcome::Busy, _) => self.full.push(attempt.choice.host.clone()),
                     // That took its time.
                     (_, BusError::Cut { .. }) => self.looks_again(),
                     _ => {}
                 }
                 if can_go_on(&error) {
-                    tracing::info!(host = leg.choice.host, %error, "another host is asked");
+                    tracing::info!(host = attempt.choice.host, %error, "another host is asked");
                     self.failed = Some(error);
                     return None;
                 }
@@ -347,7 +352,7 @@ impl Route {
 
     /// What the end of a request that nothing was heard of says about its host: one that lives and is far over its usual
     /// time hangs. An agent is late with others' work.
-    fn blame(&self, leg: &Leg, error: &BusError) -> Outcome {
+    fn blame(&self, attempt: &Attempt, error: &BusError) -> Outcome {
         let is_late = match error {
             BusError::Deadline { .. } => true,
             BusError::Fault(fault) => {
@@ -355,8 +360,8 @@ impl Route {
             }
             _ => false,
         };
-        let usual = || self.fabric.0.usual(leg.host(), &self.need.capability);
-        if is_late && usual().is_some_and(|usual| leg.call.deadline >= usual * HANGS_AFTER) {
+        let usual = || self.fabric.0.usual(attempt.host(), &self.need.capability);
+        if is_late && usual().is_some_and(|usual| attempt.call.deadline >= usual * HANGS_AFTER) {
             return Outcome::Failed;
         }
         outcome(error)

@@ -1,7 +1,7 @@
 //! A stream of replies from whoever can.
 
-use super::Fabric;
-use super::route::{Choice, Leg, Route, can_go_on, outcome};
+use super::route::{Attempt, Choice, Route, can_go_on, outcome};
+use super::state::Fabric;
 use crate::bus::BusError;
 use crate::bus::message::Ask;
 use crate::bus::stream::Stream;
@@ -13,7 +13,7 @@ pub struct FabricStream<A: Ask> {
     need: Need,
     request: A,
     route: Route,
-    now: Option<(Leg, Stream<A::Reply>)>,
+    now: Option<(Attempt, Stream<A::Reply>)>,
     choice: Choice,
     over: bool,
 }
@@ -47,22 +47,22 @@ impl<A: Ask> FabricStream<A> {
                 self.over = true;
                 return Some(Err(error));
             }
-            let (leg, stream) = self.now.as_mut()?;
+            let (attempt, stream) = self.now.as_mut()?;
             match stream.next().await.transpose() {
                 Ok(Some(reply)) => return Some(Ok(reply)),
                 Ok(None) => {
-                    leg.settle(Outcome::Answered);
+                    attempt.settle(Outcome::Answered);
                     (self.now, self.over) = (None, true);
                     return None;
                 }
                 Err(error) if stream.received().count() > 0 => {
-                    leg.settle(outcome(&error));
+                    attempt.settle(outcome(&error));
                     (self.now, self.over) = (None, true);
                     return Some(Err(error));
                 }
                 Err(error) => {
-                    let (leg, _) = self.now.take()?;
-                    if let Some(Err(error)) = self.route.ended::<()>(leg, Err(error)) {
+                    let (attempt, _) = self.now.take()?;
+                    if let Some(Err(error)) = self.route.ended::<()>(attempt, Err(error)) {
                         self.over = true;
                         return Some(Err(error));
                     }
@@ -83,17 +83,17 @@ impl<A: Ask> FabricStream<A> {
 
     async fn begin(&mut self) -> Result<(), BusError> {
         loop {
-            let leg = self.route.next().await?;
-            let opened = self.fabric.bus().open(leg.target(&self.need), &self.request, &leg.call).await;
+            let attempt = self.route.next().await?;
+            let opened = self.fabric.bus().open(attempt.target(&self.need), &self.request, &attempt.call).await;
             match opened {
                 Ok(mut stream) => {
-                    self.fabric.watch_over(&leg, &mut stream);
-                    self.choice = leg.choice.clone();
-                    self.now = Some((leg, stream));
+                    self.fabric.watch_over(&attempt, &mut stream);
+                    self.choice = attempt.choice.clone();
+                    self.now = Some((attempt, stream));
                     return Ok(());
                 }
                 Err(error) => {
-                    if let Some(Err(error)) = self.route.ended::<()>(leg, Err(error)) {
+                    if let Some(Err(error)) = self.route.ended::<()>(attempt, Err(error)) {
                         return Err(error);
                     }
                 }

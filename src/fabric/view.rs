@@ -1,7 +1,8 @@
-//! From what hosts say of themselves to what the router reads.
+//! From what hosts and requests say on the bus to what the router reads, and back.
 
 use crate::bus::message::node::{self, NodeInfo};
-use crate::router::{Host, Load, Model, Offer, Privacy};
+use crate::bus::subject::Capability;
+use crate::router::{Host, Load, Model, Need, Offer, Privacy};
 
 /// The capability whose models are voices.
 const SPEAKS: &str = "tts";
@@ -38,6 +39,32 @@ fn offer(offer: &node::Offer) -> Offer {
             queued: small(offer.queued),
             usual_ms: u32::try_from(offer.usual_ms).unwrap_or(u32::MAX),
         },
+    }
+}
+
+/// A need for a capability, and nothing in particular of it.
+#[must_use]
+pub fn need(capability: Capability) -> Need {
+    Need { capability: capability.token().to_owned(), ..Need::default() }
+}
+
+/// How far a request may travel, from the wire: what it sets off may go no further.
+#[must_use]
+pub fn privacy_of(privacy: node::Privacy) -> Privacy {
+    match privacy {
+        node::Privacy::Host => Privacy::Host,
+        node::Privacy::Lan => Privacy::Lan,
+        node::Privacy::Any => Privacy::Any,
+    }
+}
+
+/// How far a request may travel, as it stands on the wire.
+#[must_use]
+pub fn wire_privacy(privacy: Privacy) -> node::Privacy {
+    match privacy {
+        Privacy::Host => node::Privacy::Host,
+        Privacy::Lan => node::Privacy::Lan,
+        Privacy::Any => node::Privacy::Any,
     }
 }
 

@@ -31,17 +31,18 @@ const FLOORS: &[Floors] = &[
 const HEADED: &[&str] = &["bus", "cli", "node", "role", "wire"];
 
 /// Heads that their parts build on: what they define is extended or used there.
-const BASES: &[&str] = &["role", "role/midi/core", "role/stt", "role/voice/listener", "wire/message/midi", "wire/subject"];
+const BASES: &[&str] =
+    &["role", "role/midi/core", "role/stt", "role/voice/listener", "wire/message/midi", "wire/subject"];
 
 /// Files that may import each other.
 const CIRCLES: &[&[&str]] = &[
     // How an order is found, and why it is that one, are one thought.
     &["src/router/decide.rs", "src/router/explain.rs"],
-KNOWNCIRCLES];
+    KNOWNCIRCLES,
+];
 
 /// Imports that still run upward.
-const UPWARD: &[(&str, &str)] = &[
-KNOWNUP];
+const UPWARD: &[(&str, &str)] = &[KNOWNUP];
 
 /// The floor of a part among `floors`, from above.
 fn floor(floors: &[&str], part: &str) -> Option<usize> {
@@ -153,7 +154,9 @@ mod tests {
         let digs = ("src/house/cellar.rs", "use super::hall::floor::Chair;\npub struct Wine;");
         assert_eq!(
             wrong(&[digs, roof, ("src/house/hall/floor.rs", "pub struct Chair;")], &[]),
-            ["src/house/cellar.rs → src/house/hall/floor.rs: Chair (floors of house: cellar does not stand above hall)"]
+            [
+                "src/house/cellar.rs → src/house/hall/floor.rs: Chair (floors of house: cellar does not stand above hall)"
+            ]
         );
         // Beside each other.
         let kitchen = ("src/house/kitchen.rs", "use super::hall::floor::Chair;");

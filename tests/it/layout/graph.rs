@@ -268,7 +268,10 @@ mod tests {
     fn imports_are_found_however_they_are_written() {
         let graph = graph(&[
             ("src/a/mod.rs", "mod part;\nfn f() { part::run(crate::b::Thing::new()) }"),
-            ("src/a/part.rs", "use super::super::c;\nuse crate::{b::{Thing as Other, inner::*}, c::C};\npub fn run() {}"),
+            (
+                "src/a/part.rs",
+                "use super::super::c;\nuse crate::{b::{Thing as Other, inner::*}, c::C};\npub fn run() {}",
+            ),
             ("src/b.rs", "pub struct Thing; pub mod inner {}"),
             ("src/c.rs", "pub struct C;\nuse std::{b::Nothing, io};"),
         ]);
@@ -295,11 +298,8 @@ mod tests {
                 ("src/b.rs", "use crate::a::{One, Two as Second, turn};"),
             ]
         };
-        let expected = [
-            "src/a/one.rs → src/a/two.rs: Two",
-            "src/b.rs → src/a/one.rs: One",
-            "src/b.rs → src/a/two.rs: Two, turn",
-        ];
+        let expected =
+            ["src/a/one.rs → src/a/two.rs: Two", "src/b.rs → src/a/one.rs: One", "src/b.rs → src/a/two.rs: Two, turn"];
         assert_eq!(all(&graph(&files(face))), expected);
         // Once the face works with it, it imports it.
         let works = "mod one;\nmod two;\npub use one::One;\npub use two::*;\npub use two::turn;\nfn f(_: One) {}";

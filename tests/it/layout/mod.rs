@@ -138,8 +138,9 @@ fn roles_meet_on_the_bus() {
     let mut wrong = Vec::new();
     let mut roles = BTreeSet::new();
     let sources = sources("src/role");
-    let of_role =
-        |source: &source::Source| source.module.get(1).cloned().filter(|name| !SHARED_BY_ROLES.contains(&name.as_str()));
+    let of_role = |source: &source::Source| {
+        source.module.get(1).cloned().filter(|name| !SHARED_BY_ROLES.contains(&name.as_str()))
+    };
     roles.extend(sources.iter().filter_map(of_role));
     assert!(roles.contains("agent") && roles.contains("stt"), "the roles were not found: {roles:?}");
     for source in &sources {

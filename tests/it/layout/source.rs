@@ -98,8 +98,7 @@ fn without_attributes(stream: TokenStream, without_tests: bool) -> Vec<TokenTree
         if is_test && without_tests {
             // The item: up to its body or its semicolon.
             for token in tokens.by_ref() {
-                let is_body =
-                    matches!(&token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
+                let is_body = matches!(&token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
                 if is_body || is_punct(Some(&token), ';') {
                     break;
                 }
@@ -137,20 +136,14 @@ fn is_path(tokens: &[TokenTree], at: usize) -> bool {
 
 /// The modules that a file declares and that have files of their own.
 pub fn children(tokens: &[TokenTree]) -> BTreeSet<String> {
-    let declared = tokens.windows(3).filter(|three| {
-        ident(three.first()).as_deref() == Some("mod") && is_punct(three.get(2), ';')
-    });
+    let declared =
+        tokens.windows(3).filter(|three| ident(three.first()).as_deref() == Some("mod") && is_punct(three.get(2), ';'));
     declared.filter_map(|three| ident(three.get(1))).collect()
 }
 
 /// Every path from the top of the library that `tokens` of `module` name, be it in a `use` line or not; `children` are the
 /// modules below it that can be named without a beginning.
-pub fn paths(
-    tokens: &[TokenTree],
-    module: &[String],
-    children: &BTreeSet<String>,
-    found: &mut BTreeSet<Vec<String>>,
-) {
+pub fn paths(tokens: &[TokenTree], module: &[String], children: &BTreeSet<String>, found: &mut BTreeSet<Vec<String>>) {
     let mut at = 0;
     while at < tokens.len() {
         // Within `mod name { … }` one `super` more is needed to get out.
@@ -206,9 +199,7 @@ pub fn beginning(
             let start = module.len().checked_sub(up).expect("no `super` leads out of the library");
             (module.get(..start).map(<[String]>::to_vec), at)
         }
-        child if children.contains(child) => {
-            (Some(module.iter().cloned().chain([child.to_owned()]).collect()), at + 1)
-        }
+        child if children.contains(child) => (Some(module.iter().cloned().chain([child.to_owned()]).collect()), at + 1),
         _ => (None, at + 1),
     }
 }
