@@ -7,6 +7,8 @@ pub(super) const README: &str = "README.md";
 /// How it begins.
 pub(super) const MARK: &str = "<!-- Written by `sidetone deploy systemd`";
 
+/// How every file begins.
+const NOTE: &str = "# Written by `sidetone deploy systemd`. For changes: systemctl edit <unit>.\n";
 /// What both services are kept from. A comment says why a line is missing that one would look for.
 const HARDENED: &str = "\
 # What it is kept from.
@@ -34,9 +36,19 @@ UMask=0077
 
 /// Every file: its name and its text.
 pub(super) fn render() -> BTreeMap<String, String> {
-    let note = "# Written by `sidetone deploy systemd`. For changes: systemctl edit <unit>.\n";
-    let sidetone = format!(
-        "{note}[Unit]\n\
+    let files = [
+        ("sidetone.service", host()),
+        ("nats-server.service", server()),
+        ("sidetone.conf", accounts()),
+        (README, readme()),
+    ];
+    files.into_iter().map(|(file, text)| (file.to_owned(), text)).collect()
+}
+
+/// The unit of a host.
+fn host() -> String {
+    format!(
+        "{NOTE}[Unit]\n\
          Description=Sidetone, a voice and agent host\n\
          Wants=network-online.target\n\
          After=network-online.target nats-server.service\n\
@@ -85,9 +97,13 @@ pub(super) fn render() -> BTreeMap<String, String> {
          # IPAddressDeny (other hosts).\n\n\
          [Install]\n\
          WantedBy=multi-user.target\n"
-    );
-    let nats = format!(
-        "{note}[Unit]\n\
+    )
+}
+
+/// The unit of a NATS server, which needs less than a host.
+fn server() -> String {
+    format!(
+        "{NOTE}[Unit]\n\
          Description=NATS server of Sidetone\n\
          Documentation=https://docs.nats.io\n\
          Wants=network-online.target\n\
@@ -123,14 +139,22 @@ pub(super) fn render() -> BTreeMap<String, String> {
          [Install]\n\
          WantedBy=multi-user.target\n"
     )
-    .replace("RemoveIPC=no", "RemoveIPC=yes");
-    let users = format!(
-        "{note}# The accounts of the two services; sidetone is a member of audio for JACK's real-time rights.\n\
+    .replace("RemoveIPC=no", "RemoveIPC=yes")
+}
+
+/// The accounts of both, for systemd-sysusers.
+fn accounts() -> String {
+    format!(
+        "{NOTE}# The accounts of the two services; sidetone is a member of audio for JACK's real-time rights.\n\
          u sidetone - \"Sidetone\" /var/lib/sidetone\n\
          u nats - \"NATS server\" /var/lib/nats\n\
          m sidetone audio\n"
-    );
-    let readme = format!(
+    )
+}
+
+/// The table of contents.
+fn readme() -> String {
+    format!(
         "{MARK}. A change here is lost when it is written again. -->\n\
          # systemd units\n\n\
          | file | goes to |\n| --- | --- |\n\
@@ -143,8 +167,5 @@ pub(super) fn render() -> BTreeMap<String, String> {
          \u{20}   install -o sidetone -g sidetone -m 0600 host-stage/* /etc/sidetone\n\
          \u{20}   systemctl daemon-reload && systemctl enable --now sidetone\n\n\
          `systemd-analyze security sidetone.service` says what is left open: what JACK and the engines need.\n"
-    );
-    let files =
-        [("sidetone.service", sidetone), ("nats-server.service", nats), ("sidetone.conf", users), (README, readme)];
-    files.into_iter().map(|(file, text)| (file.to_owned(), text)).collect()
+    )
 }
