@@ -14,10 +14,10 @@
 //! | [`cli`] | one file a subcommand, named as the subcommand |
 //! | [`node`] | the host: starts the roles, restarts what fails, drains under a deadline |
 //! | [`role`] | trait `Role`, the table `ROLES`; a file or folder a role |
-//! | [`fabric`] | a need is met by whoever can: asks the host that the router chooses, and the next when that fails |
+//! | [`fabric`] | a need is met by a host that can: asks the one that the router chooses, and the next when that fails |
 //! | [`router`] | pure policy: what is needed and who is there give an ordered list of hosts, each with its reason |
 //! | [`bus`] | the sole user of NATS: connections, requests and streams of replies, services, what the server keeps |
-//! | [`wire`] | what is said on the bus, whatever carries it: subjects, messages, how bodies are written, the contract; knows no NATS |
+//! | [`wire`] | the messages of the bus, whatever carries them: subjects, messages, how bodies are written, the contract; knows no NATS |
 //! | [`audio`] | JACK, rings, resampling, VAD, endpointing, wake phrases; knows neither bus nor tokio |
 //! | [`engine`] | speech to text, text to speech, chat: traits, and tables from name to builder |
 //! | [`action`] | what configuration says is to be done, and the same with its slots filled in |

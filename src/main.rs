@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let result = runtime.block_on(sidetone::cli::run(cli, Cli::command()));
     telemetry.finish();
     // A thread that goes on while the process is taken apart runs into what is gone, so threads are waited for; but not
-    // long for work that blocks: nobody needs it any more.
+    // long for work that blocks: its result is of no use any more.
     runtime.shutdown_timeout(LAST_WORK_TIMEOUT);
     match result {
         Ok(()) => ExitCode::SUCCESS,

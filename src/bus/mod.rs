@@ -3,11 +3,11 @@
 //! | folder | what |
 //! | --- | --- |
 //! | `connect` | who this host is to the server, its connections, events |
-//! | `ask` | a caller [`ask`](Bus::ask)s for one reply or [`open`](Bus::open)s a stream of them, or has somebody [`listen`] |
+//! | `ask` | a caller [`ask`](Bus::ask)s for one reply or [`open`](Bus::open)s a stream of them, or has speech transcribed while it is spoken ([`listen`]) |
 //! | `kept` | what the server keeps: hosts, sessions, jobs, large audio |
 //! | `serve` | a role serves verbs ([`service`]) and does jobs ([`batch`]) |
 //!
-//! Each imports those above it. What is said has a subject from [`subject`] and a type from [`message`], which know no NATS.
+//! Each imports those above it. Every message has a subject from [`subject`] and a type from [`message`], which know no NATS.
 
 mod ask;
 mod connect;

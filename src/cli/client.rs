@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::fabric::Fabric;
 use crate::node;
 
-/// The same, with the way to whoever can.
+/// The same, with the way to the hosts that can.
 ///
 /// # Errors
 /// As [`connect`].

@@ -39,7 +39,7 @@ struct NatsArgs {
     /// Where to write; a new or empty folder, or one that this command has written
     #[arg(long, value_name = "FOLDER", default_value = "nats")]
     out: PathBuf,
-    /// Make all keys and certificates anew: every machine needs its folder again then
+    /// Make new keys and certificates for all: every machine needs its folder again then
     #[arg(long, conflicts_with = "check")]
     new_keys: bool,
     /// Write nothing; fail if the configurations in the folder are not those of the hosts and this program
@@ -81,9 +81,9 @@ fn write_nats(args: &NatsArgs) -> anyhow::Result<Vec<String>> {
     if plan.makes_certificates() {
         keys.certificates(&plan)?;
     }
-    let mut told = folder.write(&texts, &keys.into_files())?;
-    told.push(format!("{}/{} says which machine needs which folder", args.out.display(), nats::README));
-    Ok(told)
+    let mut notes = folder.write(&texts, &keys.into_files())?;
+    notes.push(format!("{}/{} says which machine needs which folder", args.out.display(), nats::README));
+    Ok(notes)
 }
 
 fn write_systemd(args: &SystemdArgs) -> anyhow::Result<Vec<String>> {

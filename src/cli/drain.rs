@@ -49,14 +49,14 @@ pub async fn run(args: DrainArgs, globals: &Globals) -> anyhow::Result<()> {
     let draining = bus.ask(Target::Node(&node), &request, &call).await?;
     let limit = Duration::from_millis(draining.timeout_ms);
     let until = Instant::now() + limit + GRACE;
-    let mut told = String::new();
+    let mut shown = String::new();
     let mut tell = |offers: &[Offer]| {
         let work = describe(offers);
-        if work == told {
+        if work == shown {
             return Ok(());
         }
         let line = format!("{node} takes no new work; {work}");
-        told = work;
+        shown = work;
         print::lines(&[line])
     };
     tell(&draining.offers)?;
@@ -135,7 +135,7 @@ fn find(nodes: &[String], asked: Option<String>, own: &str) -> anyhow::Result<St
     }
 }
 
-/// What is under way.
+/// The work under way.
 fn describe(offers: &[Offer]) -> String {
     let busy: Vec<_> = offers
         .iter()

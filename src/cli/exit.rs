@@ -48,7 +48,7 @@ impl Exit {
     /// Says what went wrong on standard error; gives the code.
     #[must_use]
     pub fn report(self, why: &str) -> ExitCode {
-        // If standard error is closed too there is nobody left to tell.
+        // If standard error is closed too, no reader is left.
         let _ = writeln!(std::io::stderr(), "sidetone: {why}");
         ExitCode::from(self as u8)
     }

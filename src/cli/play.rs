@@ -16,7 +16,7 @@ use crate::audio::patcher::restore;
 use crate::audio::{Capture, ClipReader, JackClient, JackSettings, Patch, Playback, Resampler, wav_bytes};
 use tape::Tape;
 
-/// How often the rings are looked after; JACK's callback can wake nobody. Far less than the rings hold.
+/// How often the rings are looked after; JACK's callback can wake no thread. Far less than the rings hold.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long JACK may take to play what is queued, beyond its length.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -119,7 +119,7 @@ impl Session {
         result
     }
 
-    /// Connects both ways; a port that is not there, or takes no connection, is an error, since nobody would hear.
+    /// Connects both ways; a port that is not there, or takes no connection, is an error, since it would be silent.
     fn connect(&self, client: &JackClient) -> anyhow::Result<()> {
         let (state, (own_in, own_out)) = (client.patchbay().state(), client.port_names());
         let (from, to) = self.patch.found(&state);

@@ -47,7 +47,7 @@ pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Says something on standard error that does not belong to the output.
 pub fn note(text: &str) {
-    // If standard error is closed there is nobody left to tell.
+    // If standard error is closed, no reader is left.
     let _ = writeln!(io::stderr().lock(), "sidetone: {text}");
 }
 

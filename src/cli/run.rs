@@ -11,7 +11,7 @@ use crate::bus::message::node::NodeInfo;
 use crate::node;
 use crate::role::ROLES;
 
-/// Run a host with its roles until it is told to stop
+/// Run a host with its roles until it is stopped
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
     /// Roles to switch on (node.roles)
@@ -65,7 +65,7 @@ pub async fn run(args: RunArgs, globals: &Globals) -> anyhow::Result<()> {
     }
 }
 
-/// Says what is served, and how to look at it.
+/// Says what the host serves, and how to watch it.
 fn greet(info: &NodeInfo, url: &str) {
     let mut lines = vec![format!("{} is up on {url}", info.node)];
     for offer in &info.offers {

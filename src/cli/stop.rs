@@ -40,8 +40,8 @@ pub async fn run(args: StopArgs, globals: &Globals) -> anyhow::Result<()> {
         return print::json(&json!({ "stopped": hosts }));
     }
     print::lines(&[match hosts.as_slice() {
-        [] => "told to stop; no host is there".to_owned(),
-        hosts => format!("told to stop: {}", hosts.join(", ")),
+        [] => "asked to stop; no host is there".to_owned(),
+        hosts => format!("asked to stop: {}", hosts.join(", ")),
     }])
 }
 

@@ -166,7 +166,7 @@ async fn listen<M: Message>(
     Ok(heard.boxed())
 }
 
-/// Prints an event; `false` when nobody reads any more.
+/// Prints an event; `false` when the reader has gone.
 fn show(args: &WatchArgs, (body, event): &Heard) -> anyhow::Result<bool> {
     if args.json {
         return print::follow(&body.to_string());
@@ -181,7 +181,7 @@ pub(super) fn session_line(event: SessionEvent) -> String {
 
 fn shown(event: &Event) -> String {
     let terminal = Term::stdout();
-    // Asked anew for each event, since a terminal can be resized; one that does not tell its size wraps by itself.
+    // Asked again for each event, since a terminal can be resized; one that does not tell its size wraps by itself.
     let width = terminal.size_checked().map(|(_, columns)| usize::from(columns));
     let view = View { zone: TimeZone::system(), width, colour: terminal.is_term() && console::colors_enabled() };
     line::line(event, Timestamp::now(), &view)
@@ -198,11 +198,11 @@ mod tests {
         let mut seen = Seen::default();
         assert!(seen.is_new(&of("a")) && seen.is_new(&of("b")));
         assert!(!seen.is_new(&of("a")) && !seen.is_new(&of("b")));
-        // Events without an id, and all that is no event of a session, can't be told apart.
+        // Events without an id, and all that is no event of a session, can't be compared.
         for heard in [of(""), notice("lost", Event::Lost)] {
             assert!(seen.is_new(&heard) && seen.is_new(&heard));
         }
-        // What is long past is forgotten.
+        // The oldest is forgotten.
         assert!((0..SEEN).all(|number| seen.is_new(&of(&number.to_string()))));
         assert!(seen.0.len() == SEEN && seen.is_new(&of("a")));
     }

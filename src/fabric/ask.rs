@@ -1,4 +1,4 @@
-//! Asking whoever can, and saying who that would be.
+//! Asking the host that can, and saying which that would be.
 
 use super::route::Choice;
 use super::state::{FIRST_VIEW_TIMEOUT, Fabric};
@@ -16,7 +16,7 @@ impl Fabric {
         self.0.router(&peers, &need.capability).explain(&need, self.0.now(), &mut rand::rng())
     }
 
-    /// Why nobody can be asked.
+    /// Why no host can be asked.
     pub async fn nobody(&self, need: &Need) -> BusError {
         match self.route(need, &Call::within(FIRST_VIEW_TIMEOUT)).await {
             Ok(_) => BusError::Nobody { subject: need.to_string() },
@@ -27,17 +27,17 @@ impl Fabric {
     /// The host that would be asked first; its name is empty if it is anyone of the queue group.
     ///
     /// # Errors
-    /// Nobody can, and why.
+    /// No host can, and why.
     pub async fn choose(&self, need: &Need) -> Result<Choice, BusError> {
         let mut attempt = self.route(need, &Call::within(FIRST_VIEW_TIMEOUT)).await?.next().await?;
         attempt.settle(Outcome::Abandoned);
         Ok(attempt.choice)
     }
 
-    /// Has a request answered by whoever can, within the call's deadline.
+    /// Has a request answered by a host that can, within the call's deadline.
     ///
     /// # Errors
-    /// Nobody can, and why; or what the last of those who were asked said.
+    /// No host can, and why; or what the last of those that were asked said.
     pub async fn ask<A: Ask>(&self, need: &Need, request: &A, call: &Call) -> Result<A::Reply, BusError> {
         let mut route = self.route(need, call).await?;
         loop {

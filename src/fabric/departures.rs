@@ -9,7 +9,7 @@ use crate::bus::message::node::NodeInfo;
 
 /// How long a departure is remembered, once it is sure: longer than the entry stands of the host that should have published it (10 s).
 const REMEMBERED: Duration = Duration::from_secs(15);
-/// A list that is read anew lacks those who are yet to put themselves in again, such as after a restart of the server.
+/// A list that is read again lacks the hosts that are yet to put themselves in again, such as after a restart of the server.
 const DOUBTED: Duration = Duration::from_secs(10);
 
 /// The hosts that are gone, each with the time from when on that is sure.
@@ -28,11 +28,11 @@ impl Departures {
         self.0.retain(|(_, info)| info.node != node);
     }
 
-    /// What this host is to publish, if it is the one that `tells`.
-    pub(super) fn due(&mut self, tells: bool, now: Duration) -> Vec<NodeInfo> {
+    /// What this host is to publish, if it `is_first` by name.
+    pub(super) fn due(&mut self, is_first: bool, now: Duration) -> Vec<NodeInfo> {
         self.0.retain(|(sure, _)| now < *sure + REMEMBERED);
-        let told = self.0.extract_if(.., |(sure, _)| tells && *sure <= now);
-        told.map(|(_, info)| info).collect()
+        let due = self.0.extract_if(.., |(sure, _)| is_first && *sure <= now);
+        due.map(|(_, info)| info).collect()
     }
 }
 
@@ -48,29 +48,29 @@ mod tests {
         NodeInfo { node: node.to_owned(), ..NodeInfo::default() }
     }
 
-    fn told(departures: &mut Departures, tells: bool, now: Duration) -> Vec<String> {
-        departures.due(tells, now).into_iter().map(|info| info.node).collect()
+    fn due(departures: &mut Departures, is_first: bool, now: Duration) -> Vec<String> {
+        departures.due(is_first, now).into_iter().map(|info| info.node).collect()
     }
 
     #[test]
-    fn a_loss_is_told_by_whoever_becomes_the_first_in_time() {
+    fn a_departure_is_published_by_the_host_that_becomes_the_first_in_time() {
         let mut departures = Departures::default();
         departures.note(lost("a"), true, s(1));
-        assert!(told(&mut departures, false, s(1)).is_empty(), "the first by name is gone as well");
+        assert!(due(&mut departures, false, s(1)).is_empty(), "the first by name is gone as well");
         departures.note(lost("b"), true, s(4));
-        assert_eq!(told(&mut departures, true, s(4)), ["a", "b"]);
-        assert!(told(&mut departures, true, s(4)).is_empty(), "once");
+        assert_eq!(due(&mut departures, true, s(4)), ["a", "b"]);
+        assert!(due(&mut departures, true, s(4)).is_empty(), "once");
         departures.note(lost("a"), true, s(20));
-        assert!(told(&mut departures, true, s(36)).is_empty(), "whoever was the first has told it long ago");
+        assert!(due(&mut departures, true, s(36)).is_empty(), "the host that was the first published it long ago");
     }
 
     #[test]
-    fn who_is_only_late_is_not_told() {
+    fn a_host_that_is_only_late_is_not_published() {
         let mut departures = Departures::default();
         departures.note(lost("a"), false, s(0));
         departures.note(lost("b"), false, s(0));
-        assert!(told(&mut departures, true, s(9)).is_empty());
+        assert!(due(&mut departures, true, s(9)).is_empty());
         departures.forget("b");
-        assert_eq!(told(&mut departures, true, s(11)), ["a"]);
+        assert_eq!(due(&mut departures, true, s(11)), ["a"]);
     }
 }

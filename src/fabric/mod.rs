@@ -1,11 +1,11 @@
-//! Whoever can, does: a need is met by the host that the [router](crate::router) chooses, and by the next one when that
+//! A need is met by the host that the [router](crate::router) chooses, and by the next one when that
 //! refuses, is silent or dies.
 //!
 //! ```text
 //! bucket NODES ─▶ Roster ─▶ View ─▶ Router::decide ─▶ Route: ask the first, then the next … ─▶ Health
 //! ```
 //!
-//! A role says what it needs (`stt`, English, somebody waits), never which host.
+//! A role says what it needs (`stt`, English, a person waits), never which host.
 
 mod ask;
 mod departures;

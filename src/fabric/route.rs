@@ -27,7 +27,7 @@ const PING_TIMEOUT: Duration = Duration::from_millis(500);
 const HANGS_AFTER: u32 = 4;
 /// Who is asked when it is not known who is there.
 const UNKNOWN: &str = "not known who is there: anyone of the queue group";
-/// Who is asked when no host offers it, but a service of somebody else's does.
+/// Who is asked when no host offers it, but a service that is none of Sidetone's does.
 const UNLISTED: &str = "a service that is no host of Sidetone: anyone of the queue group";
 
 /// The host that answers, and why.
@@ -103,7 +103,7 @@ impl Attempt {
         &self.instance
     }
 
-    /// Whom to ask.
+    /// The subject's target.
     pub(super) fn target<'a>(&'a self, need: &'a Need) -> Target<'a> {
         let model = if need.voice.is_empty() { &need.model } else { &need.voice };
         match (self.choice.host.as_str(), model.as_str()) {
@@ -122,7 +122,7 @@ impl Attempt {
 }
 
 impl Fabric {
-    /// Decides whom to ask.
+    /// Decides which hosts to ask.
     pub(super) async fn route(&self, need: &Need, call: &Call) -> Result<Route, BusError> {
         let is_known = self.until_known().await;
         let need = self.0.narrowed(need);
@@ -216,7 +216,7 @@ impl Fabric {
                     continue;
                 }
                 // It was killed and is back already: the new run knows nothing of the request.
-                Ok(info) if info.instance != expected => "it was started anew".to_owned(),
+                Ok(info) if info.instance != expected => "it was restarted".to_owned(),
                 Err(BusError::Nobody { .. }) => "it has left the bus".to_owned(),
                 Err(BusError::Deadline { .. }) if bus.is_up() => {
                     format!("no sign of life within {} s", SIGN_OF_LIFE.as_secs())
@@ -234,7 +234,7 @@ impl Fabric {
 }
 
 fn silent(host: &str, why: &str) -> BusError {
-    // Not a fault of its own: whoever says one has taken it down as well.
+    // Not a fault of its own: a host that says one has taken it down as well.
     BusError::Cut { subject: host.to_owned(), why: format!("it went silent in the middle of a request: {why}") }
 }
 
@@ -249,10 +249,10 @@ fn refusal(nobody: &Nobody) -> BusError {
 }
 
 impl Route {
-    /// The next host to ask. When those of the first decision were asked in vain, it is decided anew among the others.
+    /// The next host to ask. When those of the first decision were asked in vain, another decision is made among the others.
     ///
     /// # Errors
-    /// What the last one said, if nobody is left or no time.
+    /// What the last one said, if no host is left or no time.
     pub(super) async fn next(&mut self) -> Result<Attempt, BusError> {
         let time = self.until.saturating_duration_since(Instant::now());
         if time.is_zero() && self.failed.is_some() {
@@ -262,7 +262,9 @@ impl Route {
             let (choice, permit) = if let Some(reason) = self.by_queue.take() {
                 (Choice { host: String::new(), reason: reason.to_owned() }, None)
             } else {
-                let Some(chosen) = self.left.pop_front().or_else(|| self.anew()) else { return Err(self.last_word()) };
+                let Some(chosen) = self.left.pop_front().or_else(|| self.decide_again()) else {
+                    return Err(self.last_word());
+                };
                 let inner = &self.fabric.0;
                 let permit = {
                     let Peers { view, health, .. } = &mut *inner.peers();
@@ -287,7 +289,7 @@ impl Route {
                 attempt: self.attempt,
                 after: self.failed.as_ref().map(ToString::to_string),
             };
-            self.fabric.tell(routed);
+            self.fabric.publish(routed);
             let call = Call { deadline: time, route: Some(choice.reason.clone()), ..self.call.clone() };
             return Ok(Attempt { choice, call, instance, permit });
         }
@@ -323,7 +325,7 @@ impl Route {
         }
     }
 
-    /// An answer broke off: those who are there are looked through anew. Gives whether anybody is left to ask, and time.
+    /// An answer broke off: another decision is made among the hosts that are there. Gives whether any is left to ask, and time.
     pub(super) fn failed_with(&mut self, error: BusError) -> bool {
         self.failed = Some(error);
         self.looks_again();
@@ -331,7 +333,7 @@ impl Route {
         !self.left.is_empty() && Instant::now() < self.until
     }
 
-    /// Those that were full may be asked once more: somebody else has worked on the request since.
+    /// Those that were full may be asked once more: another host has worked on the request since.
     fn looks_again(&mut self) {
         self.tried.retain(|host| !self.full.contains(host));
         self.full.clear();
@@ -342,9 +344,9 @@ impl Route {
         self.fabric.0.decide(&self.need, &self.tried).map(VecDeque::from).unwrap_or_default()
     }
 
-    /// The first of a new decision, if there is time and anybody who was not asked.
-    fn anew(&mut self) -> Option<Chosen> {
-        // The queue group is nobody in particular: it is asked once.
+    /// The first of a new decision, if there is time and any host that was not asked.
+    fn decide_again(&mut self) -> Option<Chosen> {
+        // The queue group is no host in particular: it is asked once.
         let is_over = Instant::now() >= self.until || self.tried.iter().any(String::is_empty);
         self.left = if is_over { VecDeque::new() } else { self.others() };
         self.left.pop_front()

@@ -27,7 +27,7 @@ const ROUTES: usize = 1_024;
 /// How often they are published, while there are many.
 const ROUTES_EVERY: Duration = Duration::from_millis(5);
 
-/// The way to whoever can. Cloning shares what was learnt.
+/// The way to the hosts that can. Cloning shares what was learnt.
 #[derive(Clone)]
 pub struct Fabric(pub(super) Arc<Inner>);
 
@@ -45,7 +45,7 @@ pub(super) struct Inner {
     /// How often who is there has changed; 0 before it was known.
     pub(super) changes: watch::Sender<u64>,
     follower: Mutex<Option<AbortOnDropHandle<()>>>,
-    told: mpsc::Sender<Routed>,
+    routed: mpsc::Sender<Routed>,
     pub(super) liveness: Liveness,
 }
 
@@ -68,7 +68,7 @@ impl Fabric {
     /// Begins to follow who is there.
     #[must_use]
     pub fn start(bus: &Bus, here: &str, config: &Config) -> Self {
-        let (told, routes) = mpsc::channel(ROUTES);
+        let (routed, routes) = mpsc::channel(ROUTES);
         tokio::spawn(publish_routes(bus.clone(), here.to_owned(), routes));
         let inner = Arc::new(Inner {
             bus: bus.clone(),
@@ -80,7 +80,7 @@ impl Fabric {
             peers: Mutex::default(),
             changes: watch::Sender::new(0),
             follower: Mutex::default(),
-            told,
+            routed,
             liveness: Liveness::start(),
         });
         let mut roster = Roster::follow(bus, &config.bus.hosts);
@@ -127,8 +127,8 @@ impl Fabric {
         timeout(FIRST_VIEW_TIMEOUT, changes.wait_for(|changes| *changes > 0)).await.is_ok()
     }
 
-    /// Tells on the bus who is asked, and why. It holds nobody up.
-    pub(super) fn tell(&self, routed: Routed) {
+    /// Publishes which host is asked, and why. It holds no caller up.
+    pub(super) fn publish(&self, routed: Routed) {
         tracing::debug!(
             capability = routed.capability,
             host = routed.host,
@@ -137,17 +137,17 @@ impl Fabric {
             after = routed.after,
             "routed"
         );
-        if self.0.told.try_send(routed).is_err() {
+        if self.0.routed.try_send(routed).is_err() {
             tracing::debug!("a choice of route was not published: too many wait for that");
         }
     }
 }
 
-/// Publishes who was asked, until there is nobody to ask for; several at once when there are many.
-async fn publish_routes(bus: Bus, here: String, mut told: mpsc::Receiver<Routed>) {
+/// Publishes which hosts were asked, until the fabric is dropped; several at once when there are many.
+async fn publish_routes(bus: Bus, here: String, mut chosen: mpsc::Receiver<Routed>) {
     let subject = subject::event(&here, "routed");
     let mut routes = Vec::new();
-    while told.recv_many(&mut routes, ROUTES).await > 0 {
+    while chosen.recv_many(&mut routes, ROUTES).await > 0 {
         for routed in routes.drain(..) {
             if let Err(error) = bus.publish(subject.clone(), &routed).await {
                 tracing::debug!(%error, "a choice of route was not published");
@@ -180,7 +180,7 @@ impl Inner {
         Router { here: &self.here, view: &peers.view, policy, health: &peers.health }
     }
 
-    /// The hosts to ask but those that were `tried`; or why nobody, and whether the capability is offered by no host at all.
+    /// The hosts to ask but those that were `tried`; or why none, and whether the capability is offered by no host at all.
     pub(super) fn decide(&self, need: &Need, tried: &[String]) -> Result<Vec<Target>, (Nobody, bool)> {
         let peers = self.peers();
         let router = self.router(&peers, &need.capability);
@@ -226,7 +226,7 @@ impl Inner {
                 Change::Here(info) => peers.put(*info, &self.here),
                 Change::Gone(name) => peers.lose(&name, &self.here, true, now),
             }
-            // One tells for all: the first by name of those who are left.
+            // One publishes for all: the first by name of those left.
             let tells = peers.nodes.keys().next() == Some(&self.here);
             peers.departures.due(tells, now)
         };
@@ -251,7 +251,7 @@ impl Peers {
     fn lose(&mut self, name: &str, here: &str, is_sure: bool, now: Duration) {
         self.view.remove(name);
         let Some(info) = self.nodes.remove(name) else { return };
-        // One that ends has told itself.
+        // One that ends has said so itself.
         if !info.draining && name != here {
             self.departures.note(info, is_sure, now);
         }

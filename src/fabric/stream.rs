@@ -1,4 +1,4 @@
-//! A stream of replies from whoever can.
+//! A stream of replies from a host that can.
 
 use super::route::{Attempt, Choice, Route, can_go_on, outcome};
 use super::state::Fabric;
@@ -35,7 +35,7 @@ impl<A: Ask> FabricStream<A> {
     /// rest made elsewhere.
     ///
     /// # Errors
-    /// As [`Stream::next`], and when nobody is left to ask.
+    /// As [`Stream::next`], and when no host is left to ask.
     pub async fn next(&mut self) -> Option<Result<A::Reply, BusError>> {
         if self.over {
             return None;
@@ -71,7 +71,7 @@ impl<A: Ask> FabricStream<A> {
         }
     }
 
-    /// After an error: whether another host may go on, with a `request` for what is missing.
+    /// After an error: whether another host may go on, with a `request` for the rest.
     pub fn go_on(&mut self, error: &BusError, request: A) -> bool {
         let can = can_go_on(error) && self.route.failed_with(error.clone());
         if can {

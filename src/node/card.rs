@@ -33,7 +33,7 @@ impl Card {
             since: session::now(),
             offers: Vec::new(),
             hostname: hardware::hostname(),
-            // Read anew each time: a cable is put in, a lease ends.
+            // Read each time: a cable is put in, a lease ends.
             addresses: Vec::new(),
             tags: hardware::tags(&config.tags),
             privacy: wire_privacy(config.privacy),

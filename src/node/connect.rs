@@ -35,7 +35,7 @@ pub fn access(config: &Config) -> Result<Access, BusError> {
 }
 
 /// Starts the embedded server if it is asked for, and connects; tries again until the server is there or it takes too
-/// long. `None` when the host is told to stop before.
+/// long. `None` when the host is to stop before.
 pub(super) async fn connect(
     config: &Config,
     home: &Home,

@@ -16,7 +16,7 @@ use crate::telemetry::{health, metrics};
 /// The text format of Prometheus.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What is known of the host so far.
+/// The host, as far as it has started.
 #[derive(Debug)]
 struct Host {
     node: String,

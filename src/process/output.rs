@@ -42,7 +42,7 @@ impl Output {
                     continue;
                 }
                 if let Some(lines) = &lines {
-                    // Whoever takes them is slow or gone; the child must not wait.
+                    // Their reader is slow or gone; the child must not wait.
                     let _ = lines.try_send(text);
                     continue;
                 }

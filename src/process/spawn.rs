@@ -38,7 +38,7 @@ static SPAWNER: LazyLock<io::Result<SyncSender<Job>>> = LazyLock::new(|| {
                 job.command.spawn()
             }));
             let spawned = spawned.unwrap_or_else(|_| Err(io::Error::other("the async runtime is shut down")));
-            // Nobody waits any more: the child is dropped here, and thereby killed.
+            // The caller has gone: the child is dropped here, and thereby killed.
             let _ = job.reply.send(spawned);
         }
     })?;
@@ -99,7 +99,7 @@ impl ChildProcess {
         self.child.id().unwrap_or_default()
     }
 
-    /// Waits for the process to end and says how. What is left of its group is killed.
+    /// Waits for the process to end and says how. The rest of its group is killed.
     pub(super) async fn wait(&mut self) -> String {
         let status = self.child.wait().await;
         self.kill_group();
@@ -134,7 +134,7 @@ impl ChildProcess {
     /// Kills the group, once: its number may be given to others afterwards.
     fn kill_group(&mut self) {
         if let Some(group) = self.group.take() {
-            // ESRCH: nobody is left, which is the usual case.
+            // ESRCH: no process is left, which is the usual case.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }

@@ -1,4 +1,4 @@
-//! What is run, and how it shows that it is ready.
+//! The program to run, and how it shows that it is ready.
 
 use std::ffi::OsString;
 use std::fmt;

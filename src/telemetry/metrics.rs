@@ -1,6 +1,6 @@
 //! Every metric there is, in Prometheus' terms. Times are in seconds; labels have few values, and never an id or a text.
 //!
-//! Whoever measures uses the `metrics` facade with a name from here. Until [`install`] was called that costs next to
+//! Code that measures uses the `metrics` facade with a name from here. Until [`install`] was called that costs next to
 //! nothing.
 
 use std::sync::OnceLock;
@@ -72,7 +72,7 @@ metrics! {
     Counter XRUNS = "sidetone_jack_xruns_total" ["listener"];
     /// Audible gaps: speech was not there in time.
     Counter UNDERRUNS = "sidetone_playback_underruns_total" ["listener"];
-    /// Frames of the microphone that were lost because nobody read them in time.
+    /// Frames of the microphone that were lost because no reader took them in time.
     Counter DROPPED = "sidetone_capture_dropped_frames_total" ["listener"];
     /// 1 while the connection to NATS stands; `connection` is `control` or `audio`.
     Gauge NATS_UP = "sidetone_nats_up" ["connection"];
@@ -89,7 +89,7 @@ metrics! {
 /// Upper bounds of the histograms, in seconds: from a local round trip to a long answer.
 const BUCKETS_S: &[f64] =
     &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 120.0];
-/// How often samples are taken in that nobody has asked for.
+/// How often samples are taken in between scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Everything measured so far, as Prometheus reads it.
@@ -103,7 +103,7 @@ impl Exposition {
         self.0.render()
     }
 
-    /// Takes in samples now and then, so that they do not grow when nobody scrapes. Never ends.
+    /// Takes in samples now and then, so that they do not grow without a scrape. Never ends.
     pub async fn keep_up(self) {
         let mut ticks = tokio::time::interval(UPKEEP);
         loop {
@@ -116,7 +116,7 @@ impl Exposition {
 /// Begins to measure, for the whole program. What was counted before is lost, so this comes first.
 ///
 /// # Errors
-/// Somebody else measures.
+/// Another recorder measures.
 pub fn install(node: &str) -> Result<Exposition, String> {
     static INSTALLED: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
     let handle = INSTALLED.get_or_init(|| {

@@ -62,7 +62,7 @@ impl Telemetry {
 /// runtime, which then also sends spans to `export`.
 ///
 /// # Errors
-/// What is wrong with `filter` or with `export`.
+/// The mistake in `filter` or in `export`.
 pub fn start(filter: Option<&str>, format: LogFormat, export: Option<&Export>) -> Result<Telemetry, String> {
     let text = filter.map_or_else(|| DEFAULT.to_owned(), |filter| format!("{DEFAULT},{filter}"));
     let filter = EnvFilter::try_new(&text)

@@ -38,7 +38,7 @@ const TRACES: &str = "/v1/traces";
 /// The spans that are exported. Others, such as a role's, last as long as the host.
 const SPANS: [&str; 2] = ["turn", "request"];
 
-/// Sends spans until it is told to finish.
+/// Sends spans until it finishes.
 #[derive(Debug)]
 pub(super) struct Exporter(SdkTracerProvider);
 

@@ -34,7 +34,7 @@ struct Inner {
     /// The turn; of a request without one, the trace.
     id: Ulid,
     /// Whether the span says the turn: a field that is recorded again stands there twice.
-    told: AtomicBool,
+    has_turn: AtomicBool,
     session: OnceLock<String>,
     span: Span,
     /// The span's id on the wire: its own, or the caller's if none is exported.
@@ -61,14 +61,14 @@ impl Trace {
         Self::new(span, id, parent, parent.is_some(), session, verb)
     }
 
-    fn new(span: Span, id: Ulid, parent: Option<Parent>, told: bool, session: &str, name: &str) -> Self {
+    fn new(span: Span, id: Ulid, parent: Option<Parent>, has_turn: bool, session: &str, name: &str) -> Self {
         let own = link(&span, id, parent, name);
         let known = OnceLock::new();
         if !session.is_empty() {
             let _ = known.set(session.to_owned());
         }
         let span_id = own.or_else(|| parent.map(|parent| parent.span));
-        Self(Arc::new(Inner { id, told: told.into(), session: known, span, span_id }))
+        Self(Arc::new(Inner { id, has_turn: has_turn.into(), session: known, span, span_id }))
     }
 
     /// That of the work under way.
@@ -101,7 +101,7 @@ impl Trace {
     /// Says what the work under way belongs to, once it knows. A session that the caller has named stays.
     pub fn belongs_to(turn: Ulid, session: &str) {
         let note = |trace: &Self| {
-            if !trace.0.told.swap(true, Ordering::AcqRel) {
+            if !trace.0.has_turn.swap(true, Ordering::AcqRel) {
                 trace.0.span.record("turn", field::display(turn));
             }
             if trace.0.session.set(session.to_owned()).is_ok() {

@@ -1,4 +1,4 @@
-//! What is said on the bus, whatever carries it: the subjects, the messages, how bodies are written, the contract of it all.
+//! The messages of the bus, whatever carries them: subjects, types, how bodies are written, the contract of it all.
 //!
 //! Nothing here knows NATS, a connection or a task: values, texts and bytes go in and come out.
 

@@ -69,7 +69,7 @@ async fn a_job_of_a_host_that_stands_still_or_dies_is_done_by_another_and_counts
     assert_eq!(result(&done), wanted);
     // It goes on where it stood, and finds that somebody else was quicker.
     signal(&rack, libc::SIGCONT);
-    eventually(|| async { rack.log().contains("somebody else has changed the job").then_some(()) }).await;
+    eventually(|| async { rack.log().contains("another host or client has changed the job").then_some(()) }).await;
     assert_eq!(within(jobs.get(&id)).await.unwrap(), done);
 
     drop(stage);

@@ -37,7 +37,7 @@ async fn work_on_all_hosts_ends() {
     let mut stop = base.cli(&["stop", "--by", "the stage manager"]);
     let stopped = tokio::task::spawn_blocking(move || stop.output().unwrap()).await.unwrap();
     assert!(stopped.status.success(), "{stopped:?}");
-    assert_eq!(String::from_utf8_lossy(&stopped.stdout), "told to stop: base, rack\n");
+    assert_eq!(String::from_utf8_lossy(&stopped.stdout), "asked to stop: base, rack\n");
     let (_, told) = within(stops.next()).await.unwrap();
     assert_eq!(told.unwrap().by, "the stage manager");
     for mut answer in answers {

@@ -27,7 +27,7 @@ pub struct Call {
     pub format: Format,
     /// Why this host is asked; the reply gives it back.
     pub route: Option<String>,
-    /// How far it may travel; whoever is asked refuses what breaks it.
+    /// How far it may travel; the host that is asked refuses what breaks it.
     pub privacy: Privacy,
 }
 

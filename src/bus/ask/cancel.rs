@@ -8,7 +8,7 @@ use super::call::Call;
 use crate::bus::connect::Bus;
 use crate::wire::subject::{self, Capability};
 
-/// Tells whoever works on a request to stop, if the caller goes away before the answer is whole.
+/// Cancels a request on the host that works on it, if the caller goes away before the answer is whole.
 #[derive(Debug)]
 pub(super) struct CancelOnDrop {
     armed: Option<(Bus, Capability, String)>,
@@ -32,7 +32,7 @@ impl Drop for CancelOnDrop {
         // Dropped outside a runtime there is no connection left either.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                // While the link is down the worker goes on, so it is told later; at the deadline it stops by itself.
+                // While the connection is down the worker goes on, so the cancel comes later; at the deadline it stops by itself.
                 if tokio::time::timeout_at(until.into(), bus.until_up()).await.is_err() {
                     return;
                 }

@@ -1,4 +1,4 @@
-//! The caller's side: one reply, a stream of replies, or transcripts of what is spoken meanwhile.
+//! The caller's side: one reply, a stream of replies, or transcripts of speech as it is spoken.
 
 mod call;
 mod cancel;

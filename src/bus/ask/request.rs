@@ -15,12 +15,12 @@ impl Bus {
     /// Asks for one reply. A verb that answers by a stream must be asked for its summary alone.
     ///
     /// # Errors
-    /// What was asked says so itself ([`BusError::Fault`]), or nobody did in time, or the link dropped meanwhile.
+    /// The host that is asked says why not ([`BusError::Fault`]), or no answer came in time, or the connection dropped meanwhile.
     pub async fn ask<A: Ask>(&self, target: Target<'_>, request: &A, call: &Call) -> Result<A::Reply, BusError> {
         self.ask_at(A::VERB.subject(target), request, call).await
     }
 
-    /// Tells a listener to do something.
+    /// Controls a listener.
     ///
     /// # Errors
     /// As [`Bus::ask`].
@@ -59,8 +59,8 @@ impl Bus {
         let id = id.rsplit('.').next().unwrap_or_default();
         let mut guard = CancelOnDrop::new(self, A::VERB.capability, id, call);
         let reply = self.request(&subject, body, call.headers::<A>(id), call).await;
-        // A request that was on its way as the link dropped may still arrive, and one that takes too long is worked on: the
-        // guard calls these off.
+        // A request that was on its way as the connection dropped may still arrive, and one that takes too long is worked on:
+        // the guard cancels these.
         if !matches!(reply, Err(BusError::Deadline { .. } | BusError::Disconnected { .. })) {
             guard.disarm();
         }
@@ -85,7 +85,7 @@ impl Bus {
         };
         reply.map_err(|e| match e.kind() {
             RequestErrorKind::NoResponders => BusError::Nobody { subject: subject.to_owned() },
-            // The reply is lost with the link, though that may stand again.
+            // The reply is lost with the connection, though that may stand again.
             RequestErrorKind::TimedOut if watch.is_broken() => BusError::Disconnected { what: subject.to_owned() },
             RequestErrorKind::TimedOut => {
                 BusError::Deadline { subject: subject.to_owned(), ms: call.time().as_millis() }

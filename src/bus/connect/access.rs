@@ -66,7 +66,7 @@ impl Access {
     /// Reads what `files` name.
     ///
     /// # Errors
-    /// [`BusError::Access`] names the setting, the file, and what is wrong with it.
+    /// [`BusError::Access`] names the setting, the file, and the mistake.
     pub fn read(url: &str, user: &str, files: Files<'_>) -> Result<Self, BusError> {
         let proof = match (files.nkey, files.credentials) {
             ("", "") => Proof::Address,
@@ -124,7 +124,7 @@ fn secret(setting: &str, file: &str) -> Result<String, BusError> {
     let failed = |e: std::io::Error| wrong(setting, file, &format!("can't read it: {e}"));
     let mode = std::fs::metadata(file).map_err(failed)?.permissions().mode();
     if mode & 0o007 != 0 {
-        tracing::warn!(file, "everybody on this machine can read this secret: chmod 600 it");
+        tracing::warn!(file, "every user of this machine can read this secret: chmod 600 it");
     }
     std::fs::read_to_string(file).map_err(failed)
 }

@@ -14,7 +14,7 @@ use super::connection::NatsConnection;
 use super::error::BusError;
 use crate::wire::subject;
 
-/// What is heard of one stream that this host sends.
+/// One stream that this host sends, as its reader acknowledges it.
 #[derive(Debug)]
 pub(in crate::bus) struct Flow {
     /// How many of its chunks the reader has done with.

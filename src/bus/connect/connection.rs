@@ -46,7 +46,7 @@ struct ConnectionState {
     refused: VecDeque<Refusal>,
 }
 
-/// What is looked at for every message: beside the rest, whose lock all streams would meet at.
+/// Read for every message: beside the rest, whose lock all streams would meet at.
 #[derive(Debug, Default)]
 struct Standing {
     down: AtomicBool,
@@ -261,7 +261,7 @@ impl NatsConnection {
         let found =
             state.wait_for(|state| state.unheard(subjects, before).inspect(|it| subject.clone_from(it)).is_some());
         if found.await.is_err() {
-            // The client is gone, and with it whoever waits.
+            // The client is gone, and with it the task that waits.
             std::future::pending::<()>().await;
         }
         BusError::DeniedHearing { user: self.user.clone(), subject }

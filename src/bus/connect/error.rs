@@ -24,7 +24,7 @@ pub enum BusError {
     Access {
         /// The setting and the file.
         what: String,
-        /// What is wrong with it.
+        /// The mistake in it.
         why: String,
     },
     /// The server does not let this user in.
@@ -63,7 +63,7 @@ pub enum BusError {
         /// The subject.
         subject: String,
     },
-    /// Nobody serves the subject.
+    /// No host serves the subject.
     #[error("nobody offers {subject}: start a host with that role (`sidetone nodes` shows who is there)")]
     Nobody {
         /// The subject that was asked.
@@ -82,7 +82,7 @@ pub enum BusError {
     Cut {
         /// The subject that was asked.
         subject: String,
-        /// What is missing.
+        /// The part that lacks.
         why: String,
     },
     /// The body is bigger than the server takes.
@@ -95,7 +95,7 @@ pub enum BusError {
         /// The server's limit.
         max: usize,
     },
-    /// Whoever was asked says why not.
+    /// The host that was asked says why not.
     #[error(transparent)]
     Fault(#[from] Fault),
     /// JetStream refused.
@@ -128,7 +128,7 @@ impl BusError {
         }
     }
 
-    /// The same as it is told to somebody further on.
+    /// The same as this host answers it to its own caller.
     #[must_use]
     pub fn to_fault(&self) -> Fault {
         let code = match self {

@@ -1,4 +1,4 @@
-//! What is published without an answer, and hearing it.
+//! Events: publishing them, and hearing them.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Bus {
         watch.broken(&subject).now_or_never().map_or(Ok(()), Err)
     }
 
-    /// Tells whoever watches of something that went wrong and that no caller hears of.
+    /// Publishes a fault that no caller hears of, for people that watch.
     pub async fn report(&self, fault: &Fault) {
         tracing::warn!(code = ?fault.code, "{}", fault.message);
         if let Err(error) = self.publish(subject::event(self.node(), "fault"), fault).await {
@@ -85,7 +85,7 @@ impl Bus {
         Ok(messages)
     }
 
-    /// Whether anybody serves `capability` by the NATS service API, registered as a host or not.
+    /// Whether a service answers for `capability` by the NATS service API, registered as a host or not.
     pub async fn is_served(&self, capability: &str, patience: Duration) -> bool {
         let link = &self.inner.control;
         let ping = async_nats::Request::new().timeout(Some(patience));

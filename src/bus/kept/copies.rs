@@ -34,7 +34,7 @@ pub(super) async fn place<T, E: Display, R: Future<Output = Result<T, E>>>(
     }
 }
 
-/// Raises the copies of a stream that somebody made before there was a cluster, or who was told of fewer.
+/// Raises the copies of a stream that was made before there was a cluster, or by a host whose settings say fewer.
 ///
 /// # Errors
 /// [`BusError::JetStream`] when it can't be done now. That this user may not is said once, and no error.
@@ -50,7 +50,7 @@ pub(super) async fn raise(bus: &Bus, stream: &Stream) -> Result<(), BusError> {
     let failed = |e: &dyn Display| BusError::jetstream(format!("the stream {name}"), bus.no_jetstream(e));
     let update = async { context.update_stream(&more).await.map_err(|e| failed(&e)) };
     match link.keep(name, update).await {
-        // Whoever may change a stream may change all of it, so that hosts of a bus with users may not.
+        // A user that may change a stream may change all of it, so that hosts of a bus with users may not.
         Err(error @ BusError::Denied { .. }) => {
             if refused().insert(name.clone()) {
                 tracing::warn!(%error, copies, wanted, "an admin has to raise the copies of {name}");

@@ -1,4 +1,4 @@
-//! Work that may wait: the work queue JOBS, and how far each job is. Here is the side of whoever wants something done;
+//! Work that may wait: the work queue JOBS, and how far each job is. Here is the side of the client that wants a job done;
 //! [`batch`](crate::bus::batch) is that of the host that does it.
 //!
 //! ```text
@@ -9,8 +9,8 @@
 //!      made room, host died, failed
 //! ```
 //!
-//! A job is a message in JOBS until it is over, and an entry in the bucket JOB_STATES from when somebody has seen it. Who
-//! changes an entry says which revision it has seen: of two hosts that do one job, since one was taken for dead, one
+//! A job is a message in JOBS until it is over, and an entry in the bucket JOB_STATES from when a host has seen it. A
+//! change of an entry names the revision that it was made from: of two hosts that do one job, since one was taken for dead, one
 //! is believed. A host that is gone is noticed after [`ACK_WAIT`].
 
 use std::collections::{BTreeMap, HashSet};
@@ -50,7 +50,7 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_RESULT_BYTES: usize = 256 << 10;
 /// The largest result that is fetched.
 const MAX_FETCH_BYTES: usize = 64 << 20;
-/// How long whoever waits for a job waits until the server is asked again.
+/// How long a client that waits for a job waits until it asks the server again.
 const WATCH_FOR: Duration = Duration::from_secs(30);
 
 const FILE_BUCKET: Bucket = Bucket {
@@ -128,7 +128,7 @@ impl Jobs {
                 subjects: vec![subject::JOBS.to_owned()],
                 retention: RetentionPolicy::WorkQueue,
                 storage: StorageType::File,
-                // What is too much is refused; nothing that waits is dropped.
+                // One job too many is refused; none that waits is dropped.
                 discard: DiscardPolicy::New,
                 max_messages: storage::MAX_JOBS,
                 num_replicas: bus.replicas(),
@@ -253,7 +253,7 @@ impl Jobs {
             .transpose()
     }
 
-    /// Changes a state that nobody else has changed meanwhile; `None` if somebody has.
+    /// Changes a state; `None` if it has changed meanwhile.
     pub(in crate::bus) async fn update(&self, entry: &Entry) -> Result<Option<u64>, BusError> {
         let state = JobState { changed: now(), ..entry.state.clone() };
         let body = codec::encode(&state, Format::Json)?;
@@ -351,7 +351,7 @@ impl Jobs {
         }
     }
 
-    /// Calls a job off, be it waiting, running or failed; its file goes as well.
+    /// Cancels a job, be it waiting, running or failed; its file goes as well.
     ///
     /// # Errors
     /// As [`Jobs::get`]; [`FaultCode::Invalid`] for one that is done or cancelled.
@@ -370,7 +370,7 @@ impl Jobs {
                 Some(entry) => self.update(&Entry { state: cancelled.clone(), ..entry }).await?,
                 None => self.create(&cancelled).await?,
             };
-            // Somebody else changed it meanwhile.
+            // It has changed meanwhile.
             if written.is_none() {
                 continue;
             }
@@ -410,11 +410,11 @@ impl Jobs {
         let state = JobState { status: JobStatus::Waiting, attempts: 0, ..entry.state.clone() };
         let changed = Entry { state: state.clone(), revision: entry.revision };
         let Some(revision) = self.update(&changed).await? else {
-            return Err(Fault::invalid(format!("somebody else has just tried the job {id} again")).into());
+            return Err(Fault::invalid(format!("the job {id} was just tried again")).into());
         };
         let put = self.publish(&state, &format!("{id}-{revision}")).await;
         if put.is_err() {
-            // Without a message nobody would ever do it, and one that waits can't be tried again.
+            // Without a message no host would ever do it, and one that waits can't be tried again.
             let failed = Entry { revision, ..entry };
             match self.update(&failed).await {
                 Ok(Some(_)) => {}
@@ -479,7 +479,7 @@ async fn states(context: &Context, replicas: usize) -> Result<Store, String> {
     context.create_key_value(config).await.map_err(|e| e.to_string())
 }
 
-/// A job that nobody has begun.
+/// A job that no host has begun.
 pub(in crate::bus) fn waiting(job: Job) -> JobState {
     JobState { job, changed: now(), ..JobState::default() }
 }
@@ -488,7 +488,7 @@ fn unknown(id: &str) -> BusError {
     Fault::not_found(format!("there is no job {id:?}; `sidetone jobs list` shows those there are")).into()
 }
 
-/// Who can do a job; `None` for what nobody can.
+/// The capability that does a job; `None` for one that no host can do.
 #[must_use]
 pub fn capability_of(state: &JobState) -> Option<Capability> {
     let (capability, ..) = subject::parse_job(&state.subject)?;

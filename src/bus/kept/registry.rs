@@ -71,7 +71,7 @@ pub(super) async fn store(bus: &Bus) -> Result<Store, BusError> {
         max_age: EXPIRY,
         storage: StorageType::Memory,
         num_replicas: bus.replicas(),
-        // Whoever watches hears when an entry expires.
+        // A watch hears when an entry expires.
         limit_markers: Some(EXPIRY),
         ..Config::default()
     };
@@ -125,7 +125,7 @@ impl Claim {
     }
 
     /// Renews the entry every 3 s, at each of `changes`, and when the link is back, with what `info` gives, until `stop`
-    /// fires; then takes it out. Tells on the bus when the offers have changed, and when the entry had been lost.
+    /// fires; then takes it out. Publishes when the offers have changed, and when the entry had been lost.
     ///
     /// # Errors
     /// [`ClaimError::Taken`] when another host has taken the name, which this host must then give up.
@@ -135,7 +135,7 @@ impl Claim {
         mut changes: BoxStream<'static, ()>,
         stop: CancellationToken,
     ) -> Result<(), ClaimError> {
-        let mut told = info();
+        let mut published = info();
         let (health, mut failures) = (Part::new(HEALTH, "registry"), 0_u32);
         health.up();
         loop {
@@ -147,8 +147,8 @@ impl Claim {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(RENEW_EVERY) => {}
                 Some(()) = changes.next() => {}
-                // The server may have been started anew, and the bucket be gone: to look is to know at once, while an update
-                // waits for its time-out where somebody hears all of `$KV.>` and hides that nobody answers.
+                // The server may have been restarted, and the bucket be gone: to look is to know at once, while an update
+                // waits for its time-out where a subscriber to all of `$KV.>` hides that no responder is there.
                 () = back => self.store = None,
             }
             if !self.bus.is_up() {
@@ -160,13 +160,13 @@ impl Claim {
             }
             let now = info();
             match self.renew(&now).await {
-                Ok(Renewed::AsBefore) if now.has_shape_of(&told) => {}
+                Ok(Renewed::AsBefore) if now.has_shape_of(&published) => {}
                 Ok(Renewed::AsBefore) => announce(&self.bus, "changed", &now).await,
-                Ok(Renewed::Anew) => announce(&self.bus, "back", &now).await,
+                Ok(Renewed::Again) => announce(&self.bus, "back", &now).await,
                 Err(ClaimError::Bus(error)) => {
                     failures = failures.saturating_add(1);
                     if failures >= FAILURES {
-                        health.down(&format!("this host's entry is not renewed, so nobody asks it: {error}"));
+                        health.down(&format!("this host's entry is not renewed, so no other asks it: {error}"));
                     }
                     if failures == FAILURES {
                         tracing::warn!(%error, failures, "the entry was not renewed: for others this host is gone");
@@ -182,7 +182,7 @@ impl Claim {
             }
             failures = 0;
             health.up();
-            told = now;
+            published = now;
         }
         if let Some(revision) = self.revision
             && self.bus.is_up()
@@ -212,7 +212,7 @@ impl Claim {
         // The server was restarted (the bucket is in memory), or the entry expired during a pause, or an
         // acknowledgement was lost, or the name is taken.
         let (revision, renewed) = match create(&self.bus, info).await? {
-            Ok(revision) => (revision, Renewed::Anew),
+            Ok(revision) => (revision, Renewed::Again),
             Err(Rival { info: Some(other), .. }) if other.instance != info.instance => {
                 return Err(ClaimError::Taken { node: other.node, since: other.since });
             }
@@ -226,8 +226,8 @@ impl Claim {
     }
 }
 
-/// Tells on the bus what has become of a host: `up`, `down`, `changed`, `lost` or `back`. Who is there is told by the bucket,
-/// so that nothing but this event is missed where it can't be told.
+/// Publishes what has become of a host: `up`, `down`, `changed`, `lost` or `back`. The bucket says which hosts are there,
+/// so that nothing but this event is missed where it can't be published.
 pub async fn announce(bus: &Bus, kind: &str, info: &NodeInfo) {
     if let Err(error) = bus.publish(subject::event(&info.node, kind), info).await {
         tracing::debug!(%error, kind, "the event was not published");
@@ -239,7 +239,7 @@ enum Renewed {
     /// It was still there.
     AsBefore,
     /// It had been lost.
-    Anew,
+    Again,
 }
 
 /// The entry that is there already; without `info` if it can't be read.

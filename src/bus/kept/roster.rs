@@ -1,6 +1,6 @@
 //! Who is there, as a host sees it: the bucket NODES watched, or a fixed list of hosts asked one by one.
 //!
-//! The bucket is read anew whenever the watch may have missed something: the link was lost, the server was restarted
+//! The bucket is read again whenever the watch may have missed something: the connection was lost, the server was restarted
 //! (the bucket is in memory, and a watch on it ends without a word), or no entry was renewed for longer than a host
 //! takes to renew its own.
 
@@ -24,7 +24,7 @@ use crate::wire::subject::{Target, name, reserved};
 
 /// Changes that wait to be taken in. When it is full the watch waits, and the server with it.
 const QUEUE: usize = 256;
-/// A watch that is silent for so long is begun anew: this host alone renews its entry more often.
+/// A watch that is silent for so long is replaced: this host alone renews its entry more often.
 const SILENCE: Duration = Duration::from_secs(7);
 /// How long reading the bucket may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,7 +82,7 @@ enum Entry {
     Gone(String),
 }
 
-/// What is in the bucket, and what comes after.
+/// The entries of the bucket, and the changes after that.
 async fn read(bus: &Bus) -> Result<(Vec<NodeInfo>, Entries), BusError> {
     let what = "reading the hosts";
     bus.inner.control.check(what)?;
@@ -134,7 +134,7 @@ pub async fn nodes(bus: &Bus) -> Result<Vec<NodeInfo>, BusError> {
     read(bus).await.map(|(there, _)| there)
 }
 
-/// Watches the bucket until nobody listens.
+/// Watches the bucket until the roster is dropped.
 async fn watch(bus: &Bus, changes: &mpsc::Sender<Change>) {
     loop {
         bus.until_up().await;

@@ -1,4 +1,4 @@
-//! Doing work that may wait: a host takes a job when a slot is idle, and gives the slot back when somebody comes who waits.
+//! Doing work that may wait: a host takes a job when a slot is idle, and gives the slot back when a caller comes that waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,12 +36,12 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const PULL: Duration = Duration::from_secs(30);
 /// The first pause before a job that failed is tried again; each next is twice as long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// A consumer that nobody uses any more is forgotten; the jobs stay.
+/// The server forgets a consumer that no host has used for so long; the jobs stay.
 const UNUSED: Duration = Duration::from_secs(24 * 3_600);
 
 /// A job that is being done.
 pub struct BatchJob<A> {
-    /// What is asked.
+    /// The request.
     pub request: A,
     file: Option<String>,
     jobs: Jobs,
@@ -53,11 +53,11 @@ pub struct BatchJob<A> {
 }
 
 impl<A> BatchJob<A> {
-    /// Does a part of the work on an idle slot. When somebody comes who waits, the part is broken off and its token
+    /// Does a part of the work on an idle slot. When a caller comes that waits, the part is broken off and its token
     /// fires; it is done again from its beginning when a slot is idle. So parts should be of seconds.
     ///
     /// # Errors
-    /// What `work` says; that the job is called off, or given back.
+    /// What `work` says; that the job is cancelled, or given back.
     pub async fn step<T, R>(&self, work: impl Fn(CancellationToken) -> R) -> Result<T, Fault>
     where
         R: Future<Output = Result<T, Fault>>,
@@ -92,7 +92,7 @@ impl<A> BatchJob<A> {
     /// It is not there any more, is larger than `max_bytes`, or can't be fetched.
     pub async fn file(&self, max_bytes: usize) -> Result<Option<Bytes>, Fault> {
         let Some(file) = &self.file else { return Ok(None) };
-        // It may take long, and needs no slot: somebody who waits would wait for it.
+        // It may take long, and needs no slot: a caller that waits would wait for it.
         self.slot.lock().await.take();
         self.jobs.file(file, max_bytes).await.map(Some).map_err(|e| e.to_fault())
     }
@@ -180,7 +180,7 @@ impl<F> Puller<F> {
         let lost = self.worker.bus().lost();
         tokio::pin!(lost);
         let jobs = Jobs::open(self.worker.bus()).await?;
-        // Whoever brings a recording may not make the store for it, where the bus has permissions.
+        // A client that brings a recording may not make the store for it, where the bus has permissions.
         if let Err(error) = jobs.make_files().await {
             tracing::warn!(%error, "recordings can't be taken as jobs");
         }
@@ -209,7 +209,7 @@ impl<F> Puller<F> {
             let Some(message) = message else { continue };
             let message = message.map_err(|e| failed(&e))?;
             let Some(slot) = self.worker.slots.try_idle() else {
-                // Somebody came meanwhile: another host may have a slot.
+                // A caller took it meanwhile: another host may have a slot.
                 acknowledge(&message, AckKind::Nak(None)).await;
                 continue;
             };
@@ -284,7 +284,7 @@ impl<F> Puller<F> {
                 state.job.request = serde_json::Value::Null;
                 AckKind::Ack
             }
-            // Called off by whoever wanted it, which its state tells; or everything was to stop, and it may go on later.
+            // Its owner cancelled it, as its state says; or everything was to stop, and it may go on later.
             Err(fault) if fault.code == FaultCode::Cancelled => {
                 let gives_back = job.is_ok_and(|job| job.gives_back.load(Ordering::Acquire));
                 (state.status, state.attempts) = (JobStatus::Waiting, attempts.saturating_sub(1));
@@ -300,8 +300,8 @@ impl<F> Puller<F> {
         };
         tracing::info!(id, status = state.status.name(), "a job is left");
         if jobs.update(&entry).await?.is_none() {
-            // It was called off, or another host has it, since this one was taken for dead: theirs counts.
-            tracing::info!(id, "somebody else has changed the job meanwhile");
+            // It was cancelled, or another host has it, since this one was taken for dead: theirs counts.
+            tracing::info!(id, "another host or client has changed the job meanwhile");
             return Ok(());
         }
         acknowledge(message, kind).await;
@@ -320,14 +320,14 @@ async fn claim(jobs: &Jobs, message: &jetstream::Message) -> Result<Option<Entry
         if let Some(entry) = jobs.entry(&id).await? {
             break entry;
         }
-        // Put there by somebody who writes no state. What can't be read has no request, and fails for it.
+        // Put there by a client that writes no state. What can't be read has no request, and fails for it.
         let job = codec::decode::<Job>("", &message.payload);
         let state = JobState { id: id.clone(), subject: subject.to_owned(), ..waiting(job.unwrap_or_default()) };
         jobs.create(&state).await?;
     };
     let state = &mut entry.state;
     if state.status.is_over() {
-        // Called off by somebody who may not take it out of the queue.
+        // Cancelled by a client that may not take it out of the queue.
         if state.status == JobStatus::Cancelled {
             jobs.delete_file(state).await;
         }
@@ -344,7 +344,7 @@ async fn claim(jobs: &Jobs, message: &jetstream::Message) -> Result<Option<Entry
     match jobs.update(&entry).await? {
         Some(revision) if !exhausted => Ok(Some(Entry { revision, ..entry })),
         Some(_) => Ok(None),
-        None => Err(BusError::jetstream("claiming a job", "somebody else has changed it")),
+        None => Err(BusError::jetstream("claiming a job", "another host or client has changed it")),
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Server {
     refusals: (u64, u64),
 }
 
-/// How much a capability is working on, for whoever asks.
+/// How much a capability is working on.
 #[derive(Debug, Clone)]
 pub struct Load(Arc<Worker>);
 
@@ -180,7 +180,7 @@ impl Server {
             if let Err(error) = endpoint.stop().await {
                 tracing::debug!(%subject, %error, "the endpoint was not unsubscribed");
             }
-            // What has arrived meanwhile is refused, so that nobody waits for it.
+            // Requests that have arrived meanwhile are refused, so that no caller waits for them.
             while let Some(request) = endpoint.next().await {
                 worker.refuse(&request).await;
             }

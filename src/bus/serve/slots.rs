@@ -1,6 +1,6 @@
-//! Who may work: so many at once. Somebody who waits goes before work that may wait.
+//! Which requests are worked on: so many at once. A caller that waits goes before work that may wait.
 //!
-//! Work that may wait takes any slot that is idle, the last one too, and gives it back when somebody comes for whom there
+//! Work that may wait takes any slot that is idle, the last one too, and gives it back when a caller comes for which there
 //! is none: what has run least gives way first. Keeping a slot free instead would leave it idle most of the time, and
 //! a host with one slot could do nothing by the way.
 
@@ -49,21 +49,21 @@ impl Slots {
         self.lock().len()
     }
 
-    /// A slot for somebody who waits; `None` if others who wait have them all.
+    /// A slot for a caller that waits; `None` if others that wait have them all.
     pub(super) async fn take(self: &Arc<Self>) -> Option<Slot> {
         if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
             return Some(self.slot(permit, None));
         }
         let yields = self.lock().pop()?;
         yields.cancel();
-        // Whoever waits for a permit gets it before one that only looks whether there is one.
+        // A task that waits for a permit gets it before one that only looks whether there is one.
         let permit = timeout(YIELD_TIMEOUT, Arc::clone(&self.free).acquire_owned()).await.ok()?.ok()?;
         Some(self.slot(permit, None))
     }
 
     /// A slot for work that may wait, if one is idle.
     pub(super) fn try_idle(self: &Arc<Self>) -> Option<Slot> {
-        // Under the lock, so that nobody finds the slot taken and not yet giving way.
+        // Under the lock, so that no caller finds the slot taken and not yet giving way.
         let mut batch = self.lock();
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
         let yields = CancellationToken::new();
@@ -106,7 +106,7 @@ impl Slots {
 }
 
 impl Slot {
-    /// Completes when it has to be given back; never for somebody who waits.
+    /// Completes when it has to be given back; never for a caller that waits.
     pub(super) async fn has_to_yield(&self) {
         match &self.yields {
             Some(yields) => yields.cancelled().await,
@@ -120,7 +120,7 @@ impl Drop for Slot {
         {
             let mut batch = self.slots.lock();
             if let Some(yields) = self.yields.take().filter(|yields| !yields.is_cancelled()) {
-                // Marked, so that it is told apart from its equals.
+                // Marked, so that it differs from its equals.
                 yields.cancel();
                 batch.retain(|other| !other.is_cancelled());
             }
@@ -158,7 +158,7 @@ mod tests {
             drop(old);
         });
         assert!(second.is_some());
-        assert!(slots.take().await.is_none(), "both are taken by somebody who waits");
+        assert!(slots.take().await.is_none(), "both are taken by callers that wait");
         drop(first);
         let idle = idle.await;
         assert_eq!((slots.in_flight(), slots.batch()), (1, 1));

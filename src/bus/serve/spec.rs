@@ -43,7 +43,7 @@ impl ServiceSpec {
 /// A request that has arrived.
 #[derive(Debug)]
 pub struct Incoming<A: Ask> {
-    /// What is asked.
+    /// The request.
     pub request: A,
     /// Where replies go before the last, which the handler returns.
     pub replies: Sink<A::Reply>,

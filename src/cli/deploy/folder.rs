@@ -1,4 +1,4 @@
-//! A folder that this command writes: told from other folders, secrets for their owner alone.
+//! A folder that this command writes: known from other folders by its README, secrets for their owner alone.
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -16,7 +16,7 @@ use crate::secret::Secret;
 pub(super) struct Made {
     /// Its path in the folder.
     pub file: String,
-    /// What is in it.
+    /// Its text.
     pub text: Secret,
     /// Whether only the owner may read it.
     pub private: bool,
@@ -53,24 +53,24 @@ impl Folder {
 
     /// Writes what differs; gives what there is to say.
     pub(super) fn write(&self, texts: &BTreeMap<String, String>, made: &[Made]) -> anyhow::Result<Vec<String>> {
-        let mut told = Vec::new();
+        let mut notes = Vec::new();
         for (file, text) in texts {
             let path = self.path(file);
             if std::fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
                 continue;
             }
-            told.push(format!("{}: written", path.display()));
+            notes.push(format!("{}: written", path.display()));
             self.put(file, text, 0o644)?;
         }
         for Made { file, text, private } in made {
             let (mode, who) = if *private { (0o600, ", for its owner alone") } else { (0o644, "") };
             self.put(file, text.expose(), mode)?;
-            told.push(format!("{}: made{who}", self.path(file).display()));
+            notes.push(format!("{}: made{who}", self.path(file).display()));
         }
-        if told.is_empty() {
-            told.push(format!("{}: all as it should be", self.0.display()));
+        if notes.is_empty() {
+            notes.push(format!("{}: all as it should be", self.0.display()));
         }
-        Ok(told)
+        Ok(notes)
     }
 
     fn put(&self, file: &str, text: &str, mode: u32) -> anyhow::Result<()> {
@@ -101,7 +101,7 @@ pub(super) fn drift_error(
     todo: &str,
 ) -> anyhow::Result<Vec<String>> {
     let drift = drift(&folder.0, texts).with_context(|| format!("can't read {}", folder.0.display()))?;
-    // What is not among the texts are keys and certificates.
+    // All other files are keys and certificates.
     let drift: Vec<_> = drift.iter().filter(|drift| texts.contains_key(drift.file())).collect();
     if drift.is_empty() {
         return Ok(vec![format!("{}: {} files, all as they should be", folder.0.display(), texts.len())]);

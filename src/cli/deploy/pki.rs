@@ -1,4 +1,4 @@
-//! Keys and certificates: those that are there are kept, what is missing is made.
+//! Keys and certificates: those that are there are kept, the others made.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,17 +21,17 @@ const CA_KEY: &str = "ca/ca.key";
 /// The keys of an installation.
 pub(super) struct Keys<'a> {
     folder: &'a Folder,
-    anew: bool,
+    replaces: bool,
     only_look: bool,
     made: Vec<Made>,
 }
 
 impl<'a> Keys<'a> {
-    pub(super) fn new(folder: &'a Folder, anew: bool, only_look: bool) -> Self {
-        Self { folder, anew, only_look, made: Vec::new() }
+    pub(super) fn new(folder: &'a Folder, replaces: bool, only_look: bool) -> Self {
+        Self { folder, replaces, only_look, made: Vec::new() }
     }
 
-    /// What is to be written.
+    /// The files to write.
     pub(super) fn into_files(self) -> Vec<Made> {
         self.made
     }
@@ -40,9 +40,9 @@ impl<'a> Keys<'a> {
         self.made.push(Made { file: file.into(), text: Secret::new(text), private });
     }
 
-    /// What is in a file that was made before.
+    /// The text of a file that was made before.
     fn kept(&self, file: &str) -> anyhow::Result<Option<String>> {
-        if self.anew {
+        if self.replaces {
             return Ok(None);
         }
         let path = self.folder.path(file);
@@ -83,7 +83,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Makes the authority, unless it is there, and a certificate a server. Servers get new ones each time: their
-    /// addresses may be others, and nobody remembers the old ones.
+    /// addresses may be others, and the old ones are not known.
     pub(super) fn certificates(&mut self, plan: &Plan) -> anyhow::Result<()> {
         let mut ca = params(Vec::new(), "Sidetone's NATS servers")?;
         ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -101,7 +101,7 @@ impl<'a> Keys<'a> {
                 (key, cert)
             }
             (key, _) => bail!(
-                "of {CA_KEY} and {CA_CERT} only the {} is there: bring the other back, or make all anew with --new-keys",
+                "of {CA_KEY} and {CA_CERT} only the {} is there: bring the other back, or make new ones with --new-keys",
                 if key.is_some() { "first" } else { "second" }
             ),
         };

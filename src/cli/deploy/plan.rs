@@ -10,7 +10,7 @@ use crate::bus::contract::table::VERBS;
 use crate::bus::subject::Capability;
 use crate::role;
 
-/// What is wrong with a list of hosts.
+/// A mistake in a list of hosts.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// It can't be read.

@@ -76,7 +76,7 @@ struct Page {
 }
 
 impl Page {
-    /// What an event adds, line breaks included; empty for what is not written.
+    /// What an event adds, line breaks included; empty for an event that is not written.
     fn text(&mut self, event: &SessionEvent) -> anyhow::Result<String> {
         match self.format {
             Format::Jsonl => Ok(serde_json::to_string(event)? + "\n"),

@@ -26,7 +26,7 @@ pub(super) enum Event {
     Routed {
         /// The host that asks.
         node: String,
-        /// Whom.
+        /// The host that is asked.
         routed: Routed,
     },
     /// Something went wrong that no caller hears of.
@@ -36,7 +36,7 @@ pub(super) enum Event {
         /// What.
         fault: Fault,
     },
-    /// A message of a later version, or of somebody else.
+    /// A message of a later version, or of another program.
     Unknown {
         /// Where it came.
         subject: String,

@@ -1,6 +1,6 @@
 //! Appending to sessions.
 //!
-//! A [`SessionLog`] appends in the order it is told, from one task a host. An append is fenced by the last sequence of
+//! A [`SessionLog`] appends in the order of the calls, from one task a host. An append is fenced by the last sequence of
 //! its session, so that two hosts that write one session do not overwrite each other's view, and has an id, so that one
 //! that is tried again is not kept twice. While the server is away appends wait, and go in when it is back: a session
 //! has no gap. What waits is bounded, see [`QueueSettings`]; a host that ends meanwhile leaves it to its next run.
@@ -41,7 +41,7 @@ pub struct SessionLog {
     open: Arc<Open>,
 }
 
-/// The queue, until nobody appends any more.
+/// The queue, until the log is dropped.
 #[derive(Debug)]
 struct Open {
     queue: Arc<Queue>,
@@ -72,7 +72,7 @@ impl SessionLog {
         let stream = if !settings.unkept || bus.has_jetstream().await {
             Some(ensure(bus).await?)
         } else {
-            tracing::warn!("the NATS server has no JetStream: sessions are told, but not kept");
+            tracing::warn!("the NATS server has no JetStream: sessions are published, but not kept");
             None
         };
         let file = settings.file.clone().unwrap_or_default();
@@ -96,7 +96,7 @@ impl SessionLog {
         Ok(Self { bus: bus.clone(), open: Arc::new(Open { queue, writer, is_kept }) })
     }
 
-    /// Whether events are kept, and can be read back; otherwise they are told and forgotten.
+    /// Whether events are kept, and can be read back; otherwise they are published and forgotten.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.open.is_kept
@@ -114,8 +114,8 @@ impl SessionLog {
         self.push(format!("{turn}-{}", what.kind()), session, Some(turn), what).await;
     }
 
-    /// The same, and waits until the server has it, for `patience` at most: whoever is told of it now may rely on it,
-    /// even if this host is killed in the next moment. While the server is away nobody waits. Gives whether it has it.
+    /// The same, and waits until the server has it, for `patience` at most: a caller that is answered now may rely on it,
+    /// even if this host is killed in the next moment. While the server is away this does not wait. Gives whether it has it.
     pub async fn append_once_kept(&self, session: &str, turn: Ulid, what: What, patience: Duration) -> bool {
         let number = self.push(format!("{turn}-{}", what.kind()), session, Some(turn), what).await;
         let Some(number) = number.filter(|_| self.bus.is_up()) else { return false };
@@ -168,7 +168,7 @@ impl SessionLog {
 struct Writer {
     bus: Bus,
     context: Context,
-    /// `None`: events are told, but not kept.
+    /// `None`: events are published, but not kept.
     stream: Option<Stream>,
     /// The last sequence of each session that was written lately.
     last: HashMap<String, u64>,
@@ -177,7 +177,7 @@ struct Writer {
     health: Part,
 }
 
-/// Sessions whose last sequence is remembered; beyond that it is asked for anew.
+/// Sessions whose last sequence is remembered; beyond that it is asked for again.
 const REMEMBERED: usize = 1_024;
 
 impl Writer {
@@ -201,7 +201,7 @@ impl Writer {
             let ids = loop {
                 match self.ids_of(&event.session).await {
                     Ok(ids) => break ids,
-                    Err(error) => tracing::debug!(%error, "what is kept of a session is asked for again"),
+                    Err(error) => tracing::debug!(%error, "the events of a session are asked for again"),
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 self.bus.until_up().await;
@@ -327,7 +327,7 @@ impl Writer {
             }
             Err(error) if error.kind() == NoMessageFound => Ok(None),
             Err(error) => {
-                // The stream may have to be made anew, if the server lost its store.
+                // The stream has to be made again if the server lost its store.
                 if let Ok(stream) = ensure(&self.bus).await {
                     self.stream = Some(stream);
                 }

@@ -31,7 +31,7 @@ pub struct QueueSettings {
     pub file: Option<PathBuf>,
     /// The most bytes of the file.
     pub file_bytes: u64,
-    /// Whether a server without JetStream will do: events are told then, but not kept.
+    /// Whether a server without JetStream will do: events are published then, but not kept.
     pub unkept: bool,
 }
 
@@ -56,9 +56,9 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     memory: VecDeque<SessionEvent>,
-    /// What came after what is in memory.
+    /// The events after those in memory.
     spill: Option<Spill>,
-    /// Nobody appends any more.
+    /// The log is closed: no more events come.
     closed: bool,
     /// What waits is left to the next run.
     parked: bool,
@@ -188,7 +188,7 @@ impl Queue {
         })
     }
 
-    /// The oldest event, which stays until it is [`Queue::done`]; `None` when there are none and nobody appends any more.
+    /// The oldest event, which stays until it is [`Queue::done`]; `None` when there are none and the log is closed.
     pub(super) async fn next(&self) -> Option<SessionEvent> {
         loop {
             let changed = self.changed.notified();
@@ -222,7 +222,7 @@ impl Queue {
         }
         if spill.events == 0 {
             state.spill = None;
-            // What is in memory now is written anew if it must be, see `park`.
+            // The events in memory are written again if they must be, see `park`.
             if let Some(path) = &self.settings.file
                 && state.memory.is_empty()
             {
@@ -250,7 +250,7 @@ impl Queue {
         self.done.send_modify(|done| *done += 1);
     }
 
-    /// Nobody appends any more.
+    /// The log is closed: no more events come.
     pub(super) fn close(&self) {
         self.state().closed = true;
         self.changed.notify_waiters();

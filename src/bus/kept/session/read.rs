@@ -122,7 +122,7 @@ pub async fn history(bus: &Bus, session: &str, limit: usize) -> Result<Vec<Sessi
 /// The turn of a session's last reply.
 ///
 /// # Errors
-/// As [`history`], but sooner: somebody waits for an answer.
+/// As [`history`], but sooner: a person waits for an answer.
 pub async fn last_reply(bus: &Bus, session: &str) -> Result<Option<String>, BusError> {
     let what = format!("looking for the last reply of session {session}");
     bus.inner.control.check(&what)?;
