@@ -24,7 +24,7 @@ use crate::bus::message::voice::State;
 use crate::bus::subject::{self, Parsed};
 use crate::bus::{Bus, BusError};
 use event::Event;
-use line::View;
+use line::LineView;
 
 /// Watch what is said and done, live
 ///
@@ -41,7 +41,7 @@ pub struct WatchArgs {
 }
 
 /// What came: the message with its subject, for programs, and as an event.
-type Heard = (Value, Event);
+type WatchItem = (Value, Event);
 
 /// Shows events until it is stopped.
 ///
@@ -74,17 +74,17 @@ pub async fn run(args: WatchArgs, globals: &Globals) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn notice(what: &str, event: Event) -> Heard {
+fn notice(what: &str, event: Event) -> WatchItem {
     (json!({ "notice": what }), event)
 }
 
 /// What a host says of itself, as an event.
 type OfHost = fn(NodeInfo) -> Event;
 
-async fn subscribe(bus: &Bus, session: Option<&str>) -> Result<SelectAll<BoxStream<'static, Heard>>, BusError> {
+async fn subscribe(bus: &Bus, session: Option<&str>) -> Result<SelectAll<BoxStream<'static, WatchItem>>, BusError> {
     let mut all = SelectAll::new();
     let subject = session.map_or_else(|| subject::SESSIONS.to_owned(), subject::session_all);
-    let mut seen = Seen::default();
+    let mut seen = SeenEvents::default();
     let of_sessions = listen::<SessionEvent>(bus, &subject, |_, event| Event::Session(event)).await?;
     let once = of_sessions.filter(move |heard| std::future::ready(seen.is_new(heard)));
     if session.is_some() {
@@ -92,7 +92,8 @@ async fn subscribe(bus: &Bus, session: Option<&str>) -> Result<SelectAll<BoxStre
         return Ok(all);
     }
     // A listener's states come on a subject of their own, in a turn and without one: those in sessions are left out.
-    let is_state = |(_, event): &Heard| matches!(event, Event::Session(SessionEvent { what: What::State { .. }, .. }));
+    let is_state =
+        |(_, event): &WatchItem| matches!(event, Event::Session(SessionEvent { what: What::State { .. }, .. }));
     all.push(once.filter(move |heard| std::future::ready(!is_state(heard))).boxed());
     all.push(listen::<State>(bus, subject::VOICE_STATES, |_, state| Event::State(state)).await?);
     let hosts: [(&str, OfHost); 5] = [
@@ -126,10 +127,10 @@ const SEEN: usize = 256;
 /// The last events of sessions. One whose first append met another host's, or that a second host tells as well, comes
 /// again with its id; the stream SESSIONS keeps the first.
 #[derive(Debug, Default)]
-struct Seen(VecDeque<String>);
+struct SeenEvents(VecDeque<String>);
 
-impl Seen {
-    fn is_new(&mut self, (_, event): &Heard) -> bool {
+impl SeenEvents {
+    fn is_new(&mut self, (_, event): &WatchItem) -> bool {
         let Event::Session(SessionEvent { id, .. }) = event else { return true };
         if id.is_empty() {
             return true;
@@ -149,7 +150,7 @@ async fn listen<M: Message>(
     bus: &Bus,
     subject: &str,
     event: impl Fn(&str, M) -> Event + Send + 'static,
-) -> Result<BoxStream<'static, Heard>, BusError> {
+) -> Result<BoxStream<'static, WatchItem>, BusError> {
     let messages = bus.subscribe::<M>(subject).await?;
     let heard = messages.map(move |(subject, message)| match message {
         Ok(message) => {
@@ -167,7 +168,7 @@ async fn listen<M: Message>(
 }
 
 /// Prints an event; `false` when the reader has gone.
-fn show(args: &WatchArgs, (body, event): &Heard) -> anyhow::Result<bool> {
+fn show(args: &WatchArgs, (body, event): &WatchItem) -> anyhow::Result<bool> {
     if args.json {
         return print::follow(&body.to_string());
     }
@@ -183,7 +184,7 @@ fn shown(event: &Event) -> String {
     let terminal = Term::stdout();
     // Asked again for each event, since a terminal can be resized; one that does not tell its size wraps by itself.
     let width = terminal.size_checked().map(|(_, columns)| usize::from(columns));
-    let view = View { zone: TimeZone::system(), width, colour: terminal.is_term() && console::colors_enabled() };
+    let view = LineView { zone: TimeZone::system(), width, colour: terminal.is_term() && console::colors_enabled() };
     line::line(event, Timestamp::now(), &view)
 }
 
@@ -195,7 +196,7 @@ mod tests {
     fn an_event_that_is_told_twice_is_shown_once() {
         let of =
             |id: &str| (Value::Null, Event::Session(SessionEvent { id: id.to_owned(), ..SessionEvent::example() }));
-        let mut seen = Seen::default();
+        let mut seen = SeenEvents::default();
         assert!(seen.is_new(&of("a")) && seen.is_new(&of("b")));
         assert!(!seen.is_new(&of("a")) && !seen.is_new(&of("b")));
         // Events without an id, and all that is no event of a session, can't be compared.

@@ -18,7 +18,7 @@ const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The host, as far as it has started.
 #[derive(Debug)]
-struct Host {
+struct HostStatus {
     node: String,
     /// The roles that are switched on.
     roles: Vec<&'static str>,
@@ -31,7 +31,7 @@ struct Host {
 pub(super) struct Health {
     /// The server, for the roles.
     pub(super) http: Http,
-    host: Arc<Host>,
+    host: Arc<HostStatus>,
     _routes: Arc<[Mounted]>,
     _upkeep: Option<Arc<tokio_util::task::AbortOnDropHandle<()>>>,
 }
@@ -40,7 +40,7 @@ impl Health {
     /// Starts the server on `listen`, if that is not empty, and begins to measure.
     pub(super) async fn start(listen: &str, node: &str, roles: Vec<&'static str>) -> Result<Self, HttpError> {
         let http = Http::start(listen).await?;
-        let host = Arc::new(Host { node: node.to_owned(), roles, known: OnceLock::new() });
+        let host = Arc::new(HostStatus { node: node.to_owned(), roles, known: OnceLock::new() });
         let Some(address) = http.address() else {
             return Ok(Self { http, host, _routes: Arc::new([]), _upkeep: None });
         };
@@ -81,7 +81,7 @@ fn part(state: Result<(), String>) -> Value {
     }
 }
 
-impl Host {
+impl HostStatus {
     fn health(&self) -> impl IntoResponse + use<> {
         let known = self.known.get();
         let bus = match known {

@@ -51,7 +51,7 @@ pub async fn run(
     stop: CancellationToken,
     up: impl FnOnce(&NodeInfo),
 ) -> Result<(), NodeError> {
-    let host = Host::prepare(config, home, stop).await?;
+    let host = PreparedHost::prepare(config, home, stop).await?;
     let name = host.config.node_name();
     let connected = connect::connect(&host.config, &host.home, &name, &host.stop).await?;
     let Some((server, bus)) = connected else { return Ok(()) };
@@ -64,7 +64,7 @@ pub async fn run(
 }
 
 /// A host with its settings, before it is on the bus.
-struct Host {
+struct PreparedHost {
     config: Arc<Config>,
     home: Home,
     rows: Vec<&'static RoleRow>,
@@ -74,7 +74,7 @@ struct Host {
     begun: Instant,
 }
 
-impl Host {
+impl PreparedHost {
     /// Finds the roles, and shows over HTTP that the host is starting.
     async fn prepare(config: Config, home: Home, stop: CancellationToken) -> Result<Self, NodeError> {
         let begun = Instant::now();

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::call::Call;
 use super::stream::Stream;
-use crate::bus::connect::{Bus, BusError, NatsConnection, Watch};
+use crate::bus::connect::{Bus, BusError, DeliveryWatch, NatsConnection};
 use crate::wire::message::stt::{self, Started, StreamEvent};
 use crate::wire::subject::{self, Target};
 
@@ -104,7 +104,7 @@ async fn follow(link: NatsConnection, mut heard: Subscriber, told: watch::Sender
 #[derive(Debug)]
 pub struct AudioSender {
     link: NatsConnection,
-    watch: Watch,
+    watch: DeliveryWatch,
     ingest: String,
     acks: String,
     credit: u64,

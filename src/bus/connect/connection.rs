@@ -40,7 +40,7 @@ const REFUSALS: usize = 16;
 /// Whether the connection stands, how often it was lost, and what the server refused last.
 #[derive(Debug, Clone, Default)]
 struct ConnectionState {
-    standing: Arc<Standing>,
+    standing: Arc<ConnectionHealth>,
     /// How many refusals there were, and the latest of them, newest first.
     refusals: u64,
     refused: VecDeque<Refusal>,
@@ -48,12 +48,12 @@ struct ConnectionState {
 
 /// Read for every message: beside the rest, whose lock all streams would meet at.
 #[derive(Debug, Default)]
-struct Standing {
+struct ConnectionHealth {
     down: AtomicBool,
     losses: AtomicU64,
 }
 
-impl Standing {
+impl ConnectionHealth {
     fn is_up(&self) -> bool {
         !self.down.load(Ordering::Acquire)
     }
@@ -136,7 +136,7 @@ pub(in crate::bus) struct NatsConnection {
     pub(in crate::bus) client: Client,
     /// Who this is to the server.
     user: String,
-    standing: Arc<Standing>,
+    standing: Arc<ConnectionHealth>,
     state: watch::Receiver<ConnectionState>,
 }
 
@@ -220,7 +220,7 @@ impl NatsConnection {
     }
 
     /// Starts to watch over a request on `subject`, before it is sent. Fails at once if the connection is down.
-    pub(in crate::bus) fn watch(&self, subject: &str) -> Result<Watch, BusError> {
+    pub(in crate::bus) fn watch(&self, subject: &str) -> Result<DeliveryWatch, BusError> {
         let state = self.state.clone();
         let (losses, refusals) = {
             let now = state.borrow();
@@ -228,7 +228,7 @@ impl NatsConnection {
         };
         // Looked at after the count was taken, so that a loss in between is seen by one or the other.
         self.check(subject)?;
-        Ok(Watch { standing: Arc::clone(&self.standing), state, losses, refusals })
+        Ok(DeliveryWatch { standing: Arc::clone(&self.standing), state, losses, refusals })
     }
 
     /// A place where readers acknowledge.
@@ -365,14 +365,14 @@ fn with_login(options: ConnectOptions, servers: &[ServerAddr]) -> ConnectOptions
 
 /// Watches over what was sent on a connection.
 #[derive(Debug)]
-pub(in crate::bus) struct Watch {
-    standing: Arc<Standing>,
+pub(in crate::bus) struct DeliveryWatch {
+    standing: Arc<ConnectionHealth>,
     state: watch::Receiver<ConnectionState>,
     losses: u64,
     refusals: u64,
 }
 
-impl Watch {
+impl DeliveryWatch {
     /// Whether the connection was lost since.
     pub(in crate::bus) fn is_broken(&self) -> bool {
         self.standing.losses() != self.losses

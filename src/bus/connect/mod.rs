@@ -12,5 +12,5 @@ pub mod headers;
 pub use access::Access;
 pub(in crate::bus) use acks::Flow;
 pub use bus::{Bus, ServerFacts};
-pub(in crate::bus) use connection::{NatsConnection, Watch};
+pub(in crate::bus) use connection::{DeliveryWatch, NatsConnection};
 pub use error::BusError;

@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use super::copies;
-use crate::bus::connect::{Bus, BusError, Watch};
+use crate::bus::connect::{Bus, BusError, DeliveryWatch};
 use crate::wire::message::fault::{Fault, FaultCode};
 use crate::wire::storage;
 use crate::wire::subject::reserved;
@@ -175,7 +175,7 @@ fn patience(bytes: usize) -> Duration {
 
 async fn within<T>(
     what: &str,
-    watch: &mut Watch,
+    watch: &mut DeliveryWatch,
     patience: Duration,
     work: impl Future<Output = Result<T, BusError>>,
 ) -> Result<T, BusError> {

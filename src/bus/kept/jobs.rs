@@ -64,7 +64,7 @@ const FILE_BUCKET: Bucket = Bucket {
 
 /// An entry, and what it takes to change it.
 #[derive(Debug, Clone)]
-pub(in crate::bus) struct Entry {
+pub(in crate::bus) struct JobEntry {
     pub(in crate::bus) state: JobState,
     pub(in crate::bus) revision: u64,
 }
@@ -237,7 +237,7 @@ impl Jobs {
     }
 
     /// A job's state.
-    pub(in crate::bus) async fn entry(&self, id: &str) -> Result<Option<Entry>, BusError> {
+    pub(in crate::bus) async fn entry(&self, id: &str) -> Result<Option<JobEntry>, BusError> {
         let what = "reading a job's state";
         self.bus.inner.control.check(what)?;
         let failed = failed(what);
@@ -248,13 +248,13 @@ impl Jobs {
         entry
             .map(|entry| {
                 let state = codec::decode("", &entry.value)?;
-                Ok(Entry { state, revision: entry.revision })
+                Ok(JobEntry { state, revision: entry.revision })
             })
             .transpose()
     }
 
     /// Changes a state; `None` if it has changed meanwhile.
-    pub(in crate::bus) async fn update(&self, entry: &Entry) -> Result<Option<u64>, BusError> {
+    pub(in crate::bus) async fn update(&self, entry: &JobEntry) -> Result<Option<u64>, BusError> {
         let state = JobState { changed: now(), ..entry.state.clone() };
         let body = codec::encode(&state, Format::Json)?;
         self.bus.inner.control.check_size("a job's state", body.len())?;
@@ -367,7 +367,7 @@ impl Jobs {
             }
             let cancelled = JobState { status: JobStatus::Cancelled, ..state };
             let written = match entry {
-                Some(entry) => self.update(&Entry { state: cancelled.clone(), ..entry }).await?,
+                Some(entry) => self.update(&JobEntry { state: cancelled.clone(), ..entry }).await?,
                 None => self.create(&cancelled).await?,
             };
             // It has changed meanwhile.
@@ -408,14 +408,14 @@ impl Jobs {
             return Err(Fault::invalid(text).into());
         }
         let state = JobState { status: JobStatus::Waiting, attempts: 0, ..entry.state.clone() };
-        let changed = Entry { state: state.clone(), revision: entry.revision };
+        let changed = JobEntry { state: state.clone(), revision: entry.revision };
         let Some(revision) = self.update(&changed).await? else {
             return Err(Fault::invalid(format!("the job {id} was just tried again")).into());
         };
         let put = self.publish(&state, &format!("{id}-{revision}")).await;
         if put.is_err() {
             // Without a message no host would ever do it, and one that waits can't be tried again.
-            let failed = Entry { revision, ..entry };
+            let failed = JobEntry { revision, ..entry };
             match self.update(&failed).await {
                 Ok(Some(_)) => {}
                 // The message has come nevertheless, and a host is at it.

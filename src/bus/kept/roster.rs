@@ -75,9 +75,9 @@ impl Roster {
     }
 }
 
-type Entries = BoxStream<'static, Result<(Entry, bool), BusError>>;
+type RosterEntries = BoxStream<'static, Result<(RosterEntry, bool), BusError>>;
 
-enum Entry {
+enum RosterEntry {
     Here(Box<NodeInfo>),
     Gone(String),
 }
@@ -91,16 +91,18 @@ async fn read(bus: &Bus) -> Result<(Vec<NodeInfo>, Entries), BusError> {
         let store = registry::store(bus).await?;
         let is_empty = store.status().await.map_err(|e| failed(&e))?.values() == 0;
         let entries = store.watch_with_history(">").await.map_err(|e| failed(&e))?;
-        let mut entries: Entries = entries
+        let mut entries: RosterEntries = entries
             .map_err(|e| registry::failed("watching the hosts")(&e))
             .try_filter_map(|entry| async move {
                 let last = entry.delta == 0;
                 let change = match entry.operation {
-                    Operation::Put => codec::decode("", &entry.value).ok().map(|info| Entry::Here(Box::new(info))),
-                    Operation::Delete | Operation::Purge => name(&entry.key).map(Entry::Gone),
+                    Operation::Put => {
+                        codec::decode("", &entry.value).ok().map(|info| RosterEntry::Here(Box::new(info)))
+                    }
+                    Operation::Delete | Operation::Purge => name(&entry.key).map(RosterEntry::Gone),
                 };
                 // An entry that can't be read, of a later version, is no host, but may be the last.
-                Ok(Some((change.unwrap_or(Entry::Gone(entry.key)), last)))
+                Ok(Some((change.unwrap_or(RosterEntry::Gone(entry.key)), last)))
             })
             .boxed();
         let mut there = BTreeMap::new();
@@ -109,8 +111,8 @@ async fn read(bus: &Bus) -> Result<(Vec<NodeInfo>, Entries), BusError> {
             let Some(next) = entries.try_next().await? else { break };
             complete = next.1;
             match next.0 {
-                Entry::Here(info) => drop(there.insert(info.node.clone(), *info)),
-                Entry::Gone(node) => drop(there.remove(&node)),
+                RosterEntry::Here(info) => drop(there.insert(info.node.clone(), *info)),
+                RosterEntry::Gone(node) => drop(there.remove(&node)),
             }
         }
         Ok((there.into_values().collect(), entries))
@@ -159,8 +161,8 @@ async fn watch(bus: &Bus, changes: &mpsc::Sender<Change>) {
                 () = &mut lost => break,
             };
             let change = match entry {
-                Ok(Some(Ok((Entry::Here(info), _)))) => Change::Here(info),
-                Ok(Some(Ok((Entry::Gone(node), _)))) => Change::Gone(node),
+                Ok(Some(Ok((RosterEntry::Here(info), _)))) => Change::Here(info),
+                Ok(Some(Ok((RosterEntry::Gone(node), _)))) => Change::Gone(node),
                 Ok(Some(Err(error))) => {
                     tracing::debug!(%error, "the watch on the hosts broke");
                     break;

@@ -15,9 +15,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::service::Server;
 use super::slots::{Slot, Slots};
-use super::worker::{Running, Worker};
+use super::worker::{CancelEntry, ServiceWorker};
 use crate::bus::connect::BusError;
-use crate::bus::kept::jobs::{ACK_WAIT, Entry, Jobs, MAX_ATTEMPTS, waiting};
+use crate::bus::kept::jobs::{ACK_WAIT, JobEntry, Jobs, MAX_ATTEMPTS, waiting};
 use crate::wire::codec;
 use crate::wire::contract::table::WAITING;
 use crate::wire::message::Ask;
@@ -132,7 +132,7 @@ impl Server {
 /// Takes jobs of one kind.
 #[derive(Clone)]
 struct Puller<F> {
-    worker: Arc<Worker>,
+    worker: Arc<ServiceWorker>,
     stop: CancellationToken,
     consumer: String,
     filter: String,
@@ -237,7 +237,7 @@ impl<F> Puller<F> {
         let id = entry.state.id.clone();
         let cancel = CancellationToken::new();
         let _over = cancel.clone().drop_guard();
-        let _running = Running::enter(&self.worker, &token(&id), &cancel);
+        let _running = CancelEntry::enter(&self.worker, &token(&id), &cancel);
         let _alive = AbortOnDropHandle::new(tokio::spawn(keep_alive(message.clone())));
         let body = Bytes::from(entry.state.job.request.to_string());
         let job = codec::decode::<A>("", &body).map(|request| {
@@ -313,7 +313,7 @@ impl<F> Puller<F> {
 }
 
 /// Writes down that this host has begun the job; `None` if there is nothing more to do.
-async fn claim(jobs: &Jobs, message: &jetstream::Message) -> Result<Option<Entry>, BusError> {
+async fn claim(jobs: &Jobs, message: &jetstream::Message) -> Result<Option<JobEntry>, BusError> {
     let subject = message.subject.as_str();
     let Some((.., id)) = subject::parse_job(subject) else { return Ok(None) };
     let mut entry = loop {
@@ -338,11 +338,11 @@ async fn claim(jobs: &Jobs, message: &jetstream::Message) -> Result<Option<Entry
         state.status = JobStatus::Failed;
         state.error.get_or_insert_with(|| format!("{MAX_ATTEMPTS} hosts died while they worked on it"));
     } else {
-        (state.status, state.attempts) = (JobStatus::Running, state.attempts + 1);
+        (state.status, state.attempts) = (JobStatus::CancelEntry, state.attempts + 1);
         state.node = Some(jobs.bus.node().to_owned());
     }
     match jobs.update(&entry).await? {
-        Some(revision) if !exhausted => Ok(Some(Entry { revision, ..entry })),
+        Some(revision) if !exhausted => Ok(Some(JobEntry { revision, ..entry })),
         Some(_) => Ok(None),
         None => Err(BusError::jetstream("claiming a job", "another host or client has changed it")),
     }

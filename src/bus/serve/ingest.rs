@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::bus::connect::{Bus, BusError, NatsConnection, Watch};
+use crate::bus::connect::{Bus, BusError, DeliveryWatch, NatsConnection};
 use crate::wire::message::fault::{Fault, FaultCode};
 use crate::wire::stream::{ACK_EVERY, CREDIT};
 use crate::wire::subject;
@@ -146,7 +146,7 @@ impl Ingest {
 
 /// Takes messages as they come, so that one too many is noticed, not dropped. Stays until it is aborted: as long as it
 /// does, the caller sees that somebody listens.
-async fn pump(mut messages: Subscriber, mut watch: Watch, out: mpsc::Sender<Result<Chunk, Fault>>) {
+async fn pump(mut messages: Subscriber, mut watch: DeliveryWatch, out: mpsc::Sender<Result<Chunk, Fault>>) {
     let (mut wanted, mut over) = (0, false);
     loop {
         let message = tokio::select! {

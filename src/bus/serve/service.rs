@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use super::spec::{Incoming, ServiceSpec};
-use super::worker::Worker;
+use super::worker::ServiceWorker;
 use crate::bus::connect::{Bus, BusError, NatsConnection};
 use crate::wire::message::fault::Fault;
 use crate::wire::message::{Ask, Replies};
@@ -28,7 +28,7 @@ pub struct Server {
     link: NatsConnection,
     pub(super) spec: ServiceSpec,
     service: Option<Service>,
-    pub(super) worker: Arc<Worker>,
+    pub(super) worker: Arc<ServiceWorker>,
     pub(super) stop: CancellationToken,
     /// What it must be able to hear, and how much the server had refused before it began to.
     subjects: Mutex<Vec<String>>,
@@ -38,7 +38,7 @@ pub struct Server {
 
 /// How much a capability is working on.
 #[derive(Debug, Clone)]
-pub struct Load(Arc<Worker>);
+pub struct Load(Arc<ServiceWorker>);
 
 impl Load {
     /// Requests being worked on.
@@ -66,7 +66,7 @@ impl Bus {
     pub async fn service(&self, spec: ServiceSpec) -> Result<Server, BusError> {
         let replies = if spec.capability == Capability::Tts { Replies::Audio } else { Replies::One };
         let link = self.connection(replies).clone();
-        let worker = Arc::new(Worker::new(self, &link, spec.clone()));
+        let worker = Arc::new(ServiceWorker::new(self, &link, spec.clone()));
         let (load, slots) = (Load(Arc::clone(&worker)), spec.slots);
         let metadata = HashMap::from([
             ("node".to_owned(), self.node().to_owned()),

@@ -10,7 +10,7 @@ use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::connect::{Bus, Flow, Watch, headers};
+use crate::bus::connect::{Bus, DeliveryWatch, Flow, headers};
 use crate::telemetry::metrics::CHUNKS;
 use crate::wire::codec::{self, Format, header};
 use crate::wire::message::fault::{Fault, FaultCode};
@@ -63,7 +63,7 @@ struct Inner {
 /// What one who sends knows of the way.
 #[derive(Debug)]
 struct Sending {
-    watch: Watch,
+    watch: DeliveryWatch,
     /// How many chunks the reader had done with when that was last looked up.
     done: u64,
     /// The latest chunk that had a reply subject, and when it was sent.

@@ -46,7 +46,7 @@ const MAX_ERROR_CHARS: usize = 2_000;
 
 /// What the endpoints of one service share.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(super) struct ServiceWorker {
     bus: Bus,
     /// Who says it, on every reply.
     node: HeaderValue,
@@ -68,7 +68,7 @@ struct Requests {
     early: VecDeque<String>,
 }
 
-impl Worker {
+impl ServiceWorker {
     pub(super) fn new(bus: &Bus, link: &NatsConnection, spec: ServiceSpec) -> Self {
         let (slots, running, tasks) = (Slots::new(spec.slots), Mutex::default(), TaskTracker::new());
         let node = HeaderValue::from(codec::one_line(bus.node()));
@@ -222,7 +222,7 @@ impl Worker {
         // Whatever the handler has left running stops when the request is over.
         let _over = cancel.clone().drop_guard();
         let id = headers::text(headers, header::REQ_ID);
-        let _running = Running::enter(self, id, &cancel);
+        let _running = CancelEntry::enter(self, id, &cancel);
         let streaming = A::REPLIES != Replies::One && asked.wants_stream();
         let replies = if streaming {
             let (reply, credit) = (request.message.reply.clone(), headers::number(headers, header::CREDIT));
@@ -328,13 +328,13 @@ impl Drop for InFlight {
 }
 
 /// A request's entry among those that can be cancelled.
-pub(super) struct Running<'a> {
-    worker: &'a Worker,
+pub(super) struct CancelEntry<'a> {
+    worker: &'a ServiceWorker,
     id: String,
 }
 
-impl<'a> Running<'a> {
-    pub(super) fn enter(worker: &'a Worker, id: &str, cancel: &CancellationToken) -> Self {
+impl<'a> CancelEntry<'a> {
+    pub(super) fn enter(worker: &'a ServiceWorker, id: &str, cancel: &CancellationToken) -> Self {
         let id = if id.is_empty() { Ulid::generate().to_string() } else { id.to_owned() };
         let mut requests = worker.requests();
         if let Some(early) = requests.early.iter().position(|early| *early == id) {
@@ -347,7 +347,7 @@ impl<'a> Running<'a> {
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for CancelEntry<'_> {
     fn drop(&mut self) {
         self.worker.requests().running.remove(&self.id);
     }

@@ -4,7 +4,7 @@ use anyhow::bail;
 
 use crate::bus::Bus;
 use crate::bus::message::session::SessionEvent;
-use crate::bus::session::{Reader, ids};
+use crate::bus::session::{SessionReader, ids};
 use crate::cli::print;
 
 /// Ids that an error suggests.
@@ -13,8 +13,8 @@ const SUGGESTED: usize = 3;
 const ALIKE: f64 = 0.75;
 
 /// Opens a session that must be there.
-pub(super) async fn open(bus: &Bus, id: &str) -> anyhow::Result<(Reader, SessionEvent)> {
-    let mut reader = Reader::open(bus, id).await?;
+pub(super) async fn open(bus: &Bus, id: &str) -> anyhow::Result<(SessionReader, SessionEvent)> {
+    let mut reader = SessionReader::open(bus, id).await?;
     match reader.next().await? {
         Some(first) => Ok((reader, first)),
         None if reader.unreadable > 0 => {
@@ -43,7 +43,7 @@ fn unknown<'a>(id: &str, there: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// Says what was left out.
-pub(super) async fn close(reader: Reader) {
+pub(super) async fn close(reader: SessionReader) {
     if reader.unreadable > 0 {
         print::note(&format!("{} events of a later version were left out", reader.unreadable));
     }

@@ -24,7 +24,7 @@ const LINES_MAX: usize = 8;
 
 /// How events are shown.
 #[derive(Debug, Clone)]
-pub(super) struct View {
+pub(super) struct LineView {
     /// The reader's time zone.
     pub(super) zone: TimeZone,
     /// Columns of the terminal; `None`: each event is one line, as long as it may be.
@@ -34,7 +34,7 @@ pub(super) struct View {
 }
 
 /// What stands in a line.
-struct Parts<'a> {
+struct LineParts<'a> {
     /// When, in RFC 3339; absent: now.
     at: Option<&'a str>,
     place: String,
@@ -46,7 +46,7 @@ struct Parts<'a> {
 }
 
 /// The line of `event`, which may be several on a terminal; without the last line break.
-pub(super) fn line(event: &Event, now: Timestamp, view: &View) -> String {
+pub(super) fn line(event: &Event, now: Timestamp, view: &LineView) -> String {
     let parts = parts(event);
     let at = parts.at.and_then(|at| at.parse().ok()).unwrap_or(now);
     let place = truncate_str(&clean(&parts.place), PLACE_WIDTH, "…").into_owned();
@@ -100,7 +100,7 @@ pub(super) fn line(event: &Event, now: Timestamp, view: &View) -> String {
     out.trim_end().to_owned()
 }
 
-fn paint(view: &View, style: &Style, text: &str) -> String {
+fn paint(view: &LineView, style: &Style, text: &str) -> String {
     if text.is_empty() {
         return String::new();
     }
@@ -120,8 +120,8 @@ fn clean(text: &str) -> String {
     words.join(" ").replace(char::is_control, "\u{fffd}")
 }
 
-fn parts(event: &Event) -> Parts<'_> {
-    let plain = |place: String, head: &str, text: String, style: Style| Parts {
+fn parts(event: &Event) -> LineParts<'_> {
+    let plain = |place: String, head: &str, text: String, style: Style| LineParts {
         at: None,
         place,
         turn: None,
@@ -131,7 +131,7 @@ fn parts(event: &Event) -> Parts<'_> {
     };
     match event {
         Event::Session(event) => session(event),
-        Event::State(state) => Parts {
+        Event::State(state) => LineParts {
             at: Some(&state.at),
             place: format!("{}/{}", state.node, state.listener),
             turn: state.turn.as_deref(),
@@ -164,13 +164,13 @@ fn parts(event: &Event) -> Parts<'_> {
     }
 }
 
-fn routed<'a>(node: &str, routed: &'a Routed) -> Parts<'a> {
+fn routed<'a>(node: &str, routed: &'a Routed) -> LineParts<'a> {
     let host = if routed.host.is_empty() { "whoever takes it" } else { &routed.host };
     let (after, style) = match &routed.after {
         Some(after) => (format!("; try {}, as {after}", routed.attempt), Style::new().yellow()),
         None => (String::new(), Style::new().dim()),
     };
-    Parts {
+    LineParts {
         at: None,
         place: node.to_owned(),
         turn: routed.turn.as_deref(),
@@ -180,7 +180,7 @@ fn routed<'a>(node: &str, routed: &'a Routed) -> Parts<'a> {
     }
 }
 
-fn session(event: &SessionEvent) -> Parts<'_> {
+fn session(event: &SessionEvent) -> LineParts<'_> {
     let (listener, head, text, style) = match &event.what {
         What::Utterance { text, listener, audio_ms } => {
             let length = audio_ms.map(|ms| format!(" ({})", seconds(ms))).unwrap_or_default();
@@ -206,7 +206,7 @@ fn session(event: &SessionEvent) -> Parts<'_> {
         }
     };
     let place = listener.map_or_else(|| event.node.clone(), |listener| format!("{}/{listener}", event.node));
-    Parts { at: Some(&event.at), place, turn: event.turn.as_deref(), head, text, style }
+    LineParts { at: Some(&event.at), place, turn: event.turn.as_deref(), head, text, style }
 }
 
 fn head_of(state: TurnState) -> String {
@@ -284,8 +284,8 @@ mod tests {
         "2026-11-24T12:00:00Z".parse().unwrap()
     }
 
-    fn view(width: Option<usize>) -> View {
-        View { zone: TimeZone::UTC, width, colour: false }
+    fn view(width: Option<usize>) -> LineView {
+        LineView { zone: TimeZone::UTC, width, colour: false }
     }
 
     fn of_turn(what: What) -> Event {
@@ -387,14 +387,14 @@ mod tests {
     #[test]
     fn colours_change_nothing_but_colours() {
         let event = Event::Session(SessionEvent::example());
-        let coloured = line(&event, now(), &View { colour: true, ..view(Some(80)) });
+        let coloured = line(&event, now(), &LineView { colour: true, ..view(Some(80)) });
         assert!(coloured.contains("\u{1b}["));
         assert_eq!(console::strip_ansi_codes(&coloured), line(&event, now(), &view(Some(80))));
     }
 
     #[test]
     fn the_time_is_the_readers() {
-        let view = View { zone: TimeZone::fixed(jiff::tz::offset(-11)), ..view(None) };
+        let view = LineView { zone: TimeZone::fixed(jiff::tz::offset(-11)), ..view(None) };
         let text = line(&Event::Session(SessionEvent::example()), now(), &view);
         assert!(text.starts_with("2026-11-23 23:27:04.310  "), "{text}");
         let odd = SessionEvent { at: "yesterday".to_owned(), ..SessionEvent::example() };

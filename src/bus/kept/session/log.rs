@@ -17,8 +17,8 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::task::AbortHandle;
 use ulid::Ulid;
 
-use super::queue::{Queue, QueueSettings};
-use super::read::Reader;
+use super::queue::{EventQueue, QueueSettings};
+use super::read::SessionReader;
 use super::store::{ensure, now};
 use crate::bus::connect::{Bus, BusError, headers};
 use crate::bus::kept::health::HEALTH;
@@ -44,7 +44,7 @@ pub struct SessionLog {
 /// The queue, until the log is dropped.
 #[derive(Debug)]
 struct Open {
-    queue: Arc<Queue>,
+    queue: Arc<EventQueue>,
     writer: AbortHandle,
     is_kept: bool,
 }
@@ -77,7 +77,7 @@ impl SessionLog {
         };
         let file = settings.file.clone().unwrap_or_default();
         let failed = |e| BusError::client(format!("session events that wait in {}", file.display()), e);
-        let queue = Arc::new(Queue::open(settings).map_err(failed)?);
+        let queue = Arc::new(EventQueue::open(settings).map_err(failed)?);
         match queue.recovered() {
             0 => {}
             events => tracing::info!(events, "session events of an earlier run are kept now"),
@@ -181,7 +181,7 @@ struct Writer {
 const REMEMBERED: usize = 1_024;
 
 impl Writer {
-    async fn run(mut self, queue: Arc<Queue>) {
+    async fn run(mut self, queue: Arc<EventQueue>) {
         while let Some(event) = queue.next().await {
             // A run that was killed may have appended some of those that it has left.
             let is_known = queue.recovered() > 0 && self.knows(&event).await;
@@ -212,7 +212,7 @@ impl Writer {
     }
 
     async fn ids_of(&self, session: &str) -> Result<HashSet<String>, BusError> {
-        let mut reader = Reader::open(&self.bus, session).await?;
+        let mut reader = SessionReader::open(&self.bus, session).await?;
         let mut ids = HashSet::new();
         while let Some(event) = reader.next().await? {
             ids.insert(event.id);

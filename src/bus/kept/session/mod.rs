@@ -1,4 +1,4 @@
-//! What was said and done: the JetStream stream SESSIONS, appended to by [`SessionLog`] and read back by [`Reader`].
+//! What was said and done: the JetStream stream SESSIONS, appended to by [`SessionLog`] and read back by [`SessionReader`].
 
 mod log;
 mod queue;
@@ -7,5 +7,5 @@ mod store;
 
 pub use log::SessionLog;
 pub use queue::QueueSettings;
-pub use read::{Reader, Summary, history, ids, last_reply, list};
+pub use read::{SessionReader, Summary, history, ids, last_reply, list};
 pub use store::now;

@@ -43,9 +43,9 @@ impl Default for QueueSettings {
 
 /// Events that wait, oldest first.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct EventQueue {
     settings: QueueSettings,
-    state: Mutex<State>,
+    state: Mutex<Backlog>,
     /// Something was put in, or taken out.
     changed: Notify,
     waiting: watch::Sender<usize>,
@@ -54,7 +54,7 @@ pub(super) struct Queue {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Backlog {
     memory: VecDeque<SessionEvent>,
     /// The events after those in memory.
     spill: Option<Spill>,
@@ -77,7 +77,7 @@ struct Spill {
     events: usize,
 }
 
-impl Queue {
+impl EventQueue {
     /// Opens it; takes up what an earlier run has left in the file.
     ///
     /// # Errors
@@ -89,13 +89,13 @@ impl Queue {
         };
         let recovered = spill.as_ref().map_or(0, |spill| spill.events);
         let pushed = recovered as u64;
-        let state = State { spill: spill.filter(|spill| spill.events > 0), recovered, pushed, ..State::default() };
+        let state = Backlog { spill: spill.filter(|spill| spill.events > 0), recovered, pushed, ..Backlog::default() };
         metrics::gauge!(SESSION_WAITING).set(recovered as f64);
         let (waiting, done) = (watch::Sender::new(recovered), watch::Sender::new(0));
         Ok(Self { settings, state: Mutex::new(state), changed: Notify::new(), waiting, done })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Backlog> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -160,7 +160,7 @@ impl Queue {
         Ok(number)
     }
 
-    fn spill(&self, state: &mut State, event: &SessionEvent) -> Result<(), String> {
+    fn spill(&self, state: &mut Backlog, event: &SessionEvent) -> Result<(), String> {
         let Some(path) = &self.settings.file else {
             return Err(format!("{} events wait for the server", self.settings.events));
         };
@@ -188,7 +188,7 @@ impl Queue {
         })
     }
 
-    /// The oldest event, which stays until it is [`Queue::done`]; `None` when there are none and the log is closed.
+    /// The oldest event, which stays until it is [`EventQueue::done`]; `None` when there are none and the log is closed.
     pub(super) async fn next(&self) -> Option<SessionEvent> {
         loop {
             let changed = self.changed.notified();
@@ -211,7 +211,7 @@ impl Queue {
     }
 
     /// Takes events out of the file into memory.
-    fn refill(&self, state: &mut State) {
+    fn refill(&self, state: &mut Backlog) {
         let Some(spill) = &mut state.spill else { return };
         let (events, lost) = spill.take(BATCH);
         state.memory.extend(events);
@@ -368,12 +368,12 @@ mod tests {
         SessionEvent { id: n.to_string(), ..SessionEvent::example() }
     }
 
-    fn queue(folder: &Path, file_bytes: u64) -> Queue {
+    fn queue(folder: &Path, file_bytes: u64) -> EventQueue {
         let file = Some(folder.join("state/waiting.jsonl"));
-        Queue::open(QueueSettings { events: 4, file, file_bytes, unkept: false }).unwrap()
+        EventQueue::open(QueueSettings { events: 4, file, file_bytes, unkept: false }).unwrap()
     }
 
-    async fn rest(queue: &Queue) -> Vec<usize> {
+    async fn rest(queue: &EventQueue) -> Vec<usize> {
         queue.close();
         let mut ids = Vec::new();
         while let Some(event) = queue.next().await {

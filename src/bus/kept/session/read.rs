@@ -25,7 +25,7 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 const LIST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Reads a session's events one by one, oldest first.
-pub struct Reader {
+pub struct SessionReader {
     stream: Stream,
     name: String,
     messages: Ordered,
@@ -35,7 +35,7 @@ pub struct Reader {
     pub unreadable: u64,
 }
 
-impl Reader {
+impl SessionReader {
     /// Begins at the first event of `session`; what is appended from now on is left out.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Reader {
     /// The next event; `None` after the last.
     ///
     /// # Errors
-    /// As [`Reader::open`].
+    /// As [`SessionReader::open`].
     pub async fn next(&mut self) -> Result<Option<SessionEvent>, BusError> {
         while self.pending > 0 {
             let next = timeout(READ_TIMEOUT, self.messages.next()).await.map_err(|_| late(&self.what))?;
@@ -103,7 +103,7 @@ fn late(what: &str) -> BusError {
 /// [`BusError::Disconnected`] while the link is down, [`BusError::JetStream`] when the stream can't be read in time.
 pub async fn history(bus: &Bus, session: &str, limit: usize) -> Result<Vec<SessionEvent>, BusError> {
     let read = async {
-        let mut reader = Reader::open(bus, session).await?;
+        let mut reader = SessionReader::open(bus, session).await?;
         let mut events = VecDeque::new();
         while let Some(event) = reader.next().await? {
             if events.len() == limit.max(1) {
@@ -198,7 +198,7 @@ pub async fn list(bus: &Bus, limit: usize) -> Result<Vec<Summary>, BusError> {
         let mut place = 0;
         // The last event of each kind of each session: a handful a session, however long that is.
         let all = subject::SESSIONS.to_owned();
-        let mut reader = Reader::of(bus, all, DeliverPolicy::LastPerSubject, what.to_owned()).await?;
+        let mut reader = SessionReader::of(bus, all, DeliverPolicy::LastPerSubject, what.to_owned()).await?;
         while let Some(event) = reader.next().await? {
             place += 1;
             let (last, summary) = found.entry(event.session.clone()).or_default();
