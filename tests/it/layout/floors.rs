@@ -22,13 +22,15 @@ const FLOORS: &[Floors] = &[
     ("bus/kept", &["jobs", "roster session clips", "registry", "copies health"]),
     ("bus/serve", &["batch ingest", "service", "worker", "spec", "sink slots"]),
     ("cli", &["exit", "deploy jobs session", "*", "client", "globals print"]),
+    ("fabric", &["ask", "stream", "route", "state", "departures liveness view"]),
     ("node", &["health presence", "card connect supervise", "error"]),
-    ("role", &["*", "pool", "mod"]),
+    ("process", &["supervise", "spawn", "error output spec"]),
+    ("role", &["*", "mod"]),
     ("wire", &["contract", "codec", "message", "subject", "storage stream"]),
 ];
 
 /// Folders whose heads stand above their parts, with all folders below them.
-const HEADED: &[&str] = &["bus", "cli", "node", "role", "wire"];
+const HEADED: &[&str] = &["bus", "cli", "fabric", "node", "process", "role", "wire"];
 
 /// Heads that their parts build on: what they define is extended or used there.
 const BASES: &[&str] =
@@ -109,7 +111,7 @@ fn inside_a_folder_imports_run_downward() {
     let graph = Graph::of(&sources);
     let mut wrong: Vec<String> = FLOORS.iter().flat_map(|floors| unlisted(&sources, floors)).collect();
     for import in graph.imports() {
-        if UPWARD.contains(&(&import.from, &import.to)) {
+        if OPEN.iter().any(|open| import.from.starts_with(open)) {
             continue;
         }
         wrong.extend(FLOORS.iter().filter_map(|floors| against_floors(&import, floors)));
@@ -125,7 +127,9 @@ fn no_files_import_each_other_in_a_circle() {
     assert!(graph.imports().count() > sources.len(), "the imports were not found");
     let mut wrong = Vec::new();
     for (files, ties) in graph.circles() {
-        if !CIRCLES.iter().any(|known| files.iter().all(|file| known.contains(file))) {
+        let is_known = CIRCLES.iter().any(|known| files.iter().all(|file| known.contains(file)));
+        let is_open = OPEN.iter().any(|open| files.iter().all(|file| file.starts_with(open)));
+        if !is_known && !is_open {
             wrong.push(ties.iter().map(ToString::to_string).collect::<Vec<_>>());
         }
     }
