@@ -1,13 +1,15 @@
 //! Hosts that are gone without a word, until one of those left has published it.
 //!
 //! One host publishes it for all: the first by name of those left. It may be gone as well, and its own entry not expired
-//! yet. So every host remembers departures for a while, and the one that is the first then publishes them: once more, if need be.
+//! yet. So every host remembers departures for a while, and the one that is the first then publishes them: once more, if
+//! need be.
 
 use std::time::Duration;
 
 use crate::bus::message::node::NodeInfo;
 
-/// How long a departure is remembered, once it is sure: longer than the entry stands of the host that should have published it (10 s).
+/// How long a departure is remembered, once it is sure: longer than the entry of the host stands that should have published
+/// it (10 s).
 const REMEMBERED: Duration = Duration::from_secs(15);
 /// A list that is read again lacks the hosts that are yet to put themselves in again, such as after a restart of the server.
 const DOUBTED: Duration = Duration::from_secs(10);

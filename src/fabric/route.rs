@@ -194,7 +194,7 @@ impl Fabric {
     }
 
     /// Completes when a host gives no sign of life any more, or another run of it does, and has it rested; never for the
-    /// queue group, or while this host's own link is down. What was `received` from it is such a sign.
+    /// queue group, or while this host's own connection is down. What was `received` from it is such a sign.
     pub(super) async fn dies(&self, host: &str, instance: &str, received: impl Fn() -> u64) -> BusError {
         if host.is_empty() {
             return std::future::pending().await;
@@ -221,7 +221,7 @@ impl Fabric {
                 Err(BusError::Deadline { .. }) if bus.is_up() => {
                     format!("no sign of life within {} s", SIGN_OF_LIFE.as_secs())
                 }
-                // It answers, if only that it is busy; or the link is down, of which the request itself tells.
+                // It answers, if only that it is busy; or the connection is down, of which the request itself tells.
                 _ => continue,
             };
             if received() == before {
@@ -399,7 +399,7 @@ pub(super) fn outcome(error: &BusError) -> Outcome {
             // It lives, and may do the next request.
             _ => Outcome::Answered,
         },
-        // This host's own link, or its caller's patience.
+        // This host's own connection, or its caller's patience.
         _ => Outcome::Abandoned,
     }
 }

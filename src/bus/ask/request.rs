@@ -74,13 +74,13 @@ impl Bus {
         headers: HeaderMap,
         call: &Call,
     ) -> Result<async_nats::Message, BusError> {
-        let link = &self.inner.control;
-        let mut watch = link.watch(subject)?;
-        link.check_size(subject, body.len())?;
+        let connection = &self.inner.control;
+        let mut watch = connection.watch(subject)?;
+        connection.check_size(subject, body.len())?;
         let request = async_nats::Request::new().payload(body).headers(headers).timeout(Some(call.time() + GRACE));
         let reply = tokio::select! {
             biased;
-            reply = link.client.send_request(subject.to_owned(), request) => reply,
+            reply = connection.client.send_request(subject.to_owned(), request) => reply,
             error = watch.broken(subject) => return Err(error),
         };
         reply.map_err(|e| match e.kind() {

@@ -130,12 +130,12 @@ impl Bus {
 
     /// Whether there is JetStream: at this server, or at those that it is a leaf of.
     pub async fn has_jetstream(&self) -> bool {
-        let link = &self.inner.control;
+        let connection = &self.inner.control;
         let there = async {
-            let account = link.jetstream().query_account().await;
+            let account = connection.jetstream().query_account().await;
             account.map_err(|e| BusError::jetstream("looking for it", e))
         };
-        self.server_facts().jetstream || link.keep(storage::NODES, there).await.is_ok()
+        self.server_facts().jetstream || connection.keep(storage::NODES, there).await.is_ok()
     }
 
     /// The connection for a verb that is answered so.

@@ -19,7 +19,7 @@ use super::error::BusError;
 use crate::telemetry::metrics::{NATS_RECONNECTS, NATS_UP};
 use crate::wire::subject::{self, reserved};
 
-/// Dead links are noticed after two missed pings; the client's own default would take minutes.
+/// Dead connections are noticed after two missed pings; the client's own default would take minutes.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

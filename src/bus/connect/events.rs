@@ -30,10 +30,10 @@ impl Bus {
     /// # Errors
     /// As [`Bus::publish`], and [`BusError::Denied`] when the server does not let this user say it.
     pub async fn tell<M: Message>(&self, subject: String, message: &M) -> Result<(), BusError> {
-        let link = &self.inner.control;
-        let mut watch = link.watch(&subject)?;
+        let connection = &self.inner.control;
+        let mut watch = connection.watch(&subject)?;
         self.publish(subject.clone(), message).await?;
-        link.ready().await?;
+        connection.ready().await?;
         watch.broken(&subject).now_or_never().map_or(Ok(()), Err)
     }
 
@@ -53,18 +53,18 @@ impl Bus {
         &self,
         subject: &str,
     ) -> Result<impl futures::Stream<Item = (String, Result<M, Fault>)> + Send + Unpin + use<M>, BusError> {
-        let link = &self.inner.control;
-        let (before, subjects) = (link.refusals(), [subject.to_owned()]);
+        let connection = &self.inner.control;
+        let (before, subjects) = (connection.refusals(), [subject.to_owned()]);
         let messages = self.raw(subject).await?;
-        link.stand(&subjects, before).await?;
+        connection.stand(&subjects, before).await?;
         let messages = messages.map(|message| {
             let kind = headers::text(message.headers.as_ref(), header::CONTENT_TYPE);
             let decoded = codec::decode(kind, &message.payload);
             (message.subject.into_string(), decoded)
         });
         // Also when the right is taken away later: an error, and the end.
-        let (link, what) = (link.clone(), subject.to_owned());
-        let refused = async move { (what, Err(link.unheard(&subjects, before).await.to_fault())) }.boxed();
+        let (connection, what) = (connection.clone(), subject.to_owned());
+        let refused = async move { (what, Err(connection.unheard(&subjects, before).await.to_fault())) }.boxed();
         Ok(futures::stream::unfold((messages, Some(refused)), |(mut messages, refused)| async move {
             let mut refused = refused?;
             tokio::select! {
@@ -78,17 +78,18 @@ impl Bus {
 
     /// Subscribes, and waits until the subscription stands, or was refused.
     pub(in crate::bus) async fn raw(&self, subject: &str) -> Result<async_nats::Subscriber, BusError> {
-        let link = &self.inner.control;
-        link.check(subject)?;
-        let messages = link.client.subscribe(subject.to_owned()).await.map_err(|e| BusError::client(subject, e))?;
-        link.ready().await?;
+        let connection = &self.inner.control;
+        connection.check(subject)?;
+        let messages =
+            connection.client.subscribe(subject.to_owned()).await.map_err(|e| BusError::client(subject, e))?;
+        connection.ready().await?;
         Ok(messages)
     }
 
     /// Whether a service answers for `capability` by the NATS service API, registered as a host or not.
     pub async fn is_served(&self, capability: &str, patience: Duration) -> bool {
-        let link = &self.inner.control;
+        let connection = &self.inner.control;
         let ping = async_nats::Request::new().timeout(Some(patience));
-        link.is_up() && link.client.send_request(subject::ping(capability), ping).await.is_ok()
+        connection.is_up() && connection.client.send_request(subject::ping(capability), ping).await.is_ok()
     }
 }

@@ -44,7 +44,7 @@ impl Bus {
     /// Keeps a clip; gives its name.
     ///
     /// # Errors
-    /// [`BusError::Disconnected`] while the link is down; [`BusError::JetStream`] when the server has no JetStream or no
+    /// [`BusError::Disconnected`] while the connection is down; [`BusError::JetStream`] when the server has no JetStream or no
     /// room, or takes longer than a minute and 2 s a MiB.
     pub async fn put_clip(&self, audio: &[u8]) -> Result<String, BusError> {
         let name = ulid::Ulid::generate().to_string();
@@ -55,7 +55,7 @@ impl Bus {
     /// Fetches the clip `name`, of at most `max_bytes`.
     ///
     /// # Errors
-    /// [`BusError::Fault`] when it is not there (any more) or is too large; [`BusError::Disconnected`] while the link is
+    /// [`BusError::Fault`] when it is not there (any more) or is too large; [`BusError::Disconnected`] while the connection is
     /// down; [`BusError::JetStream`] when it does not come whole within a minute and 2 s a MiB.
     pub async fn get_clip(&self, name: &str, max_bytes: usize) -> Result<Bytes, BusError> {
         self.get_object(&CLIPS, name, max_bytes).await

@@ -45,11 +45,11 @@ pub(super) async fn raise(bus: &Bus, stream: &Stream) -> Result<(), BusError> {
     if copies >= wanted || refused().contains(name) {
         return Ok(());
     }
-    let (link, more) = (&bus.inner.control, Config { num_replicas: wanted, ..there.clone() });
-    let context = link.jetstream();
+    let (connection, more) = (&bus.inner.control, Config { num_replicas: wanted, ..there.clone() });
+    let context = connection.jetstream();
     let failed = |e: &dyn Display| BusError::jetstream(format!("the stream {name}"), bus.no_jetstream(e));
     let update = async { context.update_stream(&more).await.map_err(|e| failed(&e)) };
-    match link.keep(name, update).await {
+    match connection.keep(name, update).await {
         // A user that may change a stream may change all of it, so that hosts of a bus with users may not.
         Err(error @ BusError::Denied { .. }) => {
             if refused().insert(name.clone()) {

@@ -115,7 +115,7 @@ impl Jobs {
     /// Makes sure of the queue and the bucket.
     ///
     /// # Errors
-    /// [`BusError::Disconnected`] while the link is down, [`BusError::JetStream`] when the server has none.
+    /// [`BusError::Disconnected`] while the connection is down, [`BusError::JetStream`] when the server has none.
     pub async fn open(bus: &Bus) -> Result<Self, BusError> {
         bus.inner.control.check("opening the jobs")?;
         let context = bus.inner.control.jetstream();
@@ -271,7 +271,7 @@ impl Jobs {
     /// All jobs that are known, oldest first: those that wait, and those that were over in the last 30 days.
     ///
     /// # Errors
-    /// [`BusError::Disconnected`] while the link is down, [`BusError::JetStream`] when they can't be read in time.
+    /// [`BusError::Disconnected`] while the connection is down, [`BusError::JetStream`] when they can't be read in time.
     pub async fn list(&self) -> Result<Vec<JobState>, BusError> {
         self.bus.inner.control.check("reading the jobs")?;
         let failed = failed("reading the jobs");
@@ -332,7 +332,7 @@ impl Jobs {
     /// Waits until a job is over.
     ///
     /// # Errors
-    /// As [`Jobs::get`]; [`BusError::Disconnected`] when the link drops.
+    /// As [`Jobs::get`]; [`BusError::Disconnected`] when the connection drops.
     pub async fn wait(&self, id: &str) -> Result<JobState, BusError> {
         let mut watch = self.bus.inner.control.watch("waiting for a job")?;
         loop {

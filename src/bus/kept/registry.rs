@@ -124,7 +124,7 @@ impl Claim {
         Ok(Self { bus: bus.clone(), revision: Some(revision), store: None })
     }
 
-    /// Renews the entry every 3 s, at each of `changes`, and when the link is back, with what `info` gives, until `stop`
+    /// Renews the entry every 3 s, at each of `changes`, and when the connection is back, with what `info` gives, until `stop`
     /// fires; then takes it out. Publishes when the offers have changed, and when the entry had been lost.
     ///
     /// # Errors

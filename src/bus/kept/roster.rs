@@ -131,7 +131,7 @@ async fn read(bus: &Bus) -> Result<(Vec<NodeInfo>, Entries), BusError> {
 /// All hosts that are there, by name.
 ///
 /// # Errors
-/// [`BusError::Disconnected`] while the link is down, [`BusError::JetStream`] when the bucket can't be read in time.
+/// [`BusError::Disconnected`] while the connection is down, [`BusError::JetStream`] when the bucket can't be read in time.
 pub async fn nodes(bus: &Bus) -> Result<Vec<NodeInfo>, BusError> {
     read(bus).await.map(|(there, _)| there)
 }

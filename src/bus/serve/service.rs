@@ -25,7 +25,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// The served verbs of one capability of this host. Dropping it stops them and cancels what runs.
 pub struct Server {
     pub(super) bus: Bus,
-    link: NatsConnection,
+    connection: NatsConnection,
     pub(super) spec: ServiceSpec,
     service: Option<Service>,
     pub(super) worker: Arc<ServiceWorker>,
@@ -65,8 +65,8 @@ impl Bus {
     /// [`BusError::Client`] if NATS refuses it.
     pub async fn service(&self, spec: ServiceSpec) -> Result<Server, BusError> {
         let replies = if spec.capability == Capability::Tts { Replies::Audio } else { Replies::One };
-        let link = self.connection(replies).clone();
-        let worker = Arc::new(ServiceWorker::new(self, &link, spec.clone()));
+        let connection = self.connection(replies).clone();
+        let worker = Arc::new(ServiceWorker::new(self, &connection, spec.clone()));
         let (load, slots) = (Load(Arc::clone(&worker)), spec.slots);
         let metadata = HashMap::from([
             ("node".to_owned(), self.node().to_owned()),
@@ -74,8 +74,8 @@ impl Bus {
             ("models".to_owned(), spec.models.join(",")),
         ]);
         let name = spec.capability.token();
-        let refusals = (link.refusals(), self.inner.control.refusals());
-        let service = link
+        let refusals = (connection.refusals(), self.inner.control.refusals());
+        let service = connection
             .client
             .service_builder()
             .description(spec.about)
@@ -87,7 +87,7 @@ impl Bus {
             .map_err(|e| BusError::client(format!("the service {name}"), e))?;
         let server = Server {
             bus: self.clone(),
-            link,
+            connection,
             spec,
             service: Some(service),
             worker,
@@ -216,14 +216,15 @@ impl Server {
     /// [`BusError::DeniedHearing`] if the server forbids one, [`BusError::Client`] if it does not answer.
     pub async fn ready(&self) -> Result<(), BusError> {
         let (subjects, (own, control)) = (self.subjects(), self.refusals);
-        tokio::try_join!(self.link.stand(&subjects, own), self.bus.inner.control.stand(&subjects, control)).map(drop)
+        tokio::try_join!(self.connection.stand(&subjects, own), self.bus.inner.control.stand(&subjects, control))
+            .map(drop)
     }
 
     /// Completes when the server forbids to hear a subject of the service: at the start, or since it has new permissions.
     pub async fn refused(&self) -> BusError {
         let (subjects, (own, control)) = (self.subjects(), self.refusals);
         tokio::select! {
-            error = self.link.unheard(&subjects, own) => error,
+            error = self.connection.unheard(&subjects, own) => error,
             error = self.bus.inner.control.unheard(&subjects, control) => error,
         }
     }
@@ -257,7 +258,9 @@ impl Server {
             }
         }
         // Replies in flight must be out before the connection goes.
-        if self.link.is_up() && !matches!(timeout(CANCEL_TIMEOUT, self.link.client.flush()).await, Ok(Ok(()))) {
+        if self.connection.is_up()
+            && !matches!(timeout(CANCEL_TIMEOUT, self.connection.client.flush()).await, Ok(Ok(())))
+        {
             tracing::debug!(capability = %self.spec.capability, "the last replies may not have left");
         }
         finished

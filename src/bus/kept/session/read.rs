@@ -39,7 +39,7 @@ impl SessionReader {
     /// Begins at the first event of `session`; what is appended from now on is left out.
     ///
     /// # Errors
-    /// [`BusError::Disconnected`] while the link is down, [`BusError::JetStream`] when the stream can't be read in time.
+    /// [`BusError::Disconnected`] while the connection is down, [`BusError::JetStream`] when the stream can't be read in time.
     pub async fn open(bus: &Bus, session: &str) -> Result<Self, BusError> {
         let (filter, what) = (subject::session_all(session), format!("reading session {session}"));
         Self::of(bus, filter, DeliverPolicy::All, what).await
@@ -100,7 +100,7 @@ fn late(what: &str) -> BusError {
 /// The last events of a session, oldest first; at most `limit`, at least one if there is one.
 ///
 /// # Errors
-/// [`BusError::Disconnected`] while the link is down, [`BusError::JetStream`] when the stream can't be read in time.
+/// [`BusError::Disconnected`] while the connection is down, [`BusError::JetStream`] when the stream can't be read in time.
 pub async fn history(bus: &Bus, session: &str, limit: usize) -> Result<Vec<SessionEvent>, BusError> {
     let read = async {
         let mut reader = SessionReader::open(bus, session).await?;

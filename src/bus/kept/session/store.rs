@@ -36,9 +36,9 @@ pub(super) async fn ensure(bus: &Bus) -> Result<Stream, BusError> {
         BusError::jetstream(format!("the stream {}", storage::SESSIONS), bus.no_jetstream(e))
     };
     let context = bus.inner.control.jetstream();
-    let link = &bus.inner.control;
+    let connection = &bus.inner.control;
     let made = async { copies::place(bus, || context.get_or_create_stream(&config)).await.map_err(|e| failed(&e)) };
-    let stream = link.keep(storage::SESSIONS, made).await?;
+    let stream = connection.keep(storage::SESSIONS, made).await?;
     copies::raise(bus, &stream).await?;
     Ok(stream)
 }
