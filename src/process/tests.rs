@@ -1,4 +1,7 @@
 use std::io::Write as _;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
 
 use super::*;
 

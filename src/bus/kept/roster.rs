@@ -83,7 +83,7 @@ enum RosterEntry {
 }
 
 /// The entries of the bucket, and the changes after that.
-async fn read(bus: &Bus) -> Result<(Vec<NodeInfo>, Entries), BusError> {
+async fn read(bus: &Bus) -> Result<(Vec<NodeInfo>, RosterEntries), BusError> {
     let what = "reading the hosts";
     bus.inner.control.check(what)?;
     let failed = |error: &dyn std::fmt::Display| registry::failed(what)(error);

@@ -338,7 +338,7 @@ async fn claim(jobs: &Jobs, message: &jetstream::Message) -> Result<Option<JobEn
         state.status = JobStatus::Failed;
         state.error.get_or_insert_with(|| format!("{MAX_ATTEMPTS} hosts died while they worked on it"));
     } else {
-        (state.status, state.attempts) = (JobStatus::CancelEntry, state.attempts + 1);
+        (state.status, state.attempts) = (JobStatus::Running, state.attempts + 1);
         state.node = Some(jobs.bus.node().to_owned());
     }
     match jobs.update(&entry).await? {
