@@ -6,9 +6,10 @@ use async_nats::jetstream::{self, kv};
 use futures::{StreamExt as _, stream};
 use sidetone::bus::Bus;
 use sidetone::bus::message::node::{AskInfo, NodeInfo, Offer};
-use sidetone::bus::registry::{BUCKET, Claim, ClaimError};
+use sidetone::bus::registry::{Claim, ClaimError};
 use sidetone::bus::roster::nodes;
 use sidetone::bus::service::{Incoming, Server};
+use sidetone::wire::storage;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
@@ -65,7 +66,7 @@ async fn names(bus: &Bus) -> Vec<String> {
 
 async fn watch(nats: &Nats) -> kv::Watch {
     let context = jetstream::new(nats.raw().await);
-    let store = within(context.get_key_value(BUCKET)).await.unwrap();
+    let store = within(context.get_key_value(storage::NODES)).await.unwrap();
     within(store.watch_all()).await.unwrap()
 }
 

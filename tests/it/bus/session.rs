@@ -6,7 +6,8 @@ use async_nats::jetstream::{self, stream::StorageType};
 use futures::StreamExt as _;
 use sidetone::bus::Bus;
 use sidetone::bus::message::session::{SessionEvent, What};
-use sidetone::bus::session::{QueueSettings, STREAM, SessionLog, history, list};
+use sidetone::bus::session::{QueueSettings, SessionLog, history, list};
+use sidetone::wire::storage;
 use ulid::Ulid;
 
 use super::LONG;
@@ -44,7 +45,7 @@ async fn events_are_kept_in_the_order_in_which_they_were_told() {
     assert!(within(history(&host, "nobody", 10)).await.unwrap().is_empty());
 
     let context = jetstream::new(nats.raw().await);
-    let mut stream = within(context.get_stream(STREAM)).await.unwrap();
+    let mut stream = within(context.get_stream(storage::SESSIONS)).await.unwrap();
     let info = within(stream.info()).await.unwrap();
     assert_eq!(info.state.messages, 200);
     assert_eq!(info.state.consumer_count, 0, "a history leaves nothing behind");
@@ -137,7 +138,7 @@ async fn an_append_whose_acknowledgement_was_lost_is_kept_once() {
     assert!(within(log.flush(LONG)).await);
     // The same event again, as a retry sends it: fenced as before, and with a fence that fits.
     let context = jetstream::new(raw);
-    let stream = within(context.get_stream(STREAM)).await.unwrap();
+    let stream = within(context.get_stream(storage::SESSIONS)).await.unwrap();
     let kept = within(stream.get_last_raw_message_by_subject("session.s.>")).await.unwrap();
     let id = kept.headers.get("Nats-Msg-Id").unwrap().to_string();
     for (expected, is_duplicate) in [(0, None), (1, Some(true))] {
@@ -302,7 +303,7 @@ async fn what_a_turn_has_one_of_is_kept_once_however_late_it_is_told_again() {
     let context = jetstream::new(nats.raw().await);
     let window = Duration::from_millis(100);
     let stream = jetstream::stream::Config {
-        name: STREAM.to_owned(),
+        name: storage::SESSIONS.to_owned(),
         subjects: vec!["session.>".to_owned()],
         duplicate_window: window,
         allow_direct: true,

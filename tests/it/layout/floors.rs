@@ -17,7 +17,7 @@ type Floors = (&'static str, &'static [&'static str]);
 /// Folders and their floors.
 const FLOORS: &[Floors] = &[
     ("bus", &["serve", "kept", "ask", "connect"]),
-    ("bus/ask", &["listen", "stream request", "cancel", "call"]),
+    ("bus/ask", &["listen", "stream", "request", "cancel", "call"]),
     ("bus/connect", &["embedded events", "bus", "acks", "connection", "access headers", "error"]),
     ("bus/kept", &["jobs", "roster session clips", "registry", "copies health"]),
     ("bus/serve", &["batch ingest", "service", "worker", "spec", "sink slots"]),
@@ -40,11 +40,21 @@ const BASES: &[&str] =
 const CIRCLES: &[&[&str]] = &[
     // How an order is found, and why it is that one, are one thought.
     &["src/router/decide.rs", "src/router/explain.rs"],
-    KNOWNCIRCLES,
 ];
 
-/// Imports that still run upward.
-const UPWARD: &[(&str, &str)] = &[KNOWNUP];
+/// Where files still import upward or in circles. Nothing may be added.
+const OPEN: &[&str] = &[
+    "src/audio/",
+    "src/cli/doctor",
+    "src/cli/midi",
+    "src/cli/program.rs",
+    "src/cli/transcribe",
+    "src/engine/",
+    "src/midi/",
+    "src/models/",
+    "src/role/",
+    "src/router/",
+];
 
 /// The floor of a part among `floors`, from above.
 fn floor(floors: &[&str], part: &str) -> Option<usize> {

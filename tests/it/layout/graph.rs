@@ -73,7 +73,7 @@ impl Graph {
     pub fn circles(&self) -> Vec<(BTreeSet<&str>, Vec<Import>)> {
         let reached: Vec<BTreeSet<usize>> = (0..self.files.len()).map(|file| self.reached_from(file)).collect();
         let mut circles = Vec::new();
-        let mut seen = BTreeSet::new();
+        let mut seen: BTreeSet<usize> = BTreeSet::new();
         for file in 0..self.files.len() {
             if !reached[file].contains(&file) || seen.contains(&file) {
                 continue;
