@@ -14,8 +14,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::state::Fabric;
 use super::route::{Attempt, Route, outcome};
+use super::state::Fabric;
 use crate::bus::listen::AudioSender;
 use crate::bus::message::stt::{self, StreamEvent};
 use crate::bus::subject::Target;

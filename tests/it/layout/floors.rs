@@ -22,7 +22,7 @@ const FLOORS: &[Floors] = &[
     ("bus/kept", &["jobs", "roster session clips", "registry", "copies health"]),
     ("bus/serve", &["batch ingest", "service", "worker", "spec", "sink slots"]),
     ("cli", &["exit", "deploy jobs session", "*", "client", "globals print"]),
-    ("fabric", &["ask", "stream", "route", "state", "departures liveness view"]),
+    ("fabric", &["ask listen", "stream", "route", "state", "departures liveness view"]),
     ("node", &["health presence", "card connect supervise", "error"]),
     ("process", &["supervise", "spawn", "error output spec"]),
     ("role", &["*", "mod"]),
