@@ -1,7 +1,8 @@
 //! From what people write to what is played: every key checked, names looked up.
 
+use super::number::{Data, Keys, Number};
+use super::out::{Out, Panic, PanicWord};
 use super::transport::Transport;
-use super::{Data, Keys, Number, Out, Panic, PanicWord};
 use crate::midi::clock::{BPM, Quantum};
 use crate::midi::{Chord, Message, Note, chord, controller, parse};
 use crate::wire::message::fault::{Fault, FaultCode};
