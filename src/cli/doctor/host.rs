@@ -8,7 +8,7 @@ use rustix::fs::statvfs;
 
 use super::{Case, Row};
 use crate::engine::{CHAT_MODELS, RECOGNIZERS, SYNTHESIZERS};
-use crate::models::{Catalogue, ModelKind, State, state};
+use crate::models::{Catalogue, ModelKind, ModelState, state};
 use crate::role::{self, agent::commands::CommandSet};
 
 /// Below this much free space a session may not be kept.
@@ -145,7 +145,7 @@ pub fn model(case: &Case, what: &str, name: &str, kind: ModelKind) -> Row {
         return Row::fail(what, error.to_string(), format!("`sidetone models fetch {name}`, or choose another"));
     }
     match catalogue.find(name).map(|model| state(&case.home, model)) {
-        Ok(State::Ready) => Row::ok(what, name),
+        Ok(ModelState::Ready) => Row::ok(what, name),
         _ => Row::warn(what, format!("{name} is not what was fetched"), format!("`sidetone models verify {name}`")),
     }
 }
