@@ -9,7 +9,7 @@ use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::home::Home;
-use crate::models::{Catalogue, Model, Outcome, ModelState, Progress, fetch, state, verify};
+use crate::models::{Catalogue, Model, ModelState, Outcome, Progress, fetch, state, verify};
 
 /// Models: what there is, fetching and checking them.
 #[derive(Debug, Args)]

@@ -148,7 +148,7 @@ impl Work {
             other => other,
         })?;
         store::write_record(&self.ready, model)?;
-        // Whoever has the old files mapped keeps them.
+        // A process that has the old files mapped keeps them.
         let old = self.root.join("old");
         remove_folder(&old)?;
         if dir.exists() {

@@ -1,4 +1,4 @@
-//! What is on this host: the record beside a model's files, its state, and checking it anew.
+//! The models on this host: the record beside a model's files, its state, and checking them again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
