@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::listener_name::ListenerName;
 use super::urgency::{self, Urgency, has_notes};
+use crate::midi::clock::Quantum;
 use crate::wire::message::voice::Control;
 use crate::wire::message::{midi, osc};
-use crate::midi::clock::Quantum;
 
 /// An action with the values of its slots put in.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::effect::Effect;
 use super::kind::ActionKind;
 use super::listener_name::ListenerName;
-use crate::wire::message::voice::{Control, Mode};
 use crate::text::template::{FillError, Slots, Template};
+use crate::wire::message::voice::{Control, Mode};
 
 /// Has a listener answer a text as if it had been spoken to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

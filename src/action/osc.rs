@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::effect::Effect;
 use super::kind::ActionKind;
-use crate::wire::message::osc::Out;
 use crate::text::template::{FillError, Slots, ValueTemplate};
+use crate::wire::message::osc::Out;
 
 /// Sends OSC: [`Out`] with slots.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

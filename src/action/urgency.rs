@@ -1,9 +1,9 @@
 //! What becomes of something that has to wait: too late, late, or done in any case. Pure.
 
+use crate::midi::{parse, sounding};
 use crate::wire::message::osc::Arg;
 use crate::wire::message::voice::Control;
 use crate::wire::message::{midi, osc};
-use crate::midi::{parse, sounding};
 
 /// What becomes of an effect that has to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
