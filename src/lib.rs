@@ -20,7 +20,8 @@
 //! | [`wire`] | the messages of the bus, whatever carries them: subjects, messages, how bodies are written, the contract; knows no NATS |
 //! | [`audio`] | JACK, rings, resampling, VAD, endpointing, wake phrases; knows neither bus nor tokio |
 //! | [`engine`] | speech to text, text to speech, chat: traits, and tables from name to builder |
-//! | [`action`] | what configuration says is to be done, and the same with its slots filled in |
+//! | [`action`] | what is to be done: one language for gear and commands, checked; and the same with its slots filled in |
+//! | [`command`] | what was said → which action: patterns, words, numbers, files of commands; pure |
 //! | [`rig`] | what performers' gear sets off, and what goes out to it; the one stop |
 //! | [`sound`] | between samples and what the bus carries |
 //! | [`midi`] | MIDI without any device: messages, names of notes and chords, triggers, the clock |
@@ -46,6 +47,7 @@ pub mod action;
 pub mod audio;
 pub mod bus;
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod engine;
 pub mod fabric;

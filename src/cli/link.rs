@@ -95,7 +95,7 @@ pub async fn run(args: LinkArgs, globals: &Globals) -> anyhow::Result<()> {
     if args.json {
         return print::json(&ends);
     }
-    print::lines(&ends.iter().map(told).collect::<Vec<_>>())
+    print::lines(&ends.iter().map(line).collect::<Vec<_>>())
 }
 
 /// What asks a program to end.
@@ -283,8 +283,8 @@ async fn look(bus: &Bus, host: &str, name: &str) -> anyhow::Result<Link> {
 }
 
 async fn order(bus: &Bus, host: &str, order: LinkOrder) -> anyhow::Result<Vec<Link>> {
-    let told = bus.ask(Target::Node(host), &order, &Call::within(ASK_TIMEOUT)).await;
-    let links = told.map_err(|error| match error {
+    let answer = bus.ask(Target::Node(host), &order, &Call::within(ASK_TIMEOUT)).await;
+    let links = answer.map_err(|error| match error {
         BusError::Nobody { .. } => anyhow::Error::from(error)
             .context(format!("host '{host}' was asked; it needs role audio, and `sidetone nodes` lists who has it")),
         _ => anyhow::Error::from(error).context(format!("host '{host}' was asked")),
@@ -316,7 +316,7 @@ fn client_name(host: &str) -> String {
     name.char_indices().take_while(|(at, c)| at + c.len_utf8() <= 40).map(|(_, c)| c).collect()
 }
 
-fn told(end: &Link) -> String {
+fn line(end: &Link) -> String {
     let LinkSpec { name, channels, peer, .. } = &end.spec;
     format!(
         "{}: what {peer} sends comes out of {name}:receive_1 … {channels}, what goes into {name}:send_1 … {channels} is heard there",

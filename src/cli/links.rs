@@ -43,9 +43,9 @@ pub async fn run(args: LinksArgs, globals: &Globals) -> anyhow::Result<()> {
     let call = Call::within(ASK_TIMEOUT);
     let asked = join_all(hosts.iter().map(|host| bus.ask(Target::Node(host), &LinkOrder::List, &call))).await;
     let (mut links, mut failed) = (Vec::new(), None);
-    for (host, told) in hosts.iter().zip(asked) {
-        match told {
-            Ok(told) => links.extend(told.links),
+    for (host, answer) in hosts.iter().zip(asked) {
+        match answer {
+            Ok(list) => links.extend(list.links),
             Err(error) => {
                 failed = Some(anyhow::Error::from(error).context(format!("host '{host}' does not tell its links")))
             }

@@ -54,7 +54,7 @@ struct SendArgs {
     /// What to send
     #[arg(required = true, value_name = "WHAT")]
     what: Vec<String>,
-    /// The host to send it from [default: whoever has the port]
+    /// The host to send it from [default: the one that has the port]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
     /// Print the answer as JSON
@@ -87,7 +87,7 @@ struct MonitorArgs {
 /// End all notes that Sidetone started
 #[derive(Debug, clap::Args)]
 struct PanicArgs {
-    /// Silence the devices as well, whoever plays them
+    /// Silence the devices as well, whichever program plays them
     #[arg(long)]
     all: bool,
     /// One host only
@@ -101,7 +101,7 @@ struct PanicArgs {
 /// Runs it.
 ///
 /// # Errors
-/// The bus can't be reached, nobody has MIDI, or what is to be sent can't be.
+/// The bus can't be reached, no host has MIDI, or the message can't be sent.
 pub async fn run(args: MidiArgs, globals: &Globals) -> anyhow::Result<()> {
     match args.command {
         MidiCommand::Ports(args) => ports(args, globals).await,
@@ -176,14 +176,14 @@ async fn ask_all<A: Ask + Clone>(
     let asked = hosts.into_iter().map(|node| {
         let ask = ask.clone();
         async move {
-            let told = bus.ask(Target::Node(&node), &ask, &Call::within(TIMEOUT)).await;
-            (node, told)
+            let answer = bus.ask(Target::Node(&node), &ask, &Call::within(TIMEOUT)).await;
+            (node, answer)
         }
     });
     let (mut answers, mut silent, mut first) = (Vec::new(), Vec::new(), None);
-    for (node, told) in join_all(asked).await {
-        match told {
-            Ok(told) => answers.push((node, told)),
+    for (node, answer) in join_all(asked).await {
+        match answer {
+            Ok(state) => answers.push((node, state)),
             Err(error) => {
                 silent.push(node);
                 first.get_or_insert(error);
@@ -210,7 +210,7 @@ fn keys(port: &PortState) -> String {
 
 async fn send(args: SendArgs, globals: &Globals) -> anyhow::Result<()> {
     let out = read(&args.what)?;
-    // What can't be is told before anybody is asked.
+    // An error in the message is found before any host is asked.
     out.plays().map_err(crate::bus::BusError::Fault)?;
     let (fabric, _) = client::fabric(globals).await?;
     let call = Call::within(TIMEOUT);

@@ -9,7 +9,7 @@ use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::home::Home;
-use crate::models::{Catalogue, Model, Outcome, Progress, State, fetch, state, verify};
+use crate::models::{Catalogue, Model, ModelState, Outcome, Progress, fetch, state, verify};
 
 /// Models: what there is, fetching and checking them.
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ pub async fn run(args: ModelsArgs, home: &Home) -> anyhow::Result<()> {
         }
         ModelsCommand::Verify { names } => {
             let models = if names.is_empty() {
-                catalogue.models().filter(|model| state(home, model) != State::Missing).collect()
+                catalogue.models().filter(|model| state(home, model) != ModelState::Missing).collect()
             } else {
                 chosen(&catalogue, &names)?
             };
@@ -94,9 +94,9 @@ fn list(catalogue: &Catalogue, home: &Home, as_json: bool) -> anyhow::Result<()>
         let languages = if model.languages.is_empty() { "any".to_owned() } else { model.languages.join(", ") };
         let size = DecimalBytes(model.size_bytes).to_string();
         let here = match state(home, model) {
-            State::Ready => "ready",
-            State::Unverified => "unverified",
-            State::Missing => "missing",
+            ModelState::Ready => "ready",
+            ModelState::Unverified => "unverified",
+            ModelState::Missing => "missing",
         };
         table.add_row([
             &model.name,

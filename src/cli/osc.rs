@@ -114,12 +114,12 @@ fn argument(text: &str) -> Arg {
 async fn monitor(args: MonitorArgs, globals: &Globals) -> anyhow::Result<()> {
     let (bus, _) = client::connect(globals).await?;
     let all = pattern::filter(pattern::OSC_IN, None);
-    let mut told = bus.subscribe::<In>(&all).await?;
+    let mut messages = bus.subscribe::<In>(&all).await?;
     let lost = bus.lost();
     tokio::pin!(lost);
     loop {
         let next = tokio::select! {
-            next = told.next() => next,
+            next = messages.next() => next,
             () = &mut lost => None,
         };
         let Some((subject, message)) = next else {

@@ -17,7 +17,7 @@ pub struct Chord {
     /// The bass, in semitones above C, if it is another.
     bass: Option<i32>,
     /// As it is written.
-    name: String,
+    pub(super) name: String,
 }
 
 /// Why a text is no chord.
@@ -88,7 +88,8 @@ impl Chord {
         Self::read(text.trim()).ok_or_else(|| ChordError::Name(text.trim().chars().take(24).collect()))
     }
 
-    fn read(text: &str) -> Option<Self> {
+    /// A written name, if it is one.
+    pub(super) fn read(text: &str) -> Option<Self> {
         let (root, rest) = pitch(text)?;
         // `C6/9` is no chord over a bass.
         let (quality, bass) = match rest.rsplit_once('/') {
@@ -104,26 +105,6 @@ impl Chord {
         let intervals = quality_of(quality)?;
         let root = root.rem_euclid(12);
         Some(Self { root, intervals, bass: bass.filter(|bass| *bass != root), name: text.to_owned() })
-    }
-
-    /// Reads a name as it is written, or as people say it: "C major", "a minor seven", "G seven", "F sharp diminished",
-    /// "C over E".
-    #[must_use]
-    pub fn spoken(text: &str) -> Option<Self> {
-        // "a chord" is any chord, not A major.
-        if matches!(text.trim(), "a chord" | "a note") {
-            return None;
-        }
-        let mut chord = Self::read(text.trim()).or_else(|| Self::read(&join_words(text)?))?;
-        if let Some(plain) = chord.name.strip_suffix("maj") {
-            chord.name = plain.to_owned();
-        }
-        // "a minor", "c" are heard in lower case; `a` alone is more often an article than a chord.
-        if let Some(first) = chord.name.get(..1) {
-            let first = first.to_uppercase();
-            chord.name.replace_range(..1, &first);
-        }
-        Some(chord)
     }
 
     /// The notes, from low to high: the root in `octave`, a bass of its own below it. `inversion` notes go up an octave.
@@ -202,91 +183,6 @@ fn whole_quality(text: &str) -> Option<Vec<i32>> {
     QUALITIES.iter().find(|(names, _)| names.contains(&text)).map(|(_, intervals)| intervals.to_vec())
 }
 
-/// Words that people say, and how they are written. Longer ones first.
-const WORDS: &[(&[&str], &str)] = &[
-    (&["half", "diminished"], "ø"),
-    (&["half-diminished"], "ø"),
-    (&["dominant"], ""),
-    (&["chord"], ""),
-    (&["note"], ""),
-    (&["suspended"], "sus"),
-    (&["suspended", "second"], "sus2"),
-    (&["suspended", "fourth"], "sus4"),
-    (&["sus"], "sus"),
-    (&["sus2"], "sus2"),
-    (&["sus4"], "sus4"),
-    (&["major"], "maj"),
-    (&["maj"], "maj"),
-    (&["maj7"], "maj7"),
-    (&["minor"], "m"),
-    (&["min"], "m"),
-    (&["diminished"], "dim"),
-    (&["dim"], "dim"),
-    (&["augmented"], "aug"),
-    (&["aug"], "aug"),
-    (&["sharp"], "#"),
-    (&["flat"], "b"),
-    (&["over"], "/"),
-    (&["slash"], "/"),
-    (&["with", "a"], ""),
-    (&["add"], "add"),
-    (&["added"], "add"),
-    (&["middle"], "middle"),
-    (&["power"], "5"),
-    (&["flat", "five"], "b5"),
-    (&["one"], "1"),
-    (&["two"], "2"),
-    (&["three"], "3"),
-    (&["four"], "4"),
-    (&["five"], "5"),
-    (&["six"], "6"),
-    (&["seven"], "7"),
-    (&["seventh"], "7"),
-    (&["eight"], "8"),
-    (&["nine"], "9"),
-    (&["ninth"], "9"),
-    (&["eleven"], "11"),
-    (&["eleventh"], "11"),
-    (&["thirteen"], "13"),
-    (&["thirteenth"], "13"),
-    (&["sixth"], "6"),
-    (&["fourth"], "4"),
-    (&["second"], "2"),
-];
-
-/// Spoken words as one written name; `None` when a word is none of those used for notes and chords.
-pub(super) fn join_words(text: &str) -> Option<String> {
-    if text.len() > 80 {
-        return None;
-    }
-    let text = text.to_lowercase();
-    let words: Vec<&str> =
-        text.split(|c: char| c.is_whitespace() || c == '-').filter(|word| !word.is_empty()).collect();
-    let mut out = String::new();
-    let mut at = 0;
-    while let Some(word) = words.get(at) {
-        let known = WORDS
-            .iter()
-            .filter(|(spoken, _)| words.get(at..at + spoken.len()) == Some(*spoken))
-            .max_by_key(|(spoken, _)| spoken.len());
-        if let Some((spoken, written)) = known {
-            out.push_str(written);
-            at += spoken.len();
-            continue;
-        }
-        // A name that is written in full (`f#m7b5`, `c4`, `7`): letters of notes, figures and signs.
-        let is_name = pitch(word).is_some() && Chord::read(word).is_some()
-            || pitch(word).is_some_and(|(_, rest)| rest.parse::<i8>().is_ok());
-        if !is_name && word.parse::<u8>().is_err() {
-            return None;
-        }
-        out.push_str(word);
-        at += 1;
-    }
-    // "c major seven" is `cmaj7`; "c major" is `cmaj`.
-    (!out.is_empty()).then_some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -295,11 +191,6 @@ mod tests {
 
     fn notes(name: &str) -> Vec<u8> {
         Chord::parse(name).unwrap().notes(4, 0).unwrap().iter().map(|note| note.0).collect()
-    }
-
-    fn said(text: &str) -> Vec<u8> {
-        let chord = Chord::spoken(text).unwrap_or_else(|| panic!("{text}"));
-        chord.notes(4, 0).unwrap().iter().map(|note| note.0).collect()
     }
 
     #[test]
@@ -341,40 +232,6 @@ mod tests {
     }
 
     #[test]
-    fn chords_are_said() {
-        assert_eq!(said("C major"), notes("C"));
-        assert_eq!(said("a minor"), notes("Am"));
-        assert_eq!(said("G seven"), notes("G7"));
-        assert_eq!(said("g 7"), notes("G7"));
-        assert_eq!(said("G7"), notes("G7"));
-        assert_eq!(said("C major seven"), notes("Cmaj7"));
-        assert_eq!(said("a minor seventh chord"), notes("Am7"));
-        assert_eq!(said("F sharp minor 7 flat five"), notes("F#m7b5"));
-        assert_eq!(said("f sharp half diminished"), notes("F#ø"));
-        assert_eq!(said("B flat major"), notes("Bb"));
-        assert_eq!(said("D suspended fourth"), notes("Dsus4"));
-        assert_eq!(said("C over E"), notes("C/E"));
-        assert_eq!(said("c augmented"), notes("Caug"));
-        assert_eq!(said("C add nine"), notes("Cadd9"));
-        assert_eq!(Chord::spoken("a minor").unwrap().name(), "Am");
-        for text in [
-            "some jazz",
-            "the song again",
-            "",
-            "major",
-            "seven",
-            "C and G",
-            "a chord",
-            "Hm",
-            "Cmajor7x",
-            "a game",
-            "bad",
-        ] {
-            assert_eq!(Chord::spoken(text), None, "{text}");
-        }
-    }
-
-    #[test]
     fn what_is_too_high_is_told() {
         let error = Chord::parse("G13").unwrap().notes(9, 0).unwrap_err();
         assert_eq!(
@@ -388,7 +245,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_panics(text in ".{0,16}", octave in any::<i32>(), inversion in any::<usize>()) {
-            if let Some(chord) = Chord::spoken(&text) {
+            if let Ok(chord) = Chord::parse(&text) {
                 let _ = chord.notes(octave, inversion);
             }
         }

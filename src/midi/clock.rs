@@ -298,7 +298,7 @@ mod tests {
         let last = run(&mut clock, last + TICK_US, 1);
         assert_eq!(clock.grid(last).unwrap().position(last + 10), (1, 3));
 
-        // Told to go elsewhere meanwhile, it goes on from there.
+        // Sent elsewhere meanwhile, it goes on from there.
         clock.feed(&Message::Stop, last);
         clock.feed(&Message::SongPosition(16), last);
         let last = run(&mut clock, last + TICK_US, 10);

@@ -48,8 +48,8 @@ struct Channel {
 
 /// Puts the halves of one source together.
 ///
-/// A parameter is told when its coarse half comes, and again with the fine half: a sender may leave the fine half out. A
-/// controller is told by its fine half alone, since the coarse half is a controller by itself.
+/// A parameter is given when its coarse half comes, and again with the fine half: a sender may leave the fine half out. A
+/// controller is given by its fine half alone, since the coarse half is a controller by itself.
 #[derive(Debug, Clone, Default)]
 pub struct Controllers {
     channels: [Channel; 16],
@@ -152,8 +152,8 @@ mod tests {
     fn a_parameter_without_a_fine_half_is_told_as_well() {
         let control = |controller, value| Message::Control { channel: 3, controller, value };
         let bend_range = [control(101, 0), control(100, 0), control(6, 12)];
-        let told = Wide::Parameter { channel: 3, registered: true, number: 0, value: 12 << 7 };
-        assert_eq!(feed(&bend_range), [told]);
+        let range = Wide::Parameter { channel: 3, registered: true, number: 0, value: 12 << 7 };
+        assert_eq!(feed(&bend_range), [range]);
         let nothing =
             [control(6, 12), control(99, 1), control(6, 1), control(101, 127), control(100, 127), control(6, 1)];
         assert_eq!(feed(&nothing), [], "no number, half a number, the number that means none");
@@ -173,8 +173,8 @@ mod tests {
 
         #[test]
         fn a_parameter_is_read_back(channel in 1..=16u8, registered: bool, number in 0..16383u16, value in 0..16384u16) {
-            let told = feed(&parameter(channel, registered, number, value));
-            prop_assert_eq!(told.last(), Some(&Wide::Parameter { channel, registered, number, value }));
+            let found = feed(&parameter(channel, registered, number, value));
+            prop_assert_eq!(found.last(), Some(&Wide::Parameter { channel, registered, number, value }));
         }
 
         #[test]

@@ -43,7 +43,7 @@ pub enum Message {
     Continue,
     /// Halt.
     Stop,
-    /// Somebody is there.
+    /// The sender is there.
     ActiveSensing,
     /// As after power on.
     Reset,
@@ -244,7 +244,7 @@ impl Message {
         }
     }
 
-    /// How many data bytes follow a status byte; `None` for F0, F7 and what is undefined.
+    /// How many data bytes follow a status byte; `None` for F0, F7 and undefined ones.
     #[must_use]
     pub(super) const fn data_bytes(status: u8) -> Option<usize> {
         match status {

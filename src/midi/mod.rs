@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`message`] | [`Message`] and its bytes |
 //! | [`parse`] | a stream of bytes → messages |
-//! | [`note`], [`chord`] | `C4`, `Bb3`; `F#m7b5/E`, "a minor" |
+//! | [`note`], [`chord`], `spoken` | `C4`, `Bb3`; `F#m7b5/E`; "F sharp 3", "a minor" |
 //! | [`controller`] | 14-bit controllers, RPN and NRPN, out of three or four messages and back |
 //! | [`sounding`] | which notes sound, and who started them |
 //! | [`trigger`] | an event → which row of a table, toggled, held, long or double pressed |
@@ -20,6 +20,7 @@ pub mod message;
 pub mod note;
 pub mod parse;
 pub mod sounding;
+mod spoken;
 pub mod trigger;
 
 pub use chord::Chord;

@@ -53,21 +53,6 @@ impl Note {
     pub fn at(semitones: i32, octave: i32) -> Option<Self> {
         u8::try_from((octave + 1) * 12 + semitones).ok().filter(|note| *note < 128).map(Self)
     }
-
-    /// Reads words as people say them: "C sharp 4", "b flat", "middle C". Without an octave it is `octave`.
-    #[must_use]
-    pub fn spoken(text: &str, octave: i32) -> Option<Self> {
-        if text.trim() == "a note" {
-            return None;
-        }
-        let joined = super::chord::join_words(text)?;
-        let text = joined.strip_prefix("middle").map_or(joined.as_str(), |rest| rest);
-        let (semitones, rest) = pitch(text)?;
-        match rest {
-            "" => Self::at(semitones, octave),
-            digits => Self::at(semitones, digits.parse().ok()?),
-        }
-    }
 }
 
 impl FromStr for Note {
@@ -123,16 +108,6 @@ mod tests {
         );
     }
 
-    #[test]
-    fn notes_are_said() {
-        assert_eq!(Note::spoken("C", 4), Some(Note(60)));
-        assert_eq!(Note::spoken("middle C", 4), Some(Note(60)));
-        assert_eq!(Note::spoken("b flat 3", 4), Some(Note(58)));
-        assert_eq!(Note::spoken("F sharp two", 4), Some(Note(42)));
-        assert_eq!(Note::spoken("a", 4), Some(Note(69)));
-        assert_eq!(Note::spoken("something", 4), None);
-    }
-
     proptest! {
         #[test]
         fn a_name_is_read_back(note in 0..128u8) {
@@ -142,7 +117,6 @@ mod tests {
         #[test]
         fn nothing_panics(text in ".{0,12}") {
             let _ = text.parse::<Note>();
-            let _ = Note::spoken(&text, 4);
         }
     }
 }

@@ -73,7 +73,7 @@ impl Sounding {
         None
     }
 
-    /// Whether the note `id` still sounds: it has neither ended nor begun anew.
+    /// Whether the note `id` still sounds: it has neither ended nor begun again.
     #[must_use]
     pub fn sounds(&self, channel: u8, note: u8, id: u64) -> bool {
         self.notes.get(&(channel, note)).is_some_and(|held| held.id == id)
@@ -91,7 +91,7 @@ impl Sounding {
         self.notes.get(&(channel, note)).map(|held| held.since_us)
     }
 
-    /// All notes that sound: channel, key, and what is known of it.
+    /// All notes that sound: channel, key, and its state.
     pub fn notes(&self) -> impl Iterator<Item = (u8, u8, &Held)> {
         self.notes.iter().map(|((channel, note), held)| (*channel, *note, held))
     }
@@ -182,7 +182,7 @@ pub fn pedals_up(channel: u8) -> impl Iterator<Item = Message> {
     PEDALS.into_iter().map(move |controller| Message::Control { channel, controller, value: 0 })
 }
 
-/// What silences any device, whoever plays it: pedals up, all sound off and all notes off, on all channels.
+/// What silences any device, whichever program plays it: pedals up, all sound off and all notes off, on all channels.
 pub fn silence() -> impl Iterator<Item = Message> {
     (1..=16).flat_map(|channel| {
         [(64, 0), (ALL_SOUND_OFF, 0), (ALL_NOTES_OFF, 0)].map(|(controller, value)| Message::Control {

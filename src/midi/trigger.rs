@@ -101,7 +101,7 @@ impl From<Span> for SpanText {
 
 /// What sort of control a row is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Control {
+pub enum ControlKind {
     /// Keys, by number.
     Note,
     /// Controllers, by number.
@@ -151,13 +151,13 @@ pub enum When {
 
 /// A row: what to look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub struct TriggerRow {
     /// The port's number; `None`: any.
     pub port: Option<usize>,
     /// The channel, 1 to 16; `None`: any.
     pub channel: Option<u8>,
     /// The sort of control.
-    pub control: Control,
+    pub control: ControlKind,
     /// Its numbers.
     pub number: Span,
     /// The values that count: velocities for keys.
@@ -178,7 +178,7 @@ pub struct Key {
     /// The channel; 0 for what has none.
     pub channel: u8,
     /// The sort.
-    pub control: Control,
+    pub control: ControlKind,
     /// Its number.
     pub number: u16,
 }
@@ -206,22 +206,26 @@ impl Fired {
         let Key { channel, control, number, .. } = self.key;
         let (number, value) = (u8::try_from(number & 0x7f).ok()?, u8::try_from(self.value.clamp(0, 127)).ok()?);
         Some(match control {
-            Control::Note if self.on => Message::NoteOn { channel, note: number, velocity: value.max(1) },
-            Control::Note => Message::NoteOff { channel, note: number, velocity: value },
-            Control::Cc => Message::Control { channel, controller: number, value },
-            Control::Program => Message::Program { channel, program: number },
-            Control::Bend => Message::PitchBend { channel, value: i16::try_from(self.value.clamp(-8192, 8191)).ok()? },
-            Control::Pressure => Message::Pressure { channel, value },
-            Control::KeyPressure => Message::KeyPressure { channel, note: number, value },
-            Control::Transport => [Message::Start, Message::Continue, Message::Stop].get(usize::from(number))?.clone(),
-            Control::Song => Message::SongSelect(number),
-            Control::Cc14 | Control::Nrpn | Control::Rpn | Control::Any => return None,
+            ControlKind::Note if self.on => Message::NoteOn { channel, note: number, velocity: value.max(1) },
+            ControlKind::Note => Message::NoteOff { channel, note: number, velocity: value },
+            ControlKind::Cc => Message::Control { channel, controller: number, value },
+            ControlKind::Program => Message::Program { channel, program: number },
+            ControlKind::Bend => {
+                Message::PitchBend { channel, value: i16::try_from(self.value.clamp(-8192, 8191)).ok()? }
+            }
+            ControlKind::Pressure => Message::Pressure { channel, value },
+            ControlKind::KeyPressure => Message::KeyPressure { channel, note: number, value },
+            ControlKind::Transport => {
+                [Message::Start, Message::Continue, Message::Stop].get(usize::from(number))?.clone()
+            }
+            ControlKind::Song => Message::SongSelect(number),
+            ControlKind::Cc14 | ControlKind::Nrpn | ControlKind::Rpn | ControlKind::Any => return None,
         })
     }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct State {
+struct ControlState {
     is_down: bool,
     value: i32,
     /// A press that waits whether it becomes a long or a double one.
@@ -235,16 +239,16 @@ struct State {
 /// The table, and what it remembers of each control.
 #[derive(Debug, Clone)]
 pub struct Triggers {
-    rows: Vec<Row>,
+    rows: Vec<TriggerRow>,
     toggles: Vec<bool>,
-    states: HashMap<Key, State>,
+    states: HashMap<Key, ControlState>,
     wide: HashMap<usize, Controllers>,
 }
 
 impl Triggers {
     /// A table of which nothing has been touched.
     #[must_use]
-    pub fn new(rows: Vec<Row>) -> Self {
+    pub fn new(rows: Vec<TriggerRow>) -> Self {
         Self { toggles: vec![false; rows.len()], rows, states: HashMap::new(), wide: HashMap::new() }
     }
 
@@ -254,7 +258,7 @@ impl Triggers {
         self.toggles.get(row).copied().unwrap_or_default()
     }
 
-    /// Sets a toggle, since what it stands for was changed by somebody else.
+    /// Sets a toggle, since the thing that it stands for was changed in another way.
     pub fn set(&mut self, row: usize, on: bool) {
         if let Some(toggle) = self.toggles.get_mut(row) {
             *toggle = on;
@@ -267,18 +271,18 @@ impl Triggers {
         let key = |channel, control, number: u16| Key { port, channel, control, number };
         let wide = self.wide.entry(port).or_default().feed(message);
         if message.kind() != Kind::Realtime {
-            self.fire(key(message.channel().unwrap_or(0), Control::Any, 0), When::Change, 0, at_us, &mut out);
+            self.fire(key(message.channel().unwrap_or(0), ControlKind::Any, 0), When::Change, 0, at_us, &mut out);
         }
         match *message {
             Message::NoteOn { channel, note, velocity } => {
-                self.down(key(channel, Control::Note, u16::from(note)), i32::from(velocity), at_us, &mut out);
+                self.down(key(channel, ControlKind::Note, u16::from(note)), i32::from(velocity), at_us, &mut out);
             }
             Message::NoteOff { channel, note, velocity } => {
-                self.up(key(channel, Control::Note, u16::from(note)), i32::from(velocity), at_us, &mut out);
+                self.up(key(channel, ControlKind::Note, u16::from(note)), i32::from(velocity), at_us, &mut out);
             }
             Message::Control { channel, controller, value } => {
                 self.level(
-                    key(channel, Control::Cc, u16::from(controller)),
+                    key(channel, ControlKind::Cc, u16::from(controller)),
                     i32::from(value),
                     value >= DOWN,
                     at_us,
@@ -286,33 +290,33 @@ impl Triggers {
                 );
             }
             Message::Program { channel, program } => {
-                self.pulse(key(channel, Control::Program, u16::from(program)), i32::from(program), at_us, &mut out);
+                self.pulse(key(channel, ControlKind::Program, u16::from(program)), i32::from(program), at_us, &mut out);
             }
             Message::PitchBend { channel, value } => {
-                self.level(key(channel, Control::Bend, 0), i32::from(value), value >= 4096, at_us, &mut out);
+                self.level(key(channel, ControlKind::Bend, 0), i32::from(value), value >= 4096, at_us, &mut out);
             }
             Message::Pressure { channel, value } => {
-                self.level(key(channel, Control::Pressure, 0), i32::from(value), value >= DOWN, at_us, &mut out);
+                self.level(key(channel, ControlKind::Pressure, 0), i32::from(value), value >= DOWN, at_us, &mut out);
             }
             Message::KeyPressure { channel, note, value } => {
-                let key = key(channel, Control::KeyPressure, u16::from(note));
+                let key = key(channel, ControlKind::KeyPressure, u16::from(note));
                 self.level(key, i32::from(value), value >= DOWN, at_us, &mut out);
             }
-            Message::Start => self.pulse(key(0, Control::Transport, 0), 0, at_us, &mut out),
-            Message::Continue => self.pulse(key(0, Control::Transport, 1), 1, at_us, &mut out),
-            Message::Stop => self.pulse(key(0, Control::Transport, 2), 2, at_us, &mut out),
+            Message::Start => self.pulse(key(0, ControlKind::Transport, 0), 0, at_us, &mut out),
+            Message::Continue => self.pulse(key(0, ControlKind::Transport, 1), 1, at_us, &mut out),
+            Message::Stop => self.pulse(key(0, ControlKind::Transport, 2), 2, at_us, &mut out),
             Message::SongSelect(song) => {
-                self.pulse(key(0, Control::Song, u16::from(song)), i32::from(song), at_us, &mut out);
+                self.pulse(key(0, ControlKind::Song, u16::from(song)), i32::from(song), at_us, &mut out);
             }
             _ => {}
         }
         match wide {
             Some(Wide::Control { channel, controller, value }) => {
-                let key = key(channel, Control::Cc14, u16::from(controller));
+                let key = key(channel, ControlKind::Cc14, u16::from(controller));
                 self.level(key, i32::from(value), value >= 8192, at_us, &mut out);
             }
             Some(Wide::Parameter { channel, registered, number, value }) => {
-                let control = if registered { Control::Rpn } else { Control::Nrpn };
+                let control = if registered { ControlKind::Rpn } else { ControlKind::Nrpn };
                 self.level(key(channel, control, number), i32::from(value), value >= 8192, at_us, &mut out);
             }
             None => {}
@@ -337,7 +341,7 @@ impl Triggers {
             let Some(state) = self.states.get_mut(&key) else { continue };
             let value = state.value;
             if let Some(at) = state.long.filter(|at| *at <= now_us) {
-                *state = State { long: None, tap: None, is_spent: true, ..*state };
+                *state = ControlState { long: None, tap: None, is_spent: true, ..*state };
                 self.fire(key, When::Long, value, at, &mut out);
                 continue;
             }
@@ -367,8 +371,8 @@ impl Triggers {
         let mut out = Vec::new();
         for key in down {
             if let Some(state) = self.states.get_mut(&key) {
-                // Nobody let it go on purpose: no press comes of it.
-                *state = State { is_down: true, is_spent: true, tap: None, long: None, value: state.value };
+                // It was not let go on purpose: no press comes of it.
+                *state = ControlState { is_down: true, is_spent: true, tap: None, long: None, value: state.value };
             }
             self.up(key, 0, at_us, &mut out);
         }
@@ -378,7 +382,7 @@ impl Triggers {
     }
 
     fn rows(&self, key: Key, value: Option<i32>) -> impl Iterator<Item = (usize, When)> {
-        let hits = move |row: &Row| {
+        let hits = move |row: &TriggerRow| {
             row.port.is_none_or(|port| port == key.port)
                 && row.channel.is_none_or(|channel| channel == key.channel || key.channel == 0)
                 && row.control == key.control
@@ -392,7 +396,7 @@ impl Triggers {
 
     /// How long to wait for a gesture on a control, if any row has it.
     fn wait(&self, key: Key, when: When) -> Option<u64> {
-        let waits = |row: &Row| if when == When::Long { row.long_us } else { row.double_us };
+        let waits = |row: &TriggerRow| if when == When::Long { row.long_us } else { row.double_us };
         self.rows(key, None)
             .filter(|(_, other)| *other == when)
             .filter_map(|(at, _)| self.rows.get(at).map(waits))
@@ -437,16 +441,16 @@ impl Triggers {
         }
         let (long, double) = (self.wait(key, When::Long), self.wait(key, When::Double));
         let second = state.tap.take().is_some();
-        let next = State { is_down: true, value, ..State::default() };
+        let next = ControlState { is_down: true, value, ..ControlState::default() };
         self.fire(key, When::Held, value, at_us, out);
         let next = if second {
             self.fire(key, When::Double, value, at_us, out);
-            State { is_spent: true, ..next }
+            ControlState { is_spent: true, ..next }
         } else {
             if long.is_none() && double.is_none() {
                 self.press(key, value, at_us, out);
             }
-            State { long: long.map(|wait| at_us + wait), tap: double.map(|wait| at_us + wait), ..next }
+            ControlState { long: long.map(|wait| at_us + wait), tap: double.map(|wait| at_us + wait), ..next }
         };
         self.states.insert(key, next);
     }
@@ -465,7 +469,7 @@ impl Triggers {
             self.press(key, state.value, at_us, out);
         }
         match state.tap {
-            Some(_) => self.states.insert(key, State { is_down: false, long: None, ..state }),
+            Some(_) => self.states.insert(key, ControlState { is_down: false, long: None, ..state }),
             None => self.states.remove(&key),
         };
     }

@@ -5,8 +5,8 @@ use super::*;
 
 const MS: u64 = 1_000;
 
-fn row(control: Control, number: &str, when: When) -> Row {
-    Row {
+fn row(control: ControlKind, number: &str, when: When) -> TriggerRow {
+    TriggerRow {
         port: None,
         channel: None,
         control,
@@ -27,7 +27,7 @@ fn off(note: u8) -> Message {
 }
 
 /// Feeds events (time in ms) and polls at every time that was asked for; gives (row, on, time in ms).
-fn play(rows: Vec<Row>, events: &[(u64, Message)]) -> Vec<(usize, bool, u64)> {
+fn play(rows: Vec<TriggerRow>, events: &[(u64, Message)]) -> Vec<(usize, bool, u64)> {
     let mut triggers = Triggers::new(rows);
     let mut out = Vec::new();
     for (at, message) in events {
@@ -44,14 +44,14 @@ fn play(rows: Vec<Row>, events: &[(u64, Message)]) -> Vec<(usize, bool, u64)> {
 
 #[test]
 fn a_press_fires_at_once_when_nothing_else_can_come() {
-    let rows = vec![row(Control::Note, "60", When::Press), row(Control::Note, "C3..C5", When::Toggle)];
+    let rows = vec![row(ControlKind::Note, "60", When::Press), row(ControlKind::Note, "C3..C5", When::Toggle)];
     let events = [(0, on(60)), (10, off(60)), (20, on(60)), (30, on(62)), (40, on(90))];
     assert_eq!(play(rows, &events), [(0, true, 0), (1, true, 0), (0, true, 20), (1, false, 20), (1, true, 30)]);
 }
 
 #[test]
 fn held_is_on_and_off() {
-    let rows = vec![row(Control::Cc, "64", When::Held)];
+    let rows = vec![row(ControlKind::Cc, "64", When::Held)];
     let cc = |value| Message::Control { channel: 1, controller: 64, value };
     let events = [(0, cc(127)), (5, cc(100)), (10, cc(63)), (15, cc(0)), (20, cc(64))];
     assert_eq!(play(rows, &events), [(0, true, 0), (0, false, 10), (0, true, 20)]);
@@ -61,9 +61,9 @@ fn held_is_on_and_off() {
 fn long_double_and_plain_presses_are_told_apart() {
     let rows = || {
         vec![
-            row(Control::Note, "60", When::Press),
-            row(Control::Note, "60", When::Long),
-            row(Control::Note, "60", When::Double),
+            row(ControlKind::Note, "60", When::Press),
+            row(ControlKind::Note, "60", When::Long),
+            row(ControlKind::Note, "60", When::Double),
         ]
     };
     assert_eq!(play(rows(), &[(0, on(60)), (100, off(60))]), [(0, true, 300)], "no second one came");
@@ -80,7 +80,7 @@ fn long_double_and_plain_presses_are_told_apart() {
 
 #[test]
 fn a_long_press_alone_leaves_the_press_to_its_end() {
-    let rows = vec![row(Control::Note, "60", When::Press), row(Control::Note, "60", When::Long)];
+    let rows = vec![row(ControlKind::Note, "60", When::Press), row(ControlKind::Note, "60", When::Long)];
     assert_eq!(play(rows.clone(), &[(0, on(60)), (100, off(60))]), [(0, true, 100)]);
     assert_eq!(play(rows, &[(0, on(60)), (600, off(60))]), [(1, true, 500)]);
 }
@@ -88,7 +88,7 @@ fn a_long_press_alone_leaves_the_press_to_its_end() {
 #[test]
 fn a_device_that_goes_lets_everything_go() {
     let mut triggers =
-        Triggers::new(vec![row(Control::Note, "any", When::Held), row(Control::Note, "any", When::Long)]);
+        Triggers::new(vec![row(ControlKind::Note, "any", When::Held), row(ControlKind::Note, "any", When::Long)]);
     triggers.feed(0, &on(60), 0);
     triggers.feed(1, &on(61), 0);
     let fired = triggers.release(0, 5);
@@ -98,7 +98,7 @@ fn a_device_that_goes_lets_everything_go() {
 
 #[test]
 fn ranges_channels_and_ports_choose() {
-    let mut wanted = row(Control::Cc, "20..27", When::Change);
+    let mut wanted = row(ControlKind::Cc, "20..27", When::Change);
     wanted.channel = Some(3);
     wanted.port = Some(1);
     wanted.value = Span { from: 10, to: 20 };
@@ -115,7 +115,7 @@ fn ranges_channels_and_ports_choose() {
 
 #[test]
 fn a_parameter_is_a_control() {
-    let mut triggers = Triggers::new(vec![row(Control::Nrpn, "300", When::Change)]);
+    let mut triggers = Triggers::new(vec![row(ControlKind::Nrpn, "300", When::Change)]);
     let values: Vec<_> = super::super::controller::parameter(5, false, 300, 9_000)
         .iter()
         .flat_map(|message| triggers.feed(0, message, 0))
@@ -142,7 +142,7 @@ proptest! {
         let whens = [When::Held, When::Long, When::Double, When::Press, When::Toggle, When::Release];
         let rows: Vec<_> = whens
             .iter()
-            .flat_map(|when| [row(Control::Note, "any", *when), row(Control::Cc, "0..95", *when)])
+            .flat_map(|when| [row(ControlKind::Note, "any", *when), row(ControlKind::Cc, "0..95", *when)])
             .collect();
         let mut triggers = Triggers::new(rows.clone());
         let mut down = std::collections::BTreeSet::new();

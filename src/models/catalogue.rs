@@ -1,55 +1,20 @@
 //! The catalogue: what models there are, read from TOML and checked.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ModelError, store};
+use super::error::ModelError;
+use super::kind::ModelKind;
 use crate::home::Home;
 
 const SHIPPED: &str = include_str!("../../config/models.toml");
+/// The file beside a model's files that says what was found right of them; no file of a model may have its name.
+pub(super) const RECORD: &str = "model.toml";
+
 const SHIPPED_NAME: &str = "config/models.toml (compiled in)";
-
-/// What a model is for, which decides the files that it consists of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ModelKind {
-    /// Speech to text, in whisper.cpp's ggml format.
-    Whisper,
-    /// A voice of Piper, with the metadata that sherpa-onnx wants.
-    Piper,
-    /// A language model for llama.cpp.
-    Gguf,
-    /// The Silero voice activity detector.
-    Silero,
-}
-
-impl ModelKind {
-    /// The files that a model of this kind must have in its folder. The first is the model proper.
-    #[must_use]
-    pub fn files(self) -> &'static [&'static str] {
-        match self {
-            Self::Whisper => &["model.bin"],
-            Self::Piper => &["model.onnx", "tokens.txt", "voice.json"],
-            Self::Gguf => &["model.gguf"],
-            Self::Silero => &["model.onnx"],
-        }
-    }
-}
-
-impl fmt::Display for ModelKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Whisper => "whisper",
-            Self::Piper => "piper",
-            Self::Gguf => "gguf",
-            Self::Silero => "silero",
-        })
-    }
-}
 
 /// What turns the downloaded files into those that an engine reads; each is a script of `deploy/convert/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,7 +102,7 @@ impl Model {
             if self.convert.is_none() && !self.take.values().any(|taken| taken == file) {
                 return Err(format!("sha256: \"{file}\" is not among the files taken"));
             }
-            if !is_file_name(file) || file == store::RECORD {
+            if !is_file_name(file) || file == RECORD {
                 return Err(format!("sha256: \"{file}\" can't be a model's file"));
             }
             if hash.len() != 64 || !hash.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c)) {

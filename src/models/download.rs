@@ -10,7 +10,8 @@ use reqwest::{Response, StatusCode};
 use tokio::fs::{self, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
-use super::{ModelError, Progress};
+use super::error::ModelError;
+use super::progress::Progress;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a server may send nothing.

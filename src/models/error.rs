@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::ModelKind;
+use super::kind::ModelKind;
 
 /// Why a model can't be had or used, and what to do about it.
 #[derive(Debug, thiserror::Error)]

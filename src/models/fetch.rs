@@ -4,24 +4,13 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::catalogue::missing_file;
+use super::catalogue::{Model, missing_file};
 use super::download::Downloader;
-use super::{Model, ModelError, State, source, state, store, verify};
+use super::error::ModelError;
+use super::progress::Progress;
+use super::store::{ModelState, state, verify};
+use super::{source, store};
 use crate::home::Home;
-
-/// Shown to who waits for a fetch.
-pub trait Progress: Send + Sync {
-    /// A stage of the work begins: `what` in a word or two; `total_bytes` if it is known what it will come to.
-    fn stage(&self, what: &str, total_bytes: Option<u64>);
-    /// The stage has come to `bytes`.
-    fn at(&self, bytes: u64);
-}
-
-/// Shows nothing.
-impl Progress for () {
-    fn stage(&self, _what: &str, _total_bytes: Option<u64>) {}
-    fn at(&self, _bytes: u64) {}
-}
 
 /// What a fetch came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +29,13 @@ pub enum Outcome {
 /// # Errors
 /// [`ModelError`], but not the kinds that are about names; each says what to do.
 pub async fn fetch(home: &Home, model: &Model, progress: &dyn Progress) -> Result<Outcome, ModelError> {
-    if state(home, model) == State::Ready {
+    if state(home, model) == ModelState::Ready {
         return Ok(Outcome::AlreadyHere);
     }
     let models = home.models();
     fs::create_dir_all(&models).map_err(ModelError::io("making", &models))?;
     let _lock = lock(&models, model)?;
-    if state(home, model) == State::Unverified {
+    if state(home, model) == ModelState::Unverified {
         progress.stage("checking", None);
         let (home, model) = (home.clone(), model.clone());
         if blocking(move || verify(&home, &model)).await.is_ok() {
@@ -159,7 +148,7 @@ impl Work {
             other => other,
         })?;
         store::write_record(&self.ready, model)?;
-        // Whoever has the old files mapped keeps them.
+        // A process that has the old files mapped keeps them.
         let old = self.root.join("old");
         remove_folder(&old)?;
         if dir.exists() {
@@ -239,7 +228,7 @@ mod tests {
         let seen = Seen::default();
         assert_eq!(fetch(&home, &model, &seen).await.unwrap(), Outcome::Fetched);
         assert_eq!(*seen.0.lock().unwrap(), ["downloading Some(7)", "7", "checking None"]);
-        assert_eq!(state(&home, &model), State::Ready);
+        assert_eq!(state(&home, &model), ModelState::Ready);
         assert_eq!(fs::read(model.file(&home)).unwrap(), b"weights");
         assert!(!home.models().join(".fetch-tiny").exists());
         assert_eq!(fetch(&home, &model, &()).await.unwrap(), Outcome::AlreadyHere);
@@ -253,7 +242,7 @@ mod tests {
         fs::create_dir_all(model.dir(&home)).unwrap();
         fs::write(model.file(&home), "weights").unwrap();
         assert_eq!(fetch(&home, &model, &()).await.unwrap(), Outcome::AlreadyHere);
-        assert_eq!(state(&home, &model), State::Ready);
+        assert_eq!(state(&home, &model), ModelState::Ready);
     }
 
     #[tokio::test]

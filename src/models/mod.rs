@@ -9,10 +9,14 @@ mod catalogue;
 mod download;
 mod error;
 mod fetch;
+mod kind;
+mod progress;
 mod source;
 mod store;
 
-pub use catalogue::{Catalogue, Converter, Model, ModelKind};
+pub use catalogue::{Catalogue, Converter, Model};
 pub use error::ModelError;
-pub use fetch::{Outcome, Progress, fetch};
-pub use store::{State, state, verify};
+pub use fetch::{Outcome, fetch};
+pub use kind::ModelKind;
+pub use progress::Progress;
+pub use store::{ModelState, state, verify};

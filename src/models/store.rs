@@ -1,4 +1,4 @@
-//! What is on this host: the record beside a model's files, its state, and checking it anew.
+//! The models on this host: the record beside a model's files, its state, and checking them again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -8,12 +8,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::catalogue::missing_file;
-use super::{Model, ModelError};
+use super::catalogue::{Model, RECORD, missing_file};
+use super::error::ModelError;
 use crate::home::Home;
-
-/// The record's file name within a model's folder.
-pub(super) const RECORD: &str = "model.toml";
 
 /// How much of a file is hashed at a time.
 const HASH_BLOCK_BYTES: usize = 1 << 20;
@@ -35,7 +32,7 @@ struct RecordedFile {
 /// The state of a model on this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum ModelState {
     /// It is here, and was found to be what the catalogue says.
     Ready,
     /// Its files are here, but they have changed since, are of another version, or were put there by hand.
@@ -46,15 +43,15 @@ pub enum State {
 
 /// The state of `model` on this host, by its record and the sizes of its files; nothing is hashed.
 #[must_use]
-pub fn state(home: &Home, model: &Model) -> State {
+pub fn state(home: &Home, model: &Model) -> ModelState {
     let dir = model.dir(home);
     if missing_file(&dir, model.kind).is_some() {
-        return State::Missing;
+        return ModelState::Missing;
     }
     let recorded = fs::read_to_string(dir.join(RECORD)).ok().and_then(|text| toml::from_str::<Record>(&text).ok());
     match recorded {
-        Some(recorded) if current(&dir, model).is_ok_and(|now| now == recorded) => State::Ready,
-        _ => State::Unverified,
+        Some(recorded) if current(&dir, model).is_ok_and(|now| now == recorded) => ModelState::Ready,
+        _ => ModelState::Unverified,
     }
 }
 
@@ -150,23 +147,23 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::find(Some(dir.path()));
         let mut model = model("http://host/", b"weights");
-        assert_eq!(state(&home, &model), State::Missing);
+        assert_eq!(state(&home, &model), ModelState::Missing);
         assert!(matches!(verify(&home, &model), Err(ModelError::Missing { .. })));
 
         fs::create_dir_all(model.dir(&home)).unwrap();
         fs::write(model.file(&home), "weights").unwrap();
-        assert_eq!(state(&home, &model), State::Unverified);
+        assert_eq!(state(&home, &model), ModelState::Unverified);
         verify(&home, &model).unwrap();
-        assert_eq!(state(&home, &model), State::Ready);
+        assert_eq!(state(&home, &model), ModelState::Ready);
 
         fs::write(model.file(&home), "weight").unwrap();
-        assert_eq!(state(&home, &model), State::Unverified);
+        assert_eq!(state(&home, &model), ModelState::Unverified);
         let error = verify(&home, &model).unwrap_err();
         assert!(error.to_string().contains("`sidetone models fetch tiny`"), "{error}");
 
         fs::write(model.file(&home), "weights").unwrap();
         model.sha256.insert("model.gguf".to_owned(), "0".repeat(64));
-        assert_eq!(state(&home, &model), State::Unverified, "the catalogue has moved on");
+        assert_eq!(state(&home, &model), ModelState::Unverified, "the catalogue has moved on");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::time::IMMEDIATELY;
 /// What a packet begins with if it is a bundle.
 const BUNDLE: &[u8] = b"#bundle\0";
 
-/// What is taken of a packet.
+/// Limits of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a packet.
@@ -88,7 +88,7 @@ pub enum DecodeError {
 /// Takes a packet apart: all of its messages, in their order, or none.
 ///
 /// # Errors
-/// [`DecodeError`] says what is wrong.
+/// [`DecodeError`] says why it can't be read.
 pub fn decode(packet: &[u8], limits: &Limits) -> Result<Vec<Timed>, DecodeError> {
     if packet.is_empty() {
         return Err(DecodeError::Empty);

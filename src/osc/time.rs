@@ -23,7 +23,7 @@ pub enum Due {
     TooFar(Duration),
 }
 
-/// When what is tagged `at` is to be done, if it is `now`; what lies further away than `ahead` is not waited for.
+/// When a message with the tag `at` is due, if it is `now`; one that lies further away than `ahead` is not waited for.
 #[must_use]
 pub fn due(at: OscTime, now: SystemTime, ahead: Duration) -> Due {
     // Some programs mean the same by 0.

@@ -1,14 +1,14 @@
 //! Feedback loops: what we send comes back and triggers itself, for ever and as fast as it can. Pure: times come from outside.
 //!
 //! A loop shows in its rhythm: the same thing comes, is answered by something that we send, and comes again soon after, over
-//! and over, with the same few values. A surface that echoes what it is told does so once and is no loop; a fader that is moved
+//! and over, with the same few values. A surface that echoes its feedback does so once and is no loop; a fader that is moved
 //! takes no value again and again. What looks like a loop is held for a moment: a loop then falls silent, since it lives on our
-//! answers, and is told, even if somebody presses it meanwhile; something that goes on by itself as fast as before, such as a
-//! sensor that sends all the time, is let through for a while, and then looked at anew.
+//! answers, and is reported, even if a person presses it meanwhile; something that goes on by itself as fast as before, such as a
+//! sensor that sends all the time, is let through for a while, and then looked at again.
 //!
 //! ```text
 //! came, sent, came, sent, … ──ROUNDS──▶ held for HOLD ──it went on──▶ let through for STREAM
-//!                                            └──it fell silent──▶ a loop: told; free again after REST
+//!                                            └──it fell silent──▶ a loop: reported; free again after REST
 //! ```
 
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ pub const WINDOW: Duration = Duration::from_millis(60);
 pub const HOLD: Duration = Duration::from_millis(160);
 /// So long a loop is kept broken.
 pub const REST: Duration = Duration::from_secs(2);
-/// So long a stream is let through before it is looked at anew.
+/// So long a stream is let through before it is looked at again.
 const STREAM: Duration = Duration::from_secs(2);
 /// A stream comes at least so often while it is held as it came before, as a part of that.
 const GOES_ON: u32 = 2;
@@ -59,7 +59,7 @@ pub struct Loops<K> {
 
 #[derive(Debug)]
 struct Followed {
-    state: State,
+    state: LoopState,
     /// When it last came.
     came: Duration,
     /// When something was last sent of it, since it last came.
@@ -72,7 +72,7 @@ struct Followed {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum LoopState {
     Free,
     /// Since when, and how often it came after what was on its way then.
     Held {
@@ -111,18 +111,18 @@ impl<K: Hash + Eq + Clone> Loops<K> {
         };
         followed.came = now;
         match &mut followed.state {
-            State::Held { since, comes } => {
+            LoopState::Held { since, comes } => {
                 // What was on its way when it was held comes before that.
                 *comes += u32::from(now > *since + WINDOW);
                 Verdict::Leave
             }
-            State::Broken { since } if now.saturating_sub(*since) < REST => Verdict::Leave,
-            State::Stream { since } if now.saturating_sub(*since) < STREAM => Verdict::Act,
-            State::Broken { .. } | State::Stream { .. } => {
+            LoopState::Broken { since } if now.saturating_sub(*since) < REST => Verdict::Leave,
+            LoopState::Stream { since } if now.saturating_sub(*since) < STREAM => Verdict::Act,
+            LoopState::Broken { .. } | LoopState::Stream { .. } => {
                 *followed = Followed::new(value, now);
                 Verdict::Act
             }
-            State::Free => followed.count(value, now),
+            LoopState::Free => followed.count(value, now),
         }
     }
 
@@ -137,7 +137,7 @@ impl<K: Hash + Eq + Clone> Loops<K> {
     #[must_use]
     pub fn next(&self) -> Option<Duration> {
         let held = self.keys.values().filter_map(|followed| match followed.state {
-            State::Held { since, .. } => Some(since + HOLD),
+            LoopState::Held { since, .. } => Some(since + HOLD),
             _ => None,
         });
         held.min()
@@ -147,14 +147,14 @@ impl<K: Hash + Eq + Clone> Loops<K> {
     pub fn settle(&mut self, now: Duration) -> Vec<Broken<K>> {
         let mut broken = Vec::new();
         for (key, followed) in &mut self.keys {
-            let State::Held { since, comes } = followed.state else { continue };
+            let LoopState::Held { since, comes } = followed.state else { continue };
             if now < since + HOLD {
                 continue;
             }
             if followed.goes_on(since, comes) {
-                followed.state = State::Stream { since: now };
+                followed.state = LoopState::Stream { since: now };
             } else {
-                followed.state = State::Broken { since: now };
+                followed.state = LoopState::Broken { since: now };
                 broken.push(Broken { key: key.clone(), rounds: followed.rounds });
             }
             (followed.rounds, followed.sent) = (0, None);
@@ -172,7 +172,7 @@ impl<K: Hash + Eq + Clone> Loops<K> {
 
 impl Followed {
     fn new(value: u64, now: Duration) -> Self {
-        Self { state: State::Free, came: now, sent: None, rounds: 0, begun: now, comes: 0, values: vec![value] }
+        Self { state: LoopState::Free, came: now, sent: None, rounds: 0, begun: now, comes: 0, values: vec![value] }
     }
 
     fn count(&mut self, value: u64, now: Duration) -> Verdict {
@@ -192,11 +192,11 @@ impl Followed {
         if self.rounds < ROUNDS.saturating_mul(values) {
             return Verdict::Act;
         }
-        self.state = State::Held { since: now, comes: 0 };
+        self.state = LoopState::Held { since: now, comes: 0 };
         Verdict::Leave
     }
 
-    /// Whether it came while it was held about as fast as before; a loop did not, but somebody may have pressed it.
+    /// Whether it came while it was held about as fast as before; a loop did not, but a person may have pressed it.
     fn goes_on(&self, since: Duration, comes: u32) -> bool {
         let before = since.saturating_sub(self.begun).max(Duration::from_millis(1));
         let looked = HOLD.saturating_sub(WINDOW);
@@ -244,7 +244,7 @@ mod tests {
             assert_eq!((loops.settle(held), loops.next()), (vec![], Some(held + HOLD)));
             assert_eq!(loops.settle(held + HOLD), [Broken { key: KEY, rounds }]);
             assert_eq!((loops.settle(held + HOLD), loops.next()), (vec![], None));
-            // Somebody presses it meanwhile, and later.
+            // A person presses it meanwhile, and later.
             assert_eq!(loops.came(&KEY, 7, held + HOLD + ms(10)), Verdict::Leave);
             let later = held + HOLD + REST;
             assert_eq!(loops.came(&KEY, 7, later), Verdict::Act);
@@ -288,7 +288,7 @@ mod tests {
                 Verdict::Leave if loops.next().is_none() => panic!("the stream was broken"),
                 Verdict::Leave => {}
             }
-            if matches!(loops.keys[KEY].state, State::Stream { .. }) {
+            if matches!(loops.keys[KEY].state, LoopState::Stream { .. }) {
                 break;
             }
             at += 20;
@@ -352,7 +352,7 @@ mod tests {
                 }
             }
             let next = loops.next().expect("something was held");
-            // Somebody presses it meanwhile: that is less than half of what came before, but for the slowest loops.
+            // A person presses it meanwhile: that is less than half of what came before, but for the slowest loops.
             if trip < 40 && press < 160 {
                 prop_assert_eq!(loops.came(&KEY, 0, next - HOLD + ms(press)), Verdict::Leave);
             }

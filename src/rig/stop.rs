@@ -16,7 +16,7 @@ use crate::bus::{Bus, BusError, subject};
 /// Stops of this host that may still come back by the bus.
 const OWN: usize = 64;
 
-/// What stops everything, and tells whoever must stop. Cloning shares it.
+/// Stops everything: wakes all on this host that must stop, and tells the other hosts. Cloning shares it.
 #[derive(Clone)]
 pub struct Stops(Arc<Inner>);
 
@@ -29,7 +29,7 @@ struct Inner {
 struct Shared {
     /// How many there were.
     count: watch::Sender<u64>,
-    /// The ids of those that this host has told.
+    /// The ids of those that this host has sent.
     own: Mutex<VecDeque<String>>,
 }
 
@@ -46,10 +46,10 @@ impl Stops {
     /// The bus refuses.
     pub async fn listen(bus: &Bus) -> Result<Self, BusError> {
         let shared = Arc::new(Shared { count: watch::Sender::new(0), own: Mutex::default() });
-        let mut told = bus.subscribe::<Stop>(subject::STOP).await?;
+        let mut stops = bus.subscribe::<Stop>(subject::STOP).await?;
         let heard = Arc::clone(&shared);
         let listening = tokio::spawn(async move {
-            while let Some((_, stop)) = told.next().await {
+            while let Some((_, stop)) = stops.next().await {
                 let stop = match stop {
                     Ok(stop) => stop,
                     Err(fault) if fault.code == FaultCode::Unavailable => {
@@ -81,7 +81,7 @@ impl Stops {
         let bus = self.0.bus.clone();
         tokio::spawn(async move {
             if let Err(error) = bus.publish(subject::STOP.to_owned(), &stop).await {
-                let text = format!("this host has stopped, but the others were not told: {error}");
+                let text = format!("this host has stopped, but the other hosts may go on: {error}");
                 bus.report(&Fault::unavailable(text)).await;
             }
         });

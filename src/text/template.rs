@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,8 +21,9 @@ const TRIED: [&str; 4] = ["1", "C", "start", "beat"];
 pub type Slots = BTreeMap<String, String>;
 
 /// A text with `{name}` where a slot's value goes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Template {
     source: String,
     pieces: Vec<Piece>,
@@ -33,7 +35,7 @@ enum Piece {
     Slot { name: String, filters: Vec<Filter> },
 }
 
-/// What is done to a slot's value.
+/// A change of a slot's value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Filter {
     /// From one range to another, and held within it.
@@ -63,7 +65,7 @@ pub enum FillError {
         /// Its value.
         value: String,
     },
-    /// What came of it is not what is needed.
+    /// The result has another shape than is needed.
     #[error("{value} will not do: {problem}")]
     Shape {
         /// What came of it, as JSON.
@@ -208,8 +210,9 @@ impl From<Template> for String {
 }
 
 /// A value, such as a table, whose texts may have slots.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Value", into = "Value")]
+#[schemars(with = "Value")]
 pub struct ValueTemplate(Node);
 
 #[derive(Debug, Clone, PartialEq)]
@@ -235,7 +238,7 @@ impl ValueTemplate {
         names
     }
 
-    /// The value with every slot replaced, as what is needed.
+    /// The value with every slot replaced, as the type that is needed.
     ///
     /// # Errors
     /// [`FillError`], also when what comes of it is no `T`.

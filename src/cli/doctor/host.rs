@@ -8,8 +8,8 @@ use rustix::fs::statvfs;
 
 use super::{Case, Row};
 use crate::engine::{CHAT_MODELS, RECOGNIZERS, SYNTHESIZERS};
-use crate::models::{Catalogue, ModelKind, State, state};
-use crate::role::{self, agent::commands::CommandSet};
+use crate::models::{Catalogue, ModelKind, ModelState, state};
+use crate::role::{self, agent::command_files};
 
 /// Below this much free space a session may not be kept.
 const DISK_FAIL_BYTES: u64 = 100_000_000;
@@ -145,7 +145,7 @@ pub fn model(case: &Case, what: &str, name: &str, kind: ModelKind) -> Row {
         return Row::fail(what, error.to_string(), format!("`sidetone models fetch {name}`, or choose another"));
     }
     match catalogue.find(name).map(|model| state(&case.home, model)) {
-        Ok(State::Ready) => Row::ok(what, name),
+        Ok(ModelState::Ready) => Row::ok(what, name),
         _ => Row::warn(what, format!("{name} is not what was fetched"), format!("`sidetone models verify {name}`")),
     }
 }
@@ -154,8 +154,7 @@ pub fn model(case: &Case, what: &str, name: &str, kind: ModelKind) -> Row {
 pub async fn commands(case: Arc<Case>) -> Vec<Row> {
     let sources = case.config.agent.commands.clone();
     let loaded = tokio::task::spawn_blocking(move || {
-        let sources: Vec<_> = sources.iter().map(|text| text.as_str().into()).collect();
-        CommandSet::load(&sources).map(|set| set.commands().len()).map_err(|error| error.to_string())
+        command_files::load(&sources).map(|set| set.commands().len()).map_err(|error| error.to_string())
     });
     vec![match loaded.await.unwrap_or_else(|error| Err(error.to_string())) {
         Ok(count) => Row::ok("commands", format!("{count} from {}", case.config.agent.commands.join(", "))),

@@ -42,12 +42,12 @@ pub(super) struct LearnArgs {
     json: bool,
 }
 
-/// The longest that anybody waits.
+/// The longest wait.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// A file of settings with one table.
 #[derive(serde::Serialize)]
-struct Written<'a> {
+struct Settings<'a> {
     midi: On<'a>,
 }
 
@@ -59,7 +59,7 @@ struct On<'a> {
 /// Runs it.
 ///
 /// # Errors
-/// The action is none, nobody touches anything, or the file can't be written.
+/// The action is none, no control is touched, or the file can't be written.
 pub(super) async fn run(args: LearnArgs, globals: &Globals) -> anyhow::Result<()> {
     let action = action(&args.action)?;
     let (bus, _) = client::connect(globals).await?;
@@ -81,7 +81,7 @@ pub(super) async fn run(args: LearnArgs, globals: &Globals) -> anyhow::Result<()
     }
     if touch.is_empty() {
         anyhow::bail!(
-            "nothing came within {} s; `sidetone midi ports` shows which devices are connected, and midi.publish which kinds are told",
+            "nothing came within {} s; `sidetone midi ports` shows which devices are connected, and midi.publish which kinds are published",
             args.wait_s
         );
     }
@@ -89,7 +89,7 @@ pub(super) async fn run(args: LearnArgs, globals: &Globals) -> anyhow::Result<()
     if args.json {
         return print::json(&on);
     }
-    let text = toml::to_string(&Written { midi: On { on: [&on] } })?;
+    let text = toml::to_string(&Settings { midi: On { on: [&on] } })?;
     let Some(file) = args.write else { return print::text(&text) };
     let open = std::fs::OpenOptions::new().create(true).append(true).open(&file);
     let written = open.and_then(|mut file| writeln!(file, "\n{}", text.trim_end()));
@@ -126,7 +126,7 @@ fn table(touch: &[In], action: Action) -> Option<MidiOn> {
     let mut values: Vec<i32> = mine.iter().filter_map(|came| came.value).collect();
     values.sort_unstable();
     values.dedup();
-    let holds = matches!(action, Action::PushToTalk { .. } | Action::Mute { .. } | Action::Midi(_));
+    let holds = action.can_be_held();
     let one = |number: u8| Some(Span { from: u16::from(number), to: u16::from(number) });
     let mut on = MidiOn {
         note: None,
@@ -197,7 +197,7 @@ mod tests {
 
     fn learned(touch: &[In], action: &str) -> String {
         let on = table(touch, super::action(action).unwrap()).unwrap();
-        toml::to_string(&Written { midi: On { on: [&on] } }).unwrap()
+        toml::to_string(&Settings { midi: On { on: [&on] } }).unwrap()
     }
 
     #[test]

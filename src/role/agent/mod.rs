@@ -1,6 +1,6 @@
 //! Role `agent`: takes a person's words, runs the command they match, or asks the chat model.
 
-pub mod commands;
+pub mod command_files;
 mod memory;
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use ulid::Ulid;
 
 use super::{Role, RoleContext, RoleError, millis};
+use crate::action::Effect;
 use crate::bus::Call;
 use crate::bus::message::agent::{CommandList, CommandLook, Commands, Run, RunDone, RunEvent};
 use crate::bus::message::fault::{Fault, FaultCode};
@@ -17,11 +18,11 @@ use crate::bus::message::llm::{Chat, ChatMessage, Role as Speaker};
 use crate::bus::message::session::What;
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
+use crate::command::{self, CommandEffect, CommandMatch, CommandSet, Facts};
 use crate::fabric;
 use crate::router::Need;
 use crate::telemetry::metrics as measured;
 use crate::telemetry::trace::Trace;
-use commands::{CommandMatch, CommandSet, CommandSource, Facts, Rendered};
 use memory::Memory;
 
 /// The longest text of a turn, in characters.
@@ -41,8 +42,7 @@ pub struct Agent;
 impl Role for Agent {
     async fn run(self: Box<Self>, context: RoleContext) -> Result<(), RoleError> {
         let config = &context.config.agent;
-        let sources: Vec<CommandSource> = config.commands.iter().map(|text| text.as_str().into()).collect();
-        let commands = CommandSet::load(&sources).map_err(|e| RoleError::Setting(e.to_string()))?;
+        let commands = command_files::load(&config.commands).map_err(|e| RoleError::Setting(e.to_string()))?;
         let count = commands.commands().len();
         let spec = ServiceSpec {
             capability: Capability::Agent,
@@ -166,7 +166,7 @@ impl Worker {
         result
     }
 
-    async fn answer(&self, mut turn: Turn, text: &str, incoming: &Incoming<Run>) -> Result<RunEvent, Fault> {
+    async fn answer(&self, turn: Turn, text: &str, incoming: &Incoming<Run>) -> Result<RunEvent, Fault> {
         let replies = &incoming.replies;
         replies.send(&RunEvent::Started { session: turn.session.clone(), turn: turn.id.to_string() }).await?;
         let Some(CommandMatch { command, slots, pattern, .. }) = self.commands.matches(text) else {
@@ -181,39 +181,40 @@ impl Worker {
             .map_err(|e| Fault::failed(format!("the command {}: {e}", command.name)))?;
         let name = command.name.clone();
         match rendered {
-            // It was given as a whole before the host broke off.
-            Rendered::Say(_) if !turn.text.is_empty() => {
-                self.log_reply(&turn, None).await;
-                Ok(turn.done(Some(name), None))
-            }
-            Rendered::Say(answer) => {
-                turn.add(&answer);
-                replies.send(&RunEvent::Text { text: answer }).await?;
-                self.log_reply(&turn, None).await;
-                Ok(turn.done(Some(name), None))
-            }
-            // Whoever goes on with the turn after the answer does not do it once more. A host that dies between the deed
-            // and the first word of its answer leaves that open, and it is done again.
-            Rendered::Do(_, _) if !turn.text.is_empty() => {
-                self.log_reply(&turn, None).await;
-                Ok(turn.done(Some(name), None))
-            }
-            Rendered::Do(deed, answer) => {
-                self.context.rig.act(deed, &format!("session {}", turn.session)).await?;
-                if let Some(answer) = answer {
-                    turn.add(&answer);
-                    replies.send(&RunEvent::Text { text: answer }).await?;
-                    self.log_reply(&turn, None).await;
-                }
-                Ok(turn.done(Some(name), None))
-            }
-            Rendered::Ask(prompt) => self.ask_model(turn, &prompt, Some(name), incoming).await,
-            Rendered::Stop => {
+            CommandEffect::Ask(prompt) => self.ask_model(turn, &prompt, Some(name), incoming).await,
+            CommandEffect::Do(Effect::Stop, answer) => {
                 replies.send(&RunEvent::Stop).await?;
                 self.context.rig.stops().fire(&format!("session {}", turn.session));
+                self.say(turn, answer, name, incoming).await
+            }
+            // It was given as a whole before the host broke off. A host that goes on with the turn after the answer does not do it
+            // once more. A host that dies between the effect and the first word of its answer leaves that open, and it is done again.
+            CommandEffect::Say(_) | CommandEffect::Do(..) if !turn.text.is_empty() => {
+                self.log_reply(&turn, None).await;
                 Ok(turn.done(Some(name), None))
             }
+            CommandEffect::Say(answer) => self.say(turn, Some(answer), name, incoming).await,
+            CommandEffect::Do(effect, answer) => {
+                self.context.rig.perform(effect, &format!("session {}", turn.session)).await?;
+                self.say(turn, answer, name, incoming).await
+            }
         }
+    }
+
+    /// Ends the turn of a command with its answer, if there is one.
+    async fn say(
+        &self,
+        mut turn: Turn,
+        answer: Option<String>,
+        command: String,
+        incoming: &Incoming<Run>,
+    ) -> Result<RunEvent, Fault> {
+        if let Some(answer) = answer {
+            turn.add(&answer);
+            incoming.replies.send(&RunEvent::Text { text: answer }).await?;
+            self.log_reply(&turn, None).await;
+        }
+        Ok(turn.done(Some(command), None))
     }
 
     async fn ask_model(
@@ -335,7 +336,7 @@ fn look(set: &CommandSet, text: Option<&str>) -> CommandList {
         command.map(|c| (c.description.clone(), [c.patterns.clone(), c.aliases.clone()].concat())).unwrap_or_default()
     };
     let Some(text) = text else {
-        let command = |c: &commands::Command| {
+        let command = |c: &command::Command| {
             let (description, patterns) = patterns(&c.name);
             CommandLook { name: c.name.clone(), description, patterns, why: String::new(), slots: Default::default() }
         };
@@ -343,7 +344,7 @@ fn look(set: &CommandSet, text: Option<&str>) -> CommandList {
     };
     let candidates = set.explain(text);
     let matched = candidates.iter().find(|candidate| candidate.chosen).map(|candidate| candidate.command.clone());
-    let command = |candidate: commands::Candidate| {
+    let command = |candidate: command::Candidate| {
         let (description, patterns) = patterns(&candidate.command);
         CommandLook { name: candidate.command, description, patterns, why: candidate.reason, slots: candidate.slots }
     };

@@ -47,37 +47,37 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(400);
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// Round trips that are averaged.
 const PROBES: usize = 10;
-/// Lines that are told when JackTrip ends at once.
+/// Lines that are reported when JackTrip ends at once.
 const LAST_WORDS: usize = 4;
 /// How long a name may take to be resolved.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The rate and the period of this host's JACK server; `None` while there is none.
-pub type Jack = Option<(u32, u32)>;
+pub type JackFormat = Option<(u32, u32)>;
 
 /// What a link works with.
 #[derive(Clone)]
-pub struct Parts {
+pub struct LinkParts {
     pub bus: Bus,
     pub fabric: Fabric,
     pub graph: Arc<GraphSupervisor>,
-    pub jack: watch::Receiver<Jack>,
+    pub jack: watch::Receiver<JackFormat>,
     pub prober: Prober,
     pub program: std::path::PathBuf,
     pub server: String,
 }
 
-/// A link that runs until `stop` fires; `told` always has its last state.
+/// A link that runs until `stop` fires; `states` always has its last state.
 pub async fn keep(
     link: LinkConfig,
     configured: bool,
-    parts: Parts,
-    told: watch::Sender<Link>,
+    parts: LinkParts,
+    states: watch::Sender<Link>,
     stop: CancellationToken,
 ) {
     let state = Link { node: parts.bus.node().to_owned(), spec: link_spec(&link), configured, ..Link::default() };
     let stopped = stop.clone();
-    let mut supervisor = Supervisor { link, parts, told, state, pings: VecDeque::new(), pause: PAUSE_MIN, stop };
+    let mut supervisor = LinkSupervisor { link, parts, states, state, pings: VecDeque::new(), pause: PAUSE_MIN, stop };
     let late = async {
         stopped.cancelled().await;
         sleep(STOP_TIMEOUT * 2).await;
@@ -89,10 +89,10 @@ pub async fn keep(
     }
 }
 
-struct Supervisor {
+struct LinkSupervisor {
     link: LinkConfig,
-    parts: Parts,
-    told: watch::Sender<Link>,
+    parts: LinkParts,
+    states: watch::Sender<Link>,
     state: Link,
     pings: VecDeque<Option<Duration>>,
     pause: Duration,
@@ -100,21 +100,21 @@ struct Supervisor {
 }
 
 /// The other side.
-struct Peer {
+struct FarEnd {
     /// What JackTrip is given.
     address: String,
     /// Where the way to it is measured.
     probe: Option<SocketAddr>,
 }
 
-impl Supervisor {
+impl LinkSupervisor {
     async fn run(&mut self) {
         while !self.stop.is_cancelled() {
             let changes = self.parts.fabric.changes();
             let peer = match self.prepare().await {
                 Ok(peer) => peer,
                 Err((state, why)) => {
-                    self.tell(state, why).await;
+                    self.set(state, why).await;
                     self.until_something_changes(changes).await;
                     continue;
                 }
@@ -122,7 +122,7 @@ impl Supervisor {
             let pause = match self.play(&peer).await {
                 Ok(()) => self.pause,
                 Err((state, why)) => {
-                    self.tell(state, why).await;
+                    self.set(state, why).await;
                     REFUSED_PAUSE
                 }
             };
@@ -151,7 +151,7 @@ impl Supervisor {
     }
 
     /// Looks whether there can be a link now.
-    async fn prepare(&mut self) -> Result<Peer, (LinkState, String)> {
+    async fn prepare(&mut self) -> Result<FarEnd, (LinkState, String)> {
         let Some((rate_hz, _)) = *self.parts.jack.borrow_and_update() else {
             let why = self.parts.graph.report().down.clone().unwrap_or_else(|| "JACK is coming up".to_owned());
             return Err((LinkState::Refused, format!("no JACK here: {why}")));
@@ -167,8 +167,8 @@ impl Supervisor {
         Ok(self.reach(&addresses, &offer).await)
     }
 
-    /// A host of Sidetone: by whichever of its addresses answers.
-    async fn reach(&self, addresses: &[IpAddr], offer: &AudioOffer) -> Peer {
+    /// A host of Sidetone: by the first of its addresses that answers.
+    async fn reach(&self, addresses: &[IpAddr], offer: &AudioOffer) -> FarEnd {
         let found = match offer.probe_port {
             0 => None,
             port => self.parts.prober.first(addresses, port, PROBE_TIMEOUT).await,
@@ -176,14 +176,14 @@ impl Supervisor {
         let address = found.map(|(address, _)| address).or_else(|| addresses.first().copied());
         let probe =
             address.filter(|_| offer.probe_port != 0).map(|address| SocketAddr::from((address, offer.probe_port)));
-        Peer { address: address.map_or_else(|| self.link.peer.clone(), |address| address.to_string()), probe }
+        FarEnd { address: address.map_or_else(|| self.link.peer.clone(), |address| address.to_string()), probe }
     }
 
-    /// Somebody who is no host of Sidetone, or not up yet.
-    async fn outside(&self) -> Result<Peer, (LinkState, String)> {
+    /// An address outside of Sidetone, or a host that is not up yet.
+    async fn outside(&self) -> Result<FarEnd, (LinkState, String)> {
         let peer = &self.link.peer;
         if !self.link.mode.calls() || peer.parse::<IpAddr>().is_ok() {
-            return Ok(Peer { address: peer.clone(), probe: None });
+            return Ok(FarEnd { address: peer.clone(), probe: None });
         }
         let found = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((peer.as_str(), self.link.port))).await;
         let address = found.ok().and_then(Result::ok).and_then(|mut found| found.next());
@@ -193,11 +193,11 @@ impl Supervisor {
             );
             (LinkState::Waiting, why)
         };
-        address.map(|address| Peer { address: address.ip().to_string(), probe: None }).ok_or_else(unknown)
+        address.map(|address| FarEnd { address: address.ip().to_string(), probe: None }).ok_or_else(unknown)
     }
 
     /// Runs JackTrip until it ends or is to be started again.
-    async fn play(&mut self, peer: &Peer) -> Result<(), (LinkState, String)> {
+    async fn play(&mut self, peer: &FarEnd) -> Result<(), (LinkState, String)> {
         self.until_free().await?;
         let (lines_in, mut lines) = mpsc::channel(LINES);
         let invocation = invocation(&self.link, &peer.address, self.parts.bus.node());
@@ -215,7 +215,7 @@ impl Supervisor {
             ready_timeout: STOP_TIMEOUT,
             install_hint: INSTALL_HINT.to_owned(),
         };
-        self.tell(LinkState::Starting, String::new()).await;
+        self.set(LinkState::Starting, String::new()).await;
         let mut child = ReadChild::start(&spec, &lines_in).await.map_err(|error| match error {
             ProcessError::NotInstalled { .. } => (LinkState::Refused, error.to_string()),
             _ => (LinkState::Failed, error.to_string()),
@@ -261,7 +261,7 @@ impl Supervisor {
                 up_since.get_or_insert_with(Instant::now);
             }
             if act == Act::Stay || state != LinkState::Up {
-                self.tell(state, why).await;
+                self.set(state, why).await;
             }
             if act != Act::Stay {
                 break act;
@@ -275,21 +275,21 @@ impl Supervisor {
         match (act, state) {
             (Act::GiveUp, _) => Err((state, why)),
             (_, LinkState::Failed) => {
-                self.tell(state, why).await;
+                self.set(state, why).await;
                 Ok(())
             }
             (_, LinkState::Starting) => {
                 let said = last.into_iter().collect::<Vec<_>>().join(" | ");
-                self.tell(LinkState::Failed, format!("JackTrip ended at once; its last words: {said}")).await;
+                self.set(LinkState::Failed, format!("JackTrip ended at once; its last words: {said}")).await;
                 Ok(())
             }
             // There was nothing to lose yet.
             (_, LinkState::Waiting) => {
-                self.tell(state, why).await;
+                self.set(state, why).await;
                 Ok(())
             }
             _ => {
-                self.tell(LinkState::Lost, self.lost()).await;
+                self.set(LinkState::Lost, self.lost()).await;
                 Ok(())
             }
         }
@@ -330,7 +330,7 @@ impl Supervisor {
     fn waits(&self) -> String {
         match (self.link.mode.calls(), self.link.peer.as_str()) {
             (true, peer) => format!("'{peer}' does not answer on port {} yet", self.link.port),
-            (false, "") => format!("nobody has called on port {} yet", self.link.port),
+            (false, "") => format!("no host has called on port {} yet", self.link.port),
             (false, peer) => format!("'{peer}' has not called on port {} yet", self.link.port),
         }
     }
@@ -355,12 +355,12 @@ impl Supervisor {
         let is_other = (trip, loss, buffered) != (self.state.round_trip_us, self.state.loss, self.state.buffered_us);
         (self.state.round_trip_us, self.state.loss, self.state.buffered_us) = (trip, loss, buffered);
         if is_other {
-            self.told.send_replace(self.state.clone());
+            self.states.send_replace(self.state.clone());
         }
     }
 
     /// Says where the link stands, if that is news.
-    async fn tell(&mut self, state: LinkState, why: String) {
+    async fn set(&mut self, state: LinkState, why: String) {
         if (self.state.state, &self.state.why) == (state, &why) && !self.state.since.is_empty() {
             return;
         }
@@ -375,7 +375,7 @@ impl Supervisor {
         }
         (self.state.state, self.state.why) = (state, why);
         self.state.since = format!("{:.3}", jiff::Timestamp::now());
-        self.told.send_replace(self.state.clone());
+        self.states.send_replace(self.state.clone());
         let at = subject::event(self.parts.bus.node(), "link");
         if let Err(error) = self.parts.bus.publish(at, &self.state).await {
             tracing::debug!(%error, "the state of a link was not published");
@@ -383,7 +383,7 @@ impl Supervisor {
     }
 }
 
-/// Asks a host again and again how long the way to it is, until nobody wants to know.
+/// Asks a host again and again how long the way to it is, until the answers are no longer wanted.
 fn ping(
     prober: Prober,
     to: SocketAddr,
@@ -400,7 +400,7 @@ fn ping(
     }))
 }
 
-/// What is said of two rates.
+/// The message about two servers with different rates.
 #[must_use]
 pub fn other_rate(peer: &str, rate_hz: u32, own_hz: u32) -> String {
     format!(

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::convert::{link_config, link_spec};
-use super::link::{self, Parts};
-use crate::bus::message::audio::{Link, LinkOrder, LinkSpec, Links as Told};
+use super::link::{self, LinkParts};
+use crate::bus::message::audio::{Link, LinkOrder, LinkSpec, Links as LinkList};
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::config::{LINKS_MAX, LinkConfig, LinkMode};
 
@@ -25,15 +25,15 @@ const CALLING_PORTS: std::ops::Range<u16> = 4_564..4_664;
 
 /// The links.
 pub struct Links {
-    parts: Parts,
+    parts: LinkParts,
     file: PathBuf,
-    running: Mutex<BTreeMap<String, Running>>,
+    running: Mutex<BTreeMap<String, RunningLink>>,
     tasks: TaskTracker,
     /// Grows whenever a link comes or goes.
     changes: watch::Sender<u64>,
 }
 
-struct Running {
+struct RunningLink {
     config: LinkConfig,
     configured: bool,
     state: watch::Receiver<Link>,
@@ -43,7 +43,7 @@ struct Running {
 
 impl Links {
     /// Starts those of the settings and of the file in `folder`.
-    pub async fn start(configured: &[LinkConfig], parts: Parts, folder: PathBuf) -> Self {
+    pub async fn start(configured: &[LinkConfig], parts: LinkParts, folder: PathBuf) -> Self {
         let (file, tasks) = (folder.join(FILE), TaskTracker::new());
         let this = Self { parts, file, running: Mutex::default(), tasks, changes: watch::Sender::new(0) };
         {
@@ -76,17 +76,17 @@ impl Links {
         self.running.lock().await.keys().cloned().collect()
     }
 
-    /// Does what an order says, and tells of the link that it is about, or of all.
+    /// Does what an order says, and gives the link that it is about, or all.
     ///
     /// # Errors
     /// Why not, and what would do.
-    pub async fn order(&self, order: LinkOrder) -> Result<Told, Fault> {
+    pub async fn order(&self, order: LinkOrder) -> Result<LinkList, Fault> {
         let mut running = self.running.lock().await;
         let links = match order {
             LinkOrder::List => running.values().map(|link| link.state.borrow().clone()).collect(),
             LinkOrder::Set { link } => {
                 let link = self.complete(&running, link).await?;
-                let is_other = |old: &Running| old.config != link;
+                let is_other = |old: &RunningLink| old.config != link;
                 if running.get(&link.name).is_some_and(|old| old.configured) {
                     let why = format!(
                         "link {:?} stands in the settings of this host; choose another name, or change it there",
@@ -128,7 +128,7 @@ impl Links {
                 last.into_iter().collect()
             }
         };
-        Ok(Told { links })
+        Ok(LinkList { links })
     }
 
     /// Ends all of them.
@@ -144,7 +144,7 @@ impl Links {
     }
 
     /// Fills in what an order leaves open, and checks the rest.
-    async fn complete(&self, running: &BTreeMap<String, Running>, mut spec: LinkSpec) -> Result<LinkConfig, Fault> {
+    async fn complete(&self, running: &BTreeMap<String, RunningLink>, mut spec: LinkSpec) -> Result<LinkConfig, Fault> {
         // Given again as it is, it stays as it is.
         let old = running.get(&spec.name).map(|old| &old.config);
         let open = link_config(&spec)?;
@@ -172,31 +172,31 @@ impl Links {
         Ok(link)
     }
 
-    fn run(&self, running: &mut BTreeMap<String, Running>, config: LinkConfig, configured: bool) {
+    fn run(&self, running: &mut BTreeMap<String, RunningLink>, config: LinkConfig, configured: bool) {
         let first =
             Link { node: self.parts.bus.node().to_owned(), spec: link_spec(&config), configured, ..Link::default() };
-        let (told, state) = watch::channel(first);
+        let (states, state) = watch::channel(first);
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let name = config.name.clone();
-        let kept = link::keep(config.clone(), configured, self.parts.clone(), told, stop.clone());
+        let kept = link::keep(config.clone(), configured, self.parts.clone(), states, stop.clone());
         let over = ended.clone().drop_guard();
         self.tasks.spawn(async move {
             kept.await;
             drop(over);
         });
-        running.insert(name, Running { config, configured, state, stop, ended });
+        running.insert(name, RunningLink { config, configured, state, stop, ended });
         self.changes.send_modify(|changes| *changes += 1);
     }
 
     async fn read(&self) -> Vec<LinkSpec> {
         let Ok(text) = tokio::fs::read(&self.file).await else { return Vec::new() };
         serde_json::from_slice(&text).unwrap_or_else(|error| {
-            tracing::warn!(file = %self.file.display(), %error, "the links that were set up before can't be read; set them up anew");
+            tracing::warn!(file = %self.file.display(), %error, "the links that were set up before can't be read; set them up again");
             Vec::new()
         })
     }
 
-    async fn write(&self, running: &BTreeMap<String, Running>) -> Result<(), Fault> {
+    async fn write(&self, running: &BTreeMap<String, RunningLink>) -> Result<(), Fault> {
         let specs: Vec<LinkSpec> =
             running.values().filter(|link| !link.configured).map(|link| link_spec(&link.config)).collect();
         let file = self.file.clone();
@@ -227,13 +227,13 @@ impl Drop for Links {
     }
 }
 
-async fn end(link: Running) {
+async fn end(link: RunningLink) {
     link.stop.cancel();
     // Else its port may still be taken; the next start tries again.
     let _ = tokio::time::timeout(STOP_TIMEOUT, link.ended.cancelled()).await;
 }
 
-fn clash(running: &BTreeMap<String, Running>, link: &LinkConfig) -> Result<(), Fault> {
+fn clash(running: &BTreeMap<String, RunningLink>, link: &LinkConfig) -> Result<(), Fault> {
     let others = || running.values().map(|other| &other.config).filter(|other| other.name != link.name);
     if others().count() >= LINKS_MAX {
         return Err(Fault::new(FaultCode::Busy, format!("this host has {LINKS_MAX} links already; remove one")));
@@ -247,8 +247,8 @@ fn clash(running: &BTreeMap<String, Running>, link: &LinkConfig) -> Result<(), F
     }
 }
 
-/// A port that nobody listens on.
-async fn free_port(running: &BTreeMap<String, Running>, mode: LinkMode) -> Result<u16, Fault> {
+/// A port that is free.
+async fn free_port(running: &BTreeMap<String, RunningLink>, mode: LinkMode) -> Result<u16, Fault> {
     let ports = if mode.calls() { CALLING_PORTS } else { WAITING_PORTS };
     for port in ports.clone() {
         if running.values().any(|link| link.config.own_port() == port) {

@@ -30,13 +30,13 @@ use crate::bus::service::{Incoming, Server, ServiceSpec};
 use crate::bus::subject::{Capability, Target};
 use crate::telemetry::metrics::{JACK_UP, XRUNS};
 pub use link::other_rate;
-use link::{Jack, Parts};
+use link::{JackFormat, LinkParts};
 use links::Links;
 use probe::Prober;
 
 /// Requests at once. They are answered in no time, but for those that wait for JACK.
 const SLOTS: usize = 64;
-/// Events of the graph that wait to be told; when it is full they are left out.
+/// Events of the graph that wait to be reported; when it is full they are left out.
 const EVENTS: usize = 1_024;
 
 /// How long JACK may take to be found or not before the role is up.
@@ -66,7 +66,7 @@ impl Role for Audio {
             let why = format!("audio links need JackTrip, which is not here: {}", jacktrip::INSTALL_HINT);
             context.bus.report(&Fault::unavailable(why)).await;
         }
-        let parts = Parts {
+        let parts = LinkParts {
             bus: context.bus.clone(),
             fabric: context.fabric.clone(),
             graph: Arc::clone(&supervisor),
@@ -94,7 +94,7 @@ impl Role for Audio {
         while !supervisor.report().has_looked && Instant::now() < until {
             tokio::time::sleep(FIRST_LOOK / 100).await;
         }
-        let _telling = AbortOnDropHandle::new(tokio::spawn(tell(context.clone(), events)));
+        let _reporting = AbortOnDropHandle::new(tokio::spawn(report(context.clone(), events)));
         let own = AudioOffer { probe_port: prober.port(), jacktrip: has_jacktrip, ..AudioOffer::default() };
         let ended = offer_until_stopped(
             &context,
@@ -113,12 +113,12 @@ impl Role for Audio {
 }
 
 /// The server's rate and period while there is one, and what happens to the graph.
-type Graph = (Arc<GraphSupervisor>, watch::Receiver<Jack>, mpsc::Receiver<GraphEvent>);
+type Graph = (Arc<GraphSupervisor>, watch::Receiver<JackFormat>, mpsc::Receiver<GraphEvent>);
 
 /// Starts to keep the graph by `rules`.
 fn keep_graph(client: &str, server: Option<&str>, rules: Rules) -> Result<Graph, RoleError> {
     let (events_out, events) = mpsc::channel(EVENTS);
-    let (jack_out, jack) = watch::channel::<Jack>(None);
+    let (jack_out, jack) = watch::channel::<JackFormat>(None);
     let notify = Box::new(move |event| {
         match &event {
             GraphEvent::Up { rate_hz, buffer_frames } => {
@@ -172,7 +172,7 @@ async fn serve(
 struct Offering<'a> {
     offer: Offer,
     own: AudioOffer,
-    jack: watch::Receiver<Jack>,
+    jack: watch::Receiver<JackFormat>,
     supervisor: &'a GraphSupervisor,
     links: &'a Links,
 }
@@ -208,7 +208,7 @@ async fn offer_until_stopped(context: &RoleContext, server: &Server, offering: O
 }
 
 /// Reports what was put right and what could not be, until the graph is no longer kept.
-async fn tell(context: RoleContext, mut events: mpsc::Receiver<GraphEvent>) {
+async fn report(context: RoleContext, mut events: mpsc::Receiver<GraphEvent>) {
     while let Some(event) = events.recv().await {
         let fault = match event {
             GraphEvent::Righted(step) => {

@@ -55,7 +55,7 @@ impl Prober {
                 let at = Instant::now();
                 let Some((kind, number)) = bytes.get(..length).and_then(read) else { continue };
                 if kind == QUESTION {
-                    // Whoever asked asks again.
+                    // The caller asks again.
                     let _ = hears.try_send_to(&datagram(ECHO, number), from);
                 } else if let Some(asker) = answers.lock().unwrap_or_else(PoisonError::into_inner).remove(&number) {
                     let _ = asker.send(at);
@@ -140,7 +140,7 @@ mod tests {
         let addresses = ["203.0.113.1".parse().unwrap(), "127.0.0.1".parse().unwrap()];
         let (address, _) = one.first(&addresses, other.port(), patience).await.unwrap();
         assert_eq!(address, addresses[1]);
-        // Nobody listens there.
+        // No socket listens there.
         let gone = SocketAddr::from((addresses[1], other.port()));
         drop(other);
         assert_eq!(one.round_trip(gone, Duration::from_millis(50)).await, None);

@@ -10,25 +10,25 @@ use std::time::{Duration, Instant};
 use midir::os::unix::{VirtualInput as _, VirtualOutput as _};
 use midir::{MidiInput, MidiInputConnection, MidiOutput, MidiOutputConnection};
 
+use super::driver::{Driver, Matcher, PortPlan};
 use super::engine::Engine;
-use super::wires::{Matcher, PortPlan, Wires};
 use crate::telemetry::health::Part;
 
 /// Messages that came in and were not read yet; four seconds of a full cable.
 const INBOX: usize = 4_096;
-/// How often to look for devices: ALSA's are not told by midir.
+/// How often to look for devices: midir does not report ALSA's.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// A message that came in: port, time, bytes.
-type Came = (usize, Instant, Vec<u8>);
+type Arrival = (usize, Instant, Vec<u8>);
 
-/// Connections to the sequencer as wires.
-struct AlsaWires {
+/// Connections to the ALSA sequencer as a driver.
+struct AlsaDriver {
     begun: Instant,
-    inbox: Receiver<Came>,
+    inbox: Receiver<Arrival>,
     outputs: Vec<BTreeMap<String, MidiOutputConnection>>,
     lost: Arc<AtomicU64>,
-    /// What has to be connected or was parted meanwhile.
+    /// What has to be connected or was disconnected meanwhile.
     changes: Receiver<Change>,
 }
 
@@ -38,7 +38,7 @@ enum Change {
     Went(usize, String),
 }
 
-impl AlsaWires {
+impl AlsaDriver {
     fn take_changes(&mut self) {
         while let Ok(change) = self.changes.try_recv() {
             match change {
@@ -57,7 +57,7 @@ impl AlsaWires {
     }
 }
 
-impl Wires for AlsaWires {
+impl Driver for AlsaDriver {
     fn now_us(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
@@ -101,8 +101,8 @@ impl Wires for AlsaWires {
     }
 }
 
-/// What the keeper works with.
-pub struct Keeper {
+/// What the supervisor works with.
+pub struct DriverSupervisor {
     /// The client's name.
     pub client: String,
     /// The ports and their devices.
@@ -117,7 +117,7 @@ pub struct Keeper {
 #[derive(Clone)]
 struct Ear {
     port: usize,
-    to: SyncSender<Came>,
+    to: SyncSender<Arrival>,
     lost: Arc<AtomicU64>,
     wake: Thread,
 }
@@ -131,17 +131,17 @@ impl Ear {
     }
 }
 
-impl Keeper {
+impl DriverSupervisor {
     /// Works until it is stopped. The sequencer need not be there.
     pub fn run(self) {
         let part = Part::new("midi", &self.client);
-        let mut told = None;
+        let mut reported = None;
         while !self.stop.load(Ordering::Acquire) {
             if let Err(reason) = self.work(&part) {
                 part.down(&reason);
-                if told.as_ref() != Some(&reason) {
+                if reported.as_ref() != Some(&reason) {
                     self.engine.report(format!("no MIDI: {reason}"));
-                    told = Some(reason);
+                    reported = Some(reason);
                 }
                 std::thread::park_timeout(LOOK);
             }
@@ -170,8 +170,8 @@ impl Keeper {
         if let Some(first) = outputs.first_mut() {
             first.insert("midi_out".to_owned(), own);
         }
-        let wires = AlsaWires { begun: Instant::now(), inbox, outputs, lost: Arc::clone(&lost), changes };
-        self.engine.attach(Box::new(wires));
+        let driver = AlsaDriver { begun: Instant::now(), inbox, outputs, lost: Arc::clone(&lost), changes };
+        self.engine.attach(Box::new(driver));
         part.up();
         let mut inputs: Vec<BTreeMap<String, MidiInputConnection<()>>> =
             self.plans.iter().map(|_| BTreeMap::new()).collect();

@@ -1,5 +1,5 @@
-//! The core under a lock, the driver beside it, and the thread that does what is due. Whoever wants something played takes the
-//! lock, plays, and is gone: no queue, no other thread, no bus in between.
+//! The sequencer under a lock, the driver beside it, and the thread that does what is due. A caller that wants something played
+//! takes the lock, plays, and is gone: no queue, no other thread, no bus in between.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,30 +10,25 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::core::{Core, Effects, Todo};
+use super::driver::Driver;
 use super::feedback::{Lights, ListenerShown};
-use super::keep::Keep;
-use super::wires::Wires;
-use crate::bus::message::fault::Fault;
-use crate::bus::message::fault::FaultCode;
+use super::journal::NoteJournal;
+use super::sequencer::{Outgoing, Output, Sequencer};
+use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::midi::{Out, Sent};
 use crate::midi::Message;
 use crate::midi::clock::Quantum;
 use crate::rig::Rig;
+use crate::rig::effects::{Effects, Outcome};
 
-/// Something to do, and how many stops there had been: one that comes meanwhile calls it off.
-pub type Due = (Todo, u64);
-
-/// Messages that came in and wait to be told on the bus; a full cable fills it in four seconds. Beyond, they are counted.
-pub const TOLD: usize = 4_096;
-/// Deeds that wait to be begun. Beyond, they are not done, and that is told.
-pub const TODOS: usize = 256;
+/// Messages that came in and wait to be published; a full cable fills it in four seconds. Beyond, they are counted.
+pub const PUBLISHED: usize = 4_096;
 /// The longest that the thread sleeps.
 const NAP: Duration = Duration::from_secs(1);
 
 /// A message that came in.
 #[derive(Debug, Clone)]
-pub struct Came {
+pub struct Received {
     /// The port's number.
     pub port: usize,
     /// The message.
@@ -42,10 +37,10 @@ pub struct Came {
     pub age: Duration,
 }
 
-/// What is told to others.
+/// News for the bus.
 pub enum News {
     /// A message came in.
-    Came(Came),
+    Received(Received),
     /// People should know.
     Notice(String),
 }
@@ -55,92 +50,91 @@ pub enum News {
 pub struct Engine(Arc<Inner>);
 
 struct Inner {
-    state: Mutex<State>,
+    state: Mutex<EngineState>,
     begun: Instant,
     thread: Mutex<Option<Thread>>,
     stop: AtomicBool,
     news: mpsc::Sender<News>,
-    todos: mpsc::Sender<Due>,
-    rig: Rig,
-    untold: AtomicU64,
-    /// What others do on the threads here may need the runtime.
+    effects: Effects<()>,
+    unpublished: AtomicU64,
+    /// Effects that the threads here carry out may need the runtime.
     runtime: Handle,
 }
 
-/// What is under the lock.
-pub struct State {
+/// All that is under the lock.
+pub struct EngineState {
     /// What decides.
-    pub core: Core,
-    wires: Option<Box<dyn Wires>>,
-    keep: Keep,
+    pub sequencer: Sequencer,
+    driver: Option<Box<dyn Driver>>,
+    journal: NoteJournal,
     lights: Lights,
     /// Messages that were lost with drivers before this one.
     lost: u64,
     was_up: bool,
 }
 
-impl State {
+impl EngineState {
     /// Messages that were lost for want of room.
     pub fn lost(&self) -> u64 {
-        self.lost + self.wires.as_ref().map_or(0, |wires| wires.lost())
+        self.lost + self.driver.as_ref().map_or(0, |driver| driver.lost())
     }
 
-    /// Takes in what came, decides, and sends. Gives what is to be done without the lock.
-    fn step<T>(&mut self, now_us: u64, work: impl FnOnce(&mut Core, u64) -> T) -> (T, Effects) {
-        let Self { core, wires, .. } = self;
+    /// Takes in what came, decides, and sends. Gives what remains to be done without the lock.
+    fn step<T>(&mut self, now_us: u64, work: impl FnOnce(&mut Sequencer, u64) -> T) -> (T, Output) {
+        let Self { sequencer, driver, .. } = self;
         let mut offset = 0;
-        if let Some(wires) = wires {
-            let theirs = wires.now_us();
+        if let Some(driver) = driver {
+            let theirs = driver.now_us();
             offset = theirs.cast_signed() - now_us.cast_signed();
-            (core.lead_us, core.period_us) = (wires.lead_us(), wires.period_us());
-            wires.receive(&mut |port, at_us, bytes| {
-                core.input(port, (at_us.cast_signed() - offset).max(0).cast_unsigned(), bytes)
+            (sequencer.lead_us, sequencer.period_us) = (driver.lead_us(), driver.period_us());
+            driver.receive(&mut |port, at_us, bytes| {
+                sequencer.input(port, (at_us.cast_signed() - offset).max(0).cast_unsigned(), bytes)
             });
         }
-        let result = work(core, now_us);
-        core.poll(now_us);
-        let mut effects = std::mem::take(&mut core.effects);
-        for (fired, on) in effects.shown.drain(..) {
+        let result = work(sequencer, now_us);
+        sequencer.poll(now_us);
+        let mut output = std::mem::take(&mut sequencer.output);
+        for (fired, on) in output.lights.drain(..) {
             if let Some((port, message)) = self.lights.control(&fired, on) {
-                effects.sends.push(super::core::Send { port, at_us: None, keep: false, message });
+                output.sends.push(Outgoing { port, at_us: None, keep: false, message });
             }
         }
-        if let Some(wires) = &mut self.wires {
-            if effects.flush {
-                wires.flush();
+        if let Some(driver) = &mut self.driver {
+            if output.flush {
+                driver.flush();
             }
             // Before it is sent: what sounds is always in the file.
-            for (port, channel, note, on) in effects.kept.iter().filter(|(.., on)| *on) {
-                self.keep.note(*port, *channel, *note, *on);
+            for (port, channel, note, on) in output.journal.iter().filter(|(.., on)| *on) {
+                self.journal.note(*port, *channel, *note, *on);
             }
-            for send in effects.sends.drain(..) {
+            for send in output.sends.drain(..) {
                 let at_us = send.at_us.map(|at| (at.cast_signed() + offset).max(0).cast_unsigned());
-                if !wires.send(send.port, at_us, send.keep, send.message.bytes().as_slice()) {
+                if !driver.send(send.port, at_us, send.keep, send.message.bytes().as_slice()) {
                     tracing::debug!(port = send.port, "MIDI was lost: there was no room");
                 }
             }
-            for (port, channel, note, on) in effects.kept.iter().filter(|(.., on)| !*on) {
-                self.keep.note(*port, *channel, *note, *on);
+            for (port, channel, note, on) in output.journal.iter().filter(|(.., on)| !*on) {
+                self.journal.note(*port, *channel, *note, *on);
             }
         }
-        (result, effects)
+        (result, output)
     }
 }
 
-/// What is told of messages that were lost, once a second at most.
+/// Reports messages that were lost, once a second at most.
 #[derive(Debug, Default)]
-struct Losses {
-    told: u64,
+struct LossReport {
+    reported: u64,
     next_us: u64,
 }
 
-impl Losses {
+impl LossReport {
     /// `lost` is how many there were in all.
     fn news(&mut self, lost: u64, now_us: u64) -> Option<String> {
-        if lost <= self.told || now_us < self.next_us {
+        if lost <= self.reported || now_us < self.next_us {
             return None;
         }
-        let more = lost - std::mem::replace(&mut self.told, lost);
+        let more = lost - std::mem::replace(&mut self.reported, lost);
         self.next_us = now_us + u64::try_from(NAP.as_micros()).unwrap_or(u64::MAX);
         Some(format!(
             "{more} MIDI messages were lost, since more came at once than there is room for; notes may hang: \
@@ -155,17 +149,33 @@ impl Engine {
     /// # Errors
     /// When the system has no thread to give.
     pub fn start(
-        core: Core,
-        keep: Keep,
+        sequencer: Sequencer,
+        journal: NoteJournal,
         lights: Lights,
         rig: Rig,
         begun: Instant,
-        (news, todos): (mpsc::Sender<News>, mpsc::Sender<Due>),
+        news: mpsc::Sender<News>,
     ) -> std::io::Result<Self> {
-        let state = Mutex::new(State { core, wires: None, keep, lights, lost: 0, was_up: false });
-        let thread = Mutex::new(None);
-        let (stop, untold, runtime) = (AtomicBool::new(false), AtomicU64::new(0), Handle::current());
-        let engine = Self(Arc::new(Inner { state, begun, thread, stop, news, todos, rig, untold, runtime }));
+        let failures = news.clone();
+        let effects = Effects::new(rig, move |ended| {
+            let why = match ended.outcome {
+                Outcome::Done(_) => return,
+                Outcome::Failed(fault) if fault.code == FaultCode::Cancelled => return,
+                Outcome::Failed(fault) => fault.message,
+                Outcome::LeftOut(why) => why,
+            };
+            report(&failures, format!("{}: {why}", ended.by));
+        });
+        let engine = Self(Arc::new(Inner {
+            state: Mutex::new(EngineState { sequencer, driver: None, journal, lights, lost: 0, was_up: false }),
+            begun,
+            thread: Mutex::new(None),
+            stop: AtomicBool::new(false),
+            news,
+            effects,
+            unpublished: AtomicU64::new(0),
+            runtime: Handle::current(),
+        }));
         let run = engine.clone();
         let handle = std::thread::Builder::new().name("midi".to_owned()).spawn(move || run.run())?;
         *engine.0.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.thread().clone());
@@ -173,11 +183,11 @@ impl Engine {
     }
 
     fn run(&self) {
-        let mut losses = Losses::default();
+        let mut losses = LossReport::default();
         while !self.0.stop.load(Ordering::Acquire) {
             let lost = self.look(|state, now_us| losses.news(state.lost(), now_us));
             lost.into_iter().for_each(|news| self.report(news));
-            let next = self.with(|core, now_us| core.next_us(now_us).map(|next| next.saturating_sub(now_us)));
+            let next = self.with(|sequencer, now_us| sequencer.next_us(now_us).map(|next| next.saturating_sub(now_us)));
             let nap = next.map_or(NAP, Duration::from_micros).min(NAP);
             if !nap.is_zero() {
                 std::thread::park_timeout(nap);
@@ -208,88 +218,63 @@ impl Engine {
         u64::try_from(self.0.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, EngineState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something with the core, and all that is due; what comes of it is done after the lock is free.
-    pub fn with<T>(&self, work: impl FnOnce(&mut Core, u64) -> T) -> T {
-        let (result, effects) = {
+    /// Does something with the sequencer, and all that is due; what comes of it is carried out after the lock is free.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Sequencer, u64) -> T) -> T {
+        let (result, output) = {
             let mut state = self.lock();
             let now_us = self.now_us();
             state.step(now_us, work)
         };
-        self.carry_out(effects);
+        self.carry_out(output);
         result
     }
 
     /// Looks at everything.
-    pub fn look<T>(&self, look: impl FnOnce(&State, u64) -> T) -> T {
+    pub fn look<T>(&self, look: impl FnOnce(&EngineState, u64) -> T) -> T {
         let state = self.lock();
         look(&state, self.now_us())
     }
 
-    fn carry_out(&self, effects: Effects) {
+    fn carry_out(&self, output: Output) {
         let _within = self.0.runtime.enter();
-        for todo in effects.deeds {
-            // OSC of this host and the one stop go at once; all else by the bus.
-            if todo.on.is_none()
-                && let Some(done) = self.0.rig.quick(&todo.deed, &todo.by)
-            {
-                match done {
-                    Ok(()) => continue,
-                    // What this host does not have another may.
-                    Err(fault) if fault.code == FaultCode::NotFound => {}
-                    Err(fault) => {
-                        self.report(format!("{}: {}", todo.by, fault.message));
-                        continue;
-                    }
-                }
-            }
-            let stops = self.0.rig.stops().count();
-            if let Err(error) = self.0.todos.try_send((todo, stops)) {
-                let (todo, _) = match error {
-                    mpsc::error::TrySendError::Full(todo) | mpsc::error::TrySendError::Closed(todo) => todo,
-                };
-                self.report(format!("{}: {TODOS} deeds wait already; this one is not done", todo.by));
-            }
+        for triggered in output.effects {
+            self.0.effects.submit(triggered.effect, triggered.on, triggered.by, ());
         }
-        if !effects.told.is_empty() {
+        if !output.published.is_empty() {
             let now_us = self.now_us();
-            for (port, message, at_us) in effects.told {
+            for (port, message, at_us) in output.published {
                 let age = Duration::from_micros(now_us.saturating_sub(at_us));
-                if self.0.news.try_send(News::Came(Came { port, message, age })).is_err() {
-                    self.0.untold.fetch_add(1, Ordering::Relaxed);
+                if self.0.news.try_send(News::Received(Received { port, message, age })).is_err() {
+                    self.0.unpublished.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }
-        for notice in effects.notices {
+        for notice in output.notices {
             self.report(notice);
         }
     }
 
     /// Tells people something; beyond what can wait, only the log has it.
     pub fn report(&self, text: String) {
-        if let Err(error) = self.0.news.try_send(News::Notice(text)) {
-            let (mpsc::error::TrySendError::Full(text) | mpsc::error::TrySendError::Closed(text)) = error;
-            if let News::Notice(text) = text {
-                tracing::warn!("{text}");
-            }
-        }
+        report(&self.0.news, text);
     }
 
-    /// How many messages that came in could not be told, since the bus was too slow.
+    /// How many messages that came in could not be published, since the bus was too slow.
     #[must_use]
-    pub fn untold(&self) -> u64 {
-        self.0.untold.load(Ordering::Relaxed)
+    pub fn unpublished(&self) -> u64 {
+        self.0.unpublished.load(Ordering::Relaxed)
     }
 
-    /// Plays what somebody asks for, at once.
+    /// Plays what is asked for, at once.
     ///
     /// # Errors
-    /// As [`Core::play`].
+    /// As [`Sequencer::play`].
     pub fn play(&self, out: &Out) -> Result<Sent, Fault> {
-        let sent = self.with(|core, now_us| core.play(out, now_us));
+        let sent = self.with(|sequencer, now_us| sequencer.play(out, now_us));
         // What has a length or a time is for the thread.
         self.wake();
         sent
@@ -299,7 +284,7 @@ impl Engine {
     #[must_use]
     pub fn until(&self, quantum: Quantum) -> Duration {
         self.look(|state, now_us| {
-            Duration::from_micros(state.core.clock(now_us).0.next_us(quantum, now_us).saturating_sub(now_us))
+            Duration::from_micros(state.sequencer.clock(now_us).0.next_us(quantum, now_us).saturating_sub(now_us))
         })
     }
 
@@ -308,33 +293,33 @@ impl Engine {
         let mut state = self.lock();
         let lights = state.lights.listener(name, now);
         let sends: Vec<_> = lights.into_iter().collect();
-        if let Some(wires) = &mut state.wires {
+        if let Some(driver) = &mut state.driver {
             for (port, message) in sends {
-                wires.send(port, None, false, message.bytes().as_slice());
+                driver.send(port, None, false, message.bytes().as_slice());
             }
         }
     }
 
     /// The driver is there. Gives whether it is the first time.
-    pub fn attach(&self, wires: Box<dyn Wires>) -> bool {
+    pub fn attach(&self, driver: Box<dyn Driver>) -> bool {
         let is_first = {
             let mut state = self.lock();
-            state.wires = Some(wires);
+            state.driver = Some(driver);
             !std::mem::replace(&mut state.was_up, true)
         };
-        self.with(|core, now_us| core.set_up(true, now_us));
+        self.with(|sequencer, now_us| sequencer.set_up(true, now_us));
         self.wake();
         is_first
     }
 
     /// The driver is gone, or has to go.
     #[must_use]
-    pub fn detach(&self) -> Option<Box<dyn Wires>> {
-        self.with(|core, now_us| core.set_up(false, now_us));
+    pub fn detach(&self) -> Option<Box<dyn Driver>> {
+        self.with(|sequencer, now_us| sequencer.set_up(false, now_us));
         let mut state = self.lock();
-        let wires = state.wires.take();
-        state.lost += wires.as_ref().map_or(0, |wires| wires.lost());
-        wires
+        let driver = state.driver.take();
+        state.lost += driver.as_ref().map_or(0, |driver| driver.lost());
+        driver
     }
 
     /// The connections of a port are these now; a device that has come is shown what it has to show.
@@ -345,18 +330,18 @@ impl Engine {
         outputs: BTreeSet<String>,
         shared: BTreeSet<String>,
     ) {
-        let came = self.with(|core, now_us| {
-            let before = core.ports.get(port).map(|port| port.outputs.clone()).unwrap_or_default();
+        let came = self.with(|sequencer, now_us| {
+            let before = sequencer.ports.get(port).map(|port| port.outputs.clone()).unwrap_or_default();
             let came = outputs.difference(&before).next().is_some();
-            core.connected(port, inputs, outputs, shared, now_us);
+            sequencer.connected(port, inputs, outputs, shared, now_us);
             came
         });
         if came {
             let mut state = self.lock();
             let lights = state.lights.all(port);
-            if let Some(wires) = &mut state.wires {
+            if let Some(driver) = &mut state.driver {
                 for message in lights {
-                    wires.send(port, None, false, message.bytes().as_slice());
+                    driver.send(port, None, false, message.bytes().as_slice());
                 }
             }
         }
@@ -364,11 +349,21 @@ impl Engine {
 
     /// Ends all notes and waits until the ends are on their way, a fifth of a second at most.
     pub fn silence(&self) {
-        self.with(|core, now_us| core.panic(None, false, now_us));
+        self.with(|sequencer, now_us| sequencer.panic(None, false, now_us));
         let until = Instant::now() + Duration::from_millis(200);
-        while Instant::now() < until && !self.look(|state, _| state.wires.as_ref().is_none_or(|wires| wires.is_idle()))
+        while Instant::now() < until
+            && !self.look(|state, _| state.driver.as_ref().is_none_or(|driver| driver.is_idle()))
         {
             std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn report(news: &mpsc::Sender<News>, text: String) {
+    if let Err(error) = news.try_send(News::Notice(text)) {
+        let (mpsc::error::TrySendError::Full(text) | mpsc::error::TrySendError::Closed(text)) = error;
+        if let News::Notice(text) = text {
+            tracing::warn!("{text}");
         }
     }
 }
@@ -378,8 +373,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn losses_are_told_once_a_second() {
-        let mut losses = Losses::default();
+    fn losses_are_reported_once_a_second() {
+        let mut losses = LossReport::default();
         assert_eq!(losses.news(0, 0), None);
         assert!(losses.news(3, 5).unwrap().starts_with("3 MIDI messages were lost"));
         assert_eq!((losses.news(3, 2_000_000), losses.news(9, 500_000)), (None, None));

@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use crate::bus::message::voice::TurnState;
 use crate::config::{Feedback, Follow, MidiOn};
 use crate::midi::Message;
-use crate::midi::trigger::{Control, Fired, Span};
+use crate::midi::trigger::{ControlKind, Fired, Span};
 
 /// Where a light is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct LightPlace {
     port: usize,
     is_note: bool,
     channel: u8,
     number: u8,
 }
 
-impl Place {
+impl LightPlace {
     fn message(self, value: u8) -> Message {
         let Self { channel, number, .. } = self;
         if self.is_note {
@@ -42,7 +42,7 @@ pub struct Lights {
     rows: Vec<Option<(Feedback, Option<usize>, MidiOn)>>,
     /// The first listener of the host: that of feedback which names none.
     first: String,
-    shown: BTreeMap<Place, u8>,
+    shown: BTreeMap<LightPlace, u8>,
 }
 
 impl Lights {
@@ -65,9 +65,9 @@ impl Lights {
             return None;
         }
         let number = u8::try_from(fired.key.number).ok();
-        let place = Place {
+        let place = LightPlace {
             port: port.unwrap_or(fired.key.port),
-            is_note: feedback.note.is_some() || feedback.cc.is_none() && fired.key.control == Control::Note,
+            is_note: feedback.note.is_some() || feedback.cc.is_none() && fired.key.control == ControlKind::Note,
             channel: feedback.channel.unwrap_or(fired.key.channel.max(1)),
             number: feedback.cc.or(feedback.note.and_then(single)).or(number)?,
         };
@@ -93,7 +93,7 @@ impl Lights {
                 continue;
             }
             let Some((is_note, number)) = place(feedback, on) else { continue };
-            let place = Place {
+            let place = LightPlace {
                 port: port.unwrap_or(0),
                 is_note,
                 channel: feedback.channel.or(on.channel).unwrap_or(1),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_light_follows_a_listener_and_is_told_once() {
+    fn a_light_follows_a_listener_and_is_sent_once() {
         let toml = "port = 'pad'\nnote = 40\ndo = 'push_to_talk'\nfeedback = { follow = 'listening', on = 5, off = 1 }";
         let mut lights = lights(toml).unwrap();
         let listening = ListenerShown { state: TurnState::Listening, muted: false };
@@ -193,8 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn feedback_that_can_not_be_is_told() {
-        for (toml, told) in [
+    fn feedback_that_can_not_be_is_refused() {
+        for (toml, part) in [
             ("note = 40\ndo = 'stop'\nfeedback = {}", "add when = \"held\""),
             ("note = 40\nwhen = 'toggle'\ndo = 'stop'\nfeedback = { on = 200 }", "on 200 can't be"),
             ("note = 'any'\ndo = 'stop'\nfeedback = { follow = 'muted' }", "say which light"),
@@ -202,7 +202,7 @@ mod tests {
             ("note = 4\nwhen = 'held'\ndo = 'stop'\nfeedback = { port = 'x' }", "there is no port \"x\""),
         ] {
             let error = lights(toml).err().unwrap();
-            assert!(error.contains(told), "{toml}: {error}");
+            assert!(error.contains(part), "{toml}: {error}");
         }
     }
 }

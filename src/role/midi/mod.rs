@@ -1,38 +1,36 @@
 //! Role `midi`: sends and hears MIDI.
 //!
 //! ```text
-//! JACK callback ─ring─▶ thread "midi" ─▶ Core ─┬─▶ MIDI of this host, to the frame   ─ring─▶ JACK callback
-//! rig (osc, agent), midi.out ─▶ Engine::play ──┘ ├─▶ OSC of this host, stop: at once, by the rig
-//!                                                └─▶ listeners, commands, other hosts: by the bus
+//! JACK callback ─ring─▶ thread "midi" ─▶ Sequencer ─┬─▶ MIDI of this host, to the frame   ─ring─▶ JACK callback
+//! rig (osc, agent), midi.out ─▶ Engine::play ───────┘ ├─▶ OSC of this host, stop: at once, by the rig
+//!                                                     └─▶ listeners, commands, other hosts: by the bus
 //! ```
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`core`] | decides: what is sent when, what an event sets off |
-//! | [`engine`] | the core under a lock, and the thread that does what is due |
-//! | `rows`, `feedback` | `[[midi.on]]`; lights |
-//! | `wires`, `jack_wires`, `alsa` | the way to devices, and who is connected to what |
-//! | `keep` | what sounds, for the run after one that was killed |
-//! | `deeds` | what goes by the bus |
-//! | `view` | what is told on the bus |
+//! | [`sequencer`] | decides: what is sent when, what an event sets off |
+//! | [`engine`] | the sequencer under a lock, and the thread that does what is due |
+//! | `mapping`, `feedback` | `[[midi.on]]`; lights |
+//! | `driver`, `jack_driver`, `alsa` | the way to devices, and what is connected to what |
+//! | `journal` | what sounds, for the run after one that was killed |
+//! | `view` | messages and states as they are published |
 
 #![cfg_attr(
     not(any(feature = "midi-jack", feature = "midi-alsa")),
-    allow(dead_code, reason = "without a way to devices there is nobody who needs it")
+    allow(dead_code, reason = "without a way to devices nothing needs it")
 )]
 
 #[cfg(feature = "midi-alsa")]
 mod alsa;
-mod core;
-mod deeds;
+mod driver;
 mod engine;
 mod feedback;
 #[cfg(feature = "midi-jack")]
-mod jack_wires;
-mod keep;
-mod rows;
+mod jack_driver;
+mod journal;
+mod mapping;
+mod sequencer;
 mod view;
-mod wires;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,7 +42,6 @@ use futures::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::core::{Core, Setup};
 use super::{Role, RoleContext, RoleError};
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::midi::{Out, Sent, State, StateQuery};
@@ -52,11 +49,12 @@ use crate::bus::message::node::NodeInfo;
 use crate::bus::message::voice;
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::{self, Capability};
+use driver::PortPlan;
 use engine::{Engine, News};
 use feedback::{Lights, ListenerShown};
-use keep::Keep;
-use rows::Rows;
-use wires::PortPlan;
+use journal::NoteJournal;
+use mapping::Mapping;
+use sequencer::{Sequencer, Setup};
 
 /// Requests at once. They are answered in no time.
 const SLOTS: usize = 64;
@@ -86,14 +84,14 @@ impl Role for Midi {
         let setting = RoleError::Setting;
         let plans = PortPlan::all(&config.ports).map_err(setting)?;
         let names: Vec<String> = plans.iter().map(|plan| plan.name.clone()).collect();
-        let rows = Rows::new(&config.on, &names).map_err(setting)?;
+        let mapping = Mapping::new(&config.on, &names).map_err(setting)?;
         let listeners: Vec<String> =
             context.config.voice.listeners.iter().map(|listener| listener.name.clone()).collect();
         let lights = Lights::new(&config.on, &names, &listeners).map_err(setting)?;
-        let follows = config.on.iter().any(|on| on.feedback.is_some()) || Rows::has_mutes(&config.on);
+        let follows = config.on.iter().any(|on| on.feedback.is_some()) || Mapping::has_mutes(&config.on);
         let setup = Setup {
             ports: names.clone(),
-            rows,
+            mapping,
             publish: config.publish.iter().copied().collect::<BTreeSet<_>>(),
             bpm: config.bpm,
             beats_per_bar: config.beats_per_bar,
@@ -101,20 +99,18 @@ impl Role for Midi {
             clock_to: config.clock_to.clone(),
         };
         let begun = Instant::now();
-        let mut core = Core::new(setup, 0).map_err(setting)?;
+        let mut sequencer = Sequencer::new(setup, 0).map_err(setting)?;
         let folder = context.home.state().join("midi").join(subject::token(&config.client));
-        let (keep, owed) = Keep::open(&folder, &names);
+        let (journal, owed) = NoteJournal::open(&folder, &names);
         for (port, notes) in owed.into_iter().enumerate() {
-            core.owe(port, notes);
+            sequencer.owe(port, notes);
         }
-        let (news_in, news) = mpsc::channel(engine::TOLD);
-        let (todos_in, todos) = mpsc::channel(engine::TODOS);
+        let (news_in, news) = mpsc::channel(engine::PUBLISHED);
         let thread = |error: std::io::Error| RoleError::Setting(format!("the system has no thread to give: {error}"));
-        let engine =
-            Engine::start(core, keep, lights, context.rig.clone(), begun, (news_in, todos_in)).map_err(thread)?;
-        let mut running = Running { engine: engine.clone(), driver: None };
-        running.driver = Some(Driver::start(&context, plans, &engine).map_err(thread)?);
-        let ended = serve(&context, &engine, names, (news, todos), follows).await;
+        let engine = Engine::start(sequencer, journal, lights, context.rig.clone(), begun, news_in).map_err(thread)?;
+        let mut running = EngineGuard { engine: engine.clone(), driver: None };
+        running.driver = Some(DriverThread::start(&context, plans, &engine).map_err(thread)?);
+        let ended = serve(&context, &engine, names, news, follows).await;
         // In vain only if the runtime ends, and all with it.
         let _ = tokio::task::spawn_blocking(move || running.end()).await;
         ended
@@ -126,7 +122,7 @@ async fn serve(
     context: &RoleContext,
     engine: &Engine,
     names: Vec<String>,
-    (news, todos): (mpsc::Receiver<News>, mpsc::Receiver<engine::Due>),
+    news: mpsc::Receiver<News>,
     follows: bool,
 ) -> Result<(), RoleError> {
     let player = engine.clone();
@@ -134,8 +130,7 @@ async fn serve(
     let ticker = engine.clone();
     let _clock = context.rig.clock().plug(Arc::new(move |quantum| ticker.until(quantum)));
     let mut tasks = vec![
-        AbortOnDropHandle::new(tokio::spawn(tell(context.clone(), names.clone(), news))),
-        AbortOnDropHandle::new(tokio::spawn(deeds::act(context.rig.clone(), engine.clone(), todos))),
+        AbortOnDropHandle::new(tokio::spawn(publish(context.clone(), names.clone(), news))),
         AbortOnDropHandle::new(tokio::spawn(stop_with_others(context.clone(), engine.clone()))),
         AbortOnDropHandle::new(tokio::spawn(release_lost(context.clone(), engine.clone()))),
     ];
@@ -170,22 +165,23 @@ fn play(engine: &Engine, out: &Out) -> Result<Sent, Fault> {
 
 fn query(engine: &Engine, node: &str, query: &StateQuery) -> Result<State, Fault> {
     engine.look(|state, now_us| {
-        let only = query.port.as_ref().map(|port| state.core.port(port)).transpose()?;
-        Ok(view::state(state, (node, DRIVER), engine.untold(), only, now_us))
+        let only = query.port.as_ref().map(|port| state.sequencer.port(port)).transpose()?;
+        Ok(view::state(state, (node, DRIVER), engine.unpublished(), only, now_us))
     })
 }
 
 /// Publishes what came in, and what people should know.
-async fn tell(context: RoleContext, ports: Vec<String>, mut news: mpsc::Receiver<News>) {
+async fn publish(context: RoleContext, ports: Vec<String>, mut news: mpsc::Receiver<News>) {
     let node = context.bus.node().to_owned();
     while let Some(news) = news.recv().await {
         match news {
-            News::Came(came) => {
-                let port = if came.port == 0 { "midi_in" } else { ports.get(came.port).map_or("", String::as_str) };
-                let told = view::told(&came, &node, port);
-                let subject = subject::midi_in(&node, port, &told.kind);
-                if let Err(error) = context.bus.publish(subject, &told).await {
-                    tracing::debug!(%error, "what came in by MIDI is not told");
+            News::Received(received) => {
+                let port =
+                    if received.port == 0 { "midi_in" } else { ports.get(received.port).map_or("", String::as_str) };
+                let published = view::published(&received, &node, port);
+                let subject = subject::midi_in(&node, port, &published.kind);
+                if let Err(error) = context.bus.publish(subject, &published).await {
+                    tracing::debug!(%error, "what came in by MIDI is not published");
                 }
             }
             News::Notice(text) => context.bus.report(&Fault::new(FaultCode::Failed, text)).await,
@@ -198,7 +194,7 @@ async fn stop_with_others(context: RoleContext, engine: Engine) {
     let mut stop = context.rig.stops().subscribe();
     loop {
         stop.next().await;
-        let released = engine.with(|core, now_us| core.panic(None, false, now_us));
+        let released = engine.with(|sequencer, now_us| sequencer.panic(None, false, now_us));
         tracing::info!(released, "notes ended by a stop");
     }
 }
@@ -210,14 +206,14 @@ async fn release_lost(context: RoleContext, engine: Engine) {
     let (lost, down) = match (lost, down) {
         (Ok(lost), Ok(down)) => (lost, down),
         (Err(error), _) | (_, Err(error)) => {
-            tracing::warn!(%error, "notes of hosts that die go on until somebody stops them");
+            tracing::warn!(%error, "notes of hosts that die go on until they are stopped");
             return;
         }
     };
     let mut gone = futures::stream::select(lost, down);
     while let Some((_, info)) = gone.next().await {
         if let Ok(info) = info {
-            engine.with(|core, now_us| core.release_of(&info.node, now_us));
+            engine.with(|sequencer, now_us| sequencer.release_of(&info.node, now_us));
         }
     }
 }
@@ -237,19 +233,19 @@ async fn follow(context: RoleContext, engine: Engine) {
     while let Some((_, state)) = states.next().await {
         if let Ok(state) = state {
             let is_first = first.as_ref() == Some(&state.listener);
-            engine.with(|core, _| core.muted(&state.listener, is_first, state.muted));
+            engine.with(|sequencer, _| sequencer.muted(&state.listener, is_first, state.muted));
             engine.listener(&state.listener, ListenerShown { state: state.state, muted: state.muted });
         }
     }
 }
 
 /// What has to end with the role, however it ends.
-struct Running {
+struct EngineGuard {
     engine: Engine,
-    driver: Option<Driver>,
+    driver: Option<DriverThread>,
 }
 
-impl Running {
+impl EngineGuard {
     /// Ends all notes, closes the client and ends the threads.
     fn end(&mut self) {
         if let Some(driver) = self.driver.take() {
@@ -260,7 +256,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for EngineGuard {
     fn drop(&mut self) {
         let Some(driver) = self.driver.take() else { return self.engine.stop() };
         let mut rest = Self { engine: self.engine.clone(), driver: Some(driver) };
@@ -273,24 +269,24 @@ impl Drop for Running {
 }
 
 /// The thread that keeps the driver.
-struct Driver {
+struct DriverThread {
     stop: Arc<AtomicBool>,
     handle: std::thread::JoinHandle<()>,
 }
 
-impl Driver {
+impl DriverThread {
     fn start(context: &RoleContext, plans: Vec<PortPlan>, engine: &Engine) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let client = context.config.midi.client.clone();
         #[cfg(feature = "midi-jack")]
-        let keeper = {
+        let supervisor = {
             let server = Some(context.config.jack.server.clone()).filter(|server| !server.is_empty());
-            jack_wires::Supervisor { client, server, plans, engine: engine.clone(), stop: Arc::clone(&stop) }
+            jack_driver::DriverSupervisor { client, server, plans, engine: engine.clone(), stop: Arc::clone(&stop) }
         };
         #[cfg(all(feature = "midi-alsa", not(feature = "midi-jack")))]
-        let keeper = alsa::Keeper { client, plans, engine: engine.clone(), stop: Arc::clone(&stop) };
+        let supervisor = alsa::DriverSupervisor { client, plans, engine: engine.clone(), stop: Arc::clone(&stop) };
         #[cfg(any(feature = "midi-jack", feature = "midi-alsa"))]
-        let work = move || keeper.run();
+        let work = move || supervisor.run();
         #[cfg(not(any(feature = "midi-jack", feature = "midi-alsa")))]
         let work = {
             let engine = engine.clone();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::engine::{Came, State};
+use super::engine::{EngineState, Received};
 use crate::bus::message::midi::{self, ClockState, Controller, In, Key, PortState, hex};
 use crate::midi::sounding::Sounding;
 use crate::midi::{Message, Note};
@@ -10,13 +10,13 @@ use crate::midi::{Message, Note};
 /// What sounds, where controllers stand, and which devices are there.
 #[must_use]
 pub fn state(
-    state: &State,
+    state: &EngineState,
     (node, driver): (&str, &str),
     untold: u64,
     only: Option<usize>,
     now_us: u64,
 ) -> midi::State {
-    let core = &state.core;
+    let sequencer = &state.sequencer;
     let keys = |sounding: &Sounding| -> Vec<Key> {
         let key = |(channel, note, held): (u8, u8, &crate::midi::sounding::Held)| Key {
             channel,
@@ -31,7 +31,7 @@ pub fn state(
     let controllers = |sounding: &Sounding| -> Vec<Controller> {
         sounding.controllers().map(|(channel, cc, value)| Controller { channel, cc, value }).collect()
     };
-    let ports = core.ports.iter().enumerate().filter(|(at, _)| only.is_none_or(|only| only == *at));
+    let ports = sequencer.ports.iter().enumerate().filter(|(at, _)| only.is_none_or(|only| only == *at));
     let ports = ports.map(|(_, port)| PortState {
         name: port.name.clone(),
         inputs: port.inputs.iter().cloned().collect(),
@@ -42,10 +42,10 @@ pub fn state(
         controllers_in: controllers(&port.heard),
         controllers_out: controllers(&port.sounding),
     });
-    let (grid, source, running) = core.clock(now_us);
+    let (grid, source, running) = sequencer.clock(now_us);
     let (bar, beat) = grid.position(now_us);
     let clock = ClockState {
-        source: source.and_then(|port| core.ports.get(port)).map(|port| port.name.clone()).unwrap_or_default(),
+        source: source.and_then(|port| sequencer.ports.get(port)).map(|port| port.name.clone()).unwrap_or_default(),
         bpm: (grid.bpm() * 100.0).round() / 100.0,
         running,
         bar,
@@ -55,53 +55,53 @@ pub fn state(
     midi::State {
         node: node.to_owned(),
         driver: driver.to_owned(),
-        up: core.is_up,
+        up: sequencer.is_up,
         ports: ports.collect(),
         clock,
-        received: core.received,
-        sent: core.sent,
-        skipped: core.skipped(),
+        received: sequencer.received,
+        sent: sequencer.sent,
+        skipped: sequencer.skipped(),
         lost: state.lost(),
         untold,
-        waiting: core.waiting() as u64,
+        waiting: sequencer.waiting() as u64,
     }
 }
 
-/// A message as it is told on the bus.
+/// A message as it is published.
 #[must_use]
-pub fn told(came: &Came, node: &str, port: &str) -> In {
-    let message = &came.message;
-    let mut told = In {
+pub fn published(received: &Received, node: &str, port: &str) -> In {
+    let message = &received.message;
+    let mut published = In {
         node: node.to_owned(),
         port: port.to_owned(),
         kind: message.kind().name().to_owned(),
         channel: message.channel(),
         bytes: hex(message.bytes().as_slice()),
-        at: at(came.age),
+        at: at(received.age),
         ..In::default()
     };
     match *message {
         Message::NoteOn { note, velocity, .. } | Message::NoteOff { note, velocity, .. } => {
-            told.note = Some(note);
-            told.name = Some(Note(note).name());
-            told.on = Some(matches!(message, Message::NoteOn { .. }));
-            told.velocity = Some(velocity);
+            published.note = Some(note);
+            published.name = Some(Note(note).name());
+            published.on = Some(matches!(message, Message::NoteOn { .. }));
+            published.velocity = Some(velocity);
         }
         Message::KeyPressure { note, value, .. } => {
-            told.note = Some(note);
-            told.name = Some(Note(note).name());
-            told.value = Some(i32::from(value));
+            published.note = Some(note);
+            published.name = Some(Note(note).name());
+            published.value = Some(i32::from(value));
         }
         Message::Control { controller, value, .. } => {
-            told.controller = Some(controller);
-            told.value = Some(i32::from(value));
+            published.controller = Some(controller);
+            published.value = Some(i32::from(value));
         }
-        Message::Program { program, .. } => told.program = Some(program),
+        Message::Program { program, .. } => published.program = Some(program),
         Message::Pressure { value, .. } | Message::SongSelect(value) | Message::TimeCode(value) => {
-            told.value = Some(i32::from(value));
+            published.value = Some(i32::from(value));
         }
-        Message::PitchBend { value, .. } => told.value = Some(i32::from(value)),
-        Message::SongPosition(value) => told.value = Some(i32::from(value)),
+        Message::PitchBend { value, .. } => published.value = Some(i32::from(value)),
+        Message::SongPosition(value) => published.value = Some(i32::from(value)),
         _ => {}
     }
     let word = match message {
@@ -117,8 +117,8 @@ pub fn told(came: &Came, node: &str, port: &str) -> In {
         Message::Reset => Some("reset"),
         _ => None,
     };
-    told.name = told.name.or_else(|| word.map(str::to_owned));
-    told
+    published.name = published.name.or_else(|| word.map(str::to_owned));
+    published
 }
 
 fn at(age: Duration) -> String {

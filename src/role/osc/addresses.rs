@@ -1,6 +1,6 @@
 //! The addresses that every host has: `/assistant/…`, and `/assistant/<listener>/…`. Pure.
 
-use super::wire::{is_off, number};
+use super::wire::{is_off, number, to_wire};
 use crate::bus::message::osc::Arg;
 use crate::bus::message::voice::{Control, Mode};
 use crate::osc::OscType;
@@ -49,7 +49,7 @@ pub const VERBS: &[Verb] = &[
 
 /// An address that feedback has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shown {
+pub struct FeedbackAddress {
     /// Its last part.
     pub name: &'static str,
     /// The type tag of its argument.
@@ -59,31 +59,31 @@ pub struct Shown {
 }
 
 /// All feedback.
-pub const SHOWN: &[Shown] = &[
-    Shown {
+pub const FEEDBACK: &[FeedbackAddress] = &[
+    FeedbackAddress {
         name: "state",
         types: "s",
         about: "where the turn is: idle, wake_detected, listening, processing or speaking",
     },
-    Shown { name: "transcript", types: "s", about: "what was heard" },
-    Shown { name: "reply", types: "s", about: "what was answered" },
-    Shown { name: "level", types: "f", about: "how loud the microphone is, 0 to 1" },
-    Shown { name: "mode", types: "s", about: "what opens a turn: wake, open or push_to_talk" },
-    Shown { name: "muted", types: "i", about: "1 while nothing is heard" },
-    Shown { name: "mute", types: "i", about: "the same, for buttons" },
-    Shown { name: "error", types: "s", about: "what went wrong" },
+    FeedbackAddress { name: "transcript", types: "s", about: "what was heard" },
+    FeedbackAddress { name: "reply", types: "s", about: "what was answered" },
+    FeedbackAddress { name: "level", types: "f", about: "how loud the microphone is, 0 to 1" },
+    FeedbackAddress { name: "mode", types: "s", about: "what opens a turn: wake, open or push_to_talk" },
+    FeedbackAddress { name: "muted", types: "i", about: "1 while nothing is heard" },
+    FeedbackAddress { name: "mute", types: "i", about: "the same, for buttons" },
+    FeedbackAddress { name: "error", types: "s", about: "what went wrong" },
 ];
 
 /// An address taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meant<'a> {
-    /// The listener; empty: whichever is meant by default.
+    /// The listener; empty: the default.
     pub listener: &'a str,
-    /// What is to be done.
+    /// The verb.
     pub verb: Verb,
 }
 
-/// What is meant by `address`; `None` if nothing is done there.
+/// The listener and verb of `address`; `None` if nothing is done there.
 #[must_use]
 pub fn meant(address: &str) -> Option<Meant<'_>> {
     let rest = address.strip_prefix(ROOT)?;
@@ -92,7 +92,7 @@ pub fn meant(address: &str) -> Option<Meant<'_>> {
     Some(Meant { listener, verb: *verb })
 }
 
-/// What is to be done at one of the addresses.
+/// A request to one of the addresses.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Wish {
     /// Run a text.
@@ -114,10 +114,10 @@ pub enum Wish {
 }
 
 impl Verb {
-    /// What is wanted with these arguments.
+    /// The request with these arguments.
     ///
     /// # Errors
-    /// What is wrong with them, and what would do.
+    /// The problem with them, and what would do.
     pub fn wish(&self, args: &[OscType]) -> Result<Wish, String> {
         let is_release = args.first().is_some_and(is_off);
         Ok(match self.name {
@@ -145,7 +145,7 @@ impl Verb {
 
     /// Several are one: some programs send each word by itself.
     fn text(&self, args: &[OscType]) -> Result<String, String> {
-        let words: Vec<String> = args.iter().cloned().map(|arg| super::wire::to_wire(arg).text()).collect();
+        let words: Vec<String> = args.iter().cloned().map(|arg| to_wire(arg).text()).collect();
         let text = words.join(" ").trim().to_owned();
         if text.is_empty() { self.wrong("a text", args) } else { Ok(text) }
     }
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_will_not_do_is_told() {
+    fn what_will_not_do_is_refused() {
         let wrong = |address, args: &[OscType]| wish(address, args).unwrap_err();
         assert_eq!(wrong("/assistant/say", &[]), "say takes a text, and was given none");
         assert!(wrong("/assistant/ptt", &[OscType::String("on".to_owned())]).starts_with("ptt takes 1 or 0"));

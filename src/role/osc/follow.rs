@@ -1,4 +1,4 @@
-//! What is told of listeners on the bus, as feedback.
+//! Feedback: what listeners say of themselves on the bus, shown to surfaces.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::task::JoinSet;
 
 use super::addresses::{ROOT, mode_name};
-use super::desk::Desk;
-use super::listeners::Known;
+use super::dispatcher::Dispatcher;
+use super::listeners::NamedListener;
 use super::surfaces::{Surfaces, addresses};
 use crate::bus::message::fault::Fault;
 use crate::bus::message::session::{SessionEvent, What};
@@ -26,62 +26,62 @@ const TURNS: usize = 256;
 const EARLY: usize = 32;
 /// How long a listener may take to say how it is.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a listener is asked to go on publishing its level, while somebody wants to see it.
+/// How often a listener is asked to go on publishing its level, while a surface wants to see it.
 const METER_EVERY: Duration = Duration::from_secs(2);
 /// For how long it then does.
 const METER_MS: u64 = 5_000;
 
-/// Something that was told.
-enum Told {
+/// Something that a listener, or its session, says of itself.
+enum News {
     State(State),
     Level(Level),
     Session(Box<SessionEvent>),
     Unheard(Fault),
 }
 
-/// Shows what is told, for ever.
+/// Shows it, for ever.
 ///
 /// # Errors
 /// The bus refuses to let it hear.
-pub async fn follow(bus: &Bus, fabric: &Fabric, desk: &Arc<Desk>) -> Result<(), BusError> {
+pub async fn follow(bus: &Bus, fabric: &Fabric, dispatcher: &Arc<Dispatcher>) -> Result<(), BusError> {
     let states = bus.subscribe::<State>(subject::VOICE_STATES).await?;
-    let mut all = vec![states.map(|(_, state)| state.map_or_else(Told::Unheard, Told::State)).boxed()];
+    let mut all = vec![states.map(|(_, state)| state.map_or_else(News::Unheard, News::State)).boxed()];
     // A host without microphone and model may be kept from what people say; its surfaces show the states alone.
     match bus.subscribe::<Level>(subject::VOICE_LEVELS).await {
-        Ok(levels) => all.push(levels.map(|(_, level)| level.map_or_else(Told::Unheard, Told::Level)).boxed()),
+        Ok(levels) => all.push(levels.map(|(_, level)| level.map_or_else(News::Unheard, News::Level)).boxed()),
         Err(error @ BusError::DeniedHearing { .. }) => tracing::warn!(%error, "surfaces are shown no levels"),
         Err(error) => return Err(error),
     }
     match bus.subscribe::<SessionEvent>(subject::SESSIONS).await {
         Ok(sessions) => all.push(
-            sessions.map(|(_, event)| event.map_or_else(Told::Unheard, |event| Told::Session(Box::new(event)))).boxed(),
+            sessions.map(|(_, event)| event.map_or_else(News::Unheard, |event| News::Session(Box::new(event)))).boxed(),
         ),
         Err(error @ BusError::DeniedHearing { .. }) => {
             tracing::warn!(%error, "surfaces are shown no transcripts and replies");
         }
         Err(error) => return Err(error),
     }
-    let mut told = select_all(all);
-    let mut view = View { desk: Arc::clone(desk), turns: VecDeque::new(), early: VecDeque::new() };
+    let mut news = select_all(all);
+    let mut known = Turns { dispatcher: Arc::clone(dispatcher), turns: VecDeque::new(), early: VecDeque::new() };
     let mut changes = fabric.changes();
-    let mut asked: Vec<Known> = Vec::new();
-    let mut asks: JoinSet<(Known, bool)> = JoinSet::new();
+    let mut asked: Vec<NamedListener> = Vec::new();
+    let mut asks: JoinSet<(NamedListener, bool)> = JoinSet::new();
     let mut meters = tokio::time::interval(METER_EVERY);
     let mut lost = bus.lost().boxed();
     loop {
         tokio::select! {
-            Some(told) = told.next() => view.take(told),
-            changed = changes.changed(), if desk.listeners.follows => {
+            Some(news) = news.next() => known.take(news),
+            changed = changes.changed(), if dispatcher.listeners.follows => {
                 if changed.is_ok() {
-                    let before = desk.listeners.all();
-                    desk.listeners.follow(bus.node(), &fabric.nodes().await);
-                    if forget(desk, &before) {
-                        // Whoever is the first now is shown under the plain addresses.
+                    let before = dispatcher.listeners.all();
+                    dispatcher.listeners.follow(bus.node(), &fabric.nodes().await);
+                    if forget(dispatcher, &before) {
+                        // The one that is the first now is shown under the plain addresses.
                         asked.clear();
                     }
                 }
             }
-            // What was told meanwhile was not heard.
+            // What they said meanwhile was not heard.
             () = &mut lost => {
                 asked.clear();
                 lost = bus.lost().boxed();
@@ -92,22 +92,22 @@ pub async fn follow(bus: &Bus, fabric: &Fabric, desk: &Arc<Desk>) -> Result<(), 
                 }
             }
             _ = meters.tick() => {
-                let all = desk.listeners.all();
+                let all = dispatcher.listeners.all();
                 asked.retain(|known| all.contains(known));
                 for (at, known) in all.into_iter().enumerate() {
                     let wanted = addresses(&known.shown, at == 0, "level");
-                    let wanted = wanted.iter().any(|address| desk.surfaces.wants(address));
+                    let wanted = wanted.iter().any(|address| dispatcher.surfaces.wants(address));
                     // A listener is asked how it is until it answers; then it tells each change.
                     if !wanted && asked.contains(&known) {
                         continue;
                     }
                     let control = Control::Meter { ms: if wanted { METER_MS } else { 0 } };
-                    let (bus, desk) = (bus.clone(), Arc::clone(desk));
+                    let (bus, dispatcher) = (bus.clone(), Arc::clone(dispatcher));
                     asks.spawn(async move {
                         let call = Call::within(ASK_TIMEOUT);
                         match bus.control(&known.node, &known.listener, &control, &call).await {
                             Ok(state) => {
-                                show(&desk, &state);
+                                show(&dispatcher, &state);
                                 (known, true)
                             }
                             Err(error) => {
@@ -123,49 +123,49 @@ pub async fn follow(bus: &Bus, fabric: &Fabric, desk: &Arc<Desk>) -> Result<(), 
 }
 
 /// Forgets the values of listeners that are gone; `true` if another is the first now.
-fn forget(desk: &Desk, before: &[Known]) -> bool {
-    let all = desk.listeners.all();
+fn forget(dispatcher: &Dispatcher, before: &[NamedListener]) -> bool {
+    let all = dispatcher.listeners.all();
     let gone: Vec<String> =
         before.iter().filter(|known| !all.contains(known)).map(|known| format!("{ROOT}{}/", known.shown)).collect();
     let is_other = before.first() != all.first();
     let is_plain = |address: &str| address.strip_prefix(ROOT).is_some_and(|name| !name.contains('/'));
     if is_other || !gone.is_empty() {
-        desk.surfaces.forget(|address| {
+        dispatcher.surfaces.forget(|address| {
             gone.iter().any(|gone| address.starts_with(gone.as_str())) || (is_other && is_plain(address))
         });
     }
     is_other
 }
 
-/// What is known of turns.
-struct View {
-    desk: Arc<Desk>,
+/// The turns that are known.
+struct Turns {
+    dispatcher: Arc<Dispatcher>,
     turns: VecDeque<(String, String, String)>,
     early: VecDeque<SessionEvent>,
 }
 
-impl View {
-    fn take(&mut self, told: Told) {
-        match told {
-            Told::State(state) => {
+impl Turns {
+    fn take(&mut self, news: News) {
+        match news {
+            News::State(state) => {
                 if let Some(turn) = &state.turn
                     && !self.turns.iter().any(|(known, ..)| known == turn)
                 {
                     self.turns.truncate(TURNS - 1);
                     self.turns.push_front((turn.clone(), state.node.clone(), state.listener.clone()));
-                    // What is still of nobody's turn goes back.
+                    // Events that are still of no known turn go back.
                     for event in std::mem::take(&mut self.early) {
                         self.session(event);
                     }
                 }
-                show(&self.desk, &state);
+                show(&self.dispatcher, &state);
             }
-            Told::Level(level) => {
-                let shown = self.desk.listeners.shown(&level.node, &level.listener);
-                put(&self.desk.surfaces, shown, "level", OscType::Float(level.level), false);
+            News::Level(level) => {
+                let shown = self.dispatcher.listeners.shown(&level.node, &level.listener);
+                put(&self.dispatcher.surfaces, shown, "level", OscType::Float(level.level), false);
             }
-            Told::Session(event) => self.session(*event),
-            Told::Unheard(fault) => tracing::debug!(%fault, "something that is told of listeners was not understood"),
+            News::Session(event) => self.session(*event),
+            News::Unheard(fault) => tracing::debug!(%fault, "what a listener says of itself was not understood"),
         }
     }
 
@@ -184,13 +184,13 @@ impl View {
             return self.early.push_back(event);
         };
         let text = OscType::String(text.replace('\0', " "));
-        put(&self.desk.surfaces, self.desk.listeners.shown(node, listener), name, text, true);
+        put(&self.dispatcher.surfaces, self.dispatcher.listeners.shown(node, listener), name, text, true);
     }
 }
 
 /// Shows a listener's state.
-fn show(desk: &Desk, state: &State) {
-    let shown = desk.listeners.shown(&state.node, &state.listener);
+fn show(dispatcher: &Dispatcher, state: &State) {
+    let shown = dispatcher.listeners.shown(&state.node, &state.listener);
     let values = [
         ("state", OscType::String(state.state.name().to_owned())),
         ("mode", OscType::String(mode_name(state.mode).to_owned())),
@@ -198,7 +198,7 @@ fn show(desk: &Desk, state: &State) {
         ("mute", OscType::Int(i32::from(state.muted))),
     ];
     for (name, value) in values {
-        put(&desk.surfaces, shown.clone(), name, value, false);
+        put(&dispatcher.surfaces, shown.clone(), name, value, false);
     }
 }
 

@@ -1,8 +1,8 @@
-//! Own handlers: which messages they take, and what is to be done then. Pure.
+//! `[[osc.on]]`: which messages a handler takes, and the effect. Pure.
 
 use super::addresses::{all_texts, meant};
 use super::wire::{is_off, to_wire};
-use crate::action::{Action, Deed};
+use crate::action::{Action, Effect, EffectKind};
 use crate::bus::message::osc::Arg;
 use crate::config::{OscOn, OscWhen};
 use crate::midi::clock::Quantum;
@@ -60,16 +60,17 @@ impl Handler {
             there.extend(["address", "args"].map(str::to_owned));
             return Err(wrong(format!("it has no slot {slot:?}; it has {}", there.join(", "))));
         }
+        on.r#do.check_values().map_err(wrong)?;
         Ok(handler)
     }
 
-    /// Whether it sends something on, so that what it sets off may come back.
+    /// Whether it reaches something outside, so that what it sets off may come back.
     #[must_use]
-    pub fn sends(&self) -> bool {
-        matches!(self.action, Action::Osc(_) | Action::Midi(_) | Action::Tool { .. })
+    pub fn may_return(&self) -> bool {
+        self.action.row().effect == EffectKind::External
     }
 
-    /// Type tags for whoever draws a control: a number for each argument that has a name, none is a button.
+    /// Type tags for a client that draws a control: a number for each argument that has a name, none is a button.
     #[must_use]
     pub fn types(&self) -> String {
         if self.args.is_empty() { "I".to_owned() } else { "f".repeat(self.args.len()) }
@@ -78,33 +79,22 @@ impl Handler {
     /// One line for people.
     #[must_use]
     pub fn about(&self) -> String {
-        let kind = match &self.action {
-            Action::Command { .. } => "runs a text",
-            Action::Ask { .. } => "answers a text",
-            Action::Say { .. } => "speaks a text",
-            Action::PushToTalk { .. } => "push to talk",
-            Action::Mute { .. } => "mutes",
-            Action::Mode { .. } => "sets what opens a turn",
-            Action::Stop => "stops everything",
-            Action::Osc(_) => "sends OSC",
-            Action::Midi(_) => "sends MIDI",
-            Action::Tool { name, .. } => return format!("asks the tool {name}: {}", self.args.join(", ")),
-        };
-        if self.args.is_empty() { kind.to_owned() } else { format!("{kind}: {}", self.args.join(", ")) }
+        let about = self.action.about();
+        if self.args.is_empty() { about } else { format!("{about}: {}", self.args.join(", ")) }
     }
 
-    /// What is to be done when `message` comes; `None` if it is not for this handler.
+    /// The effect when `message` comes; `None` if it is not for this handler.
     ///
     /// # Errors
-    /// What is missing in the message.
-    pub fn take(&self, message: &OscMessage) -> Option<Result<Deed, String>> {
+    /// A slot that the message leaves empty.
+    pub fn take(&self, message: &OscMessage) -> Option<Result<Effect, String>> {
         let wildcards = self.address.wildcards(&message.addr)?;
         let is_release = message.args.first().is_some_and(is_off);
         let is_meant = match self.when {
             OscWhen::Any => true,
             OscWhen::Press => !is_release,
             OscWhen::Release => is_release,
-            OscWhen::Auto => !is_release || matches!(self.action, Action::Osc(_) | Action::Midi(_)),
+            OscWhen::Auto => !is_release || self.action.follows_release(),
         };
         if !is_meant {
             return None;
@@ -118,7 +108,7 @@ impl Handler {
     }
 }
 
-/// An argument as the value of a slot: what is true is 1.
+/// An argument as the value of a slot: true is 1.
 fn slot(arg: &Arg) -> String {
     match arg {
         Arg::Bool(is) => u8::from(*is).to_string(),
@@ -143,7 +133,7 @@ mod tests {
         Handlers::new(&toml::from_str::<File>(toml).map_err(|e| e.to_string())?.on)
     }
 
-    fn take(toml: &str, addr: &str, args: &[OscType]) -> Option<Result<Deed, String>> {
+    fn take(toml: &str, addr: &str, args: &[OscType]) -> Option<Result<Effect, String>> {
         let handlers = handlers(&format!("[[on]]\n{toml}")).unwrap();
         let message = OscMessage { addr: addr.to_owned(), args: args.to_vec() };
         handlers.iter().find_map(|handler| handler.take(&message))
@@ -153,10 +143,10 @@ mod tests {
     fn arguments_and_wildcards_are_slots() {
         let toml = "address = '/cue/*/{go,stop}'\nargs = ['number', 'fade']\n\
             do = { osc = { target = 'lights', address = '/{2}/{1}', args = ['{number}', '{fade | scale 0 1 0 100}', 'x{args}'] } }";
-        let deed = take(toml, "/cue/intro/go", &[OscType::Int(7), OscType::Float(0.5)]).unwrap().unwrap();
+        let effect = take(toml, "/cue/intro/go", &[OscType::Int(7), OscType::Float(0.5)]).unwrap().unwrap();
         let args = vec![Arg::Int(7), Arg::Float(50.0), Arg::Text("x7 0.5".to_owned())];
         let out = osc::Out { target: "lights".to_owned(), address: "/go/intro".to_owned(), args, at: None };
-        assert_eq!(deed, Deed::Osc(out));
+        assert_eq!(effect, Effect::Osc(out));
         assert_eq!(take(toml, "/cue/intro/fade", &[]), None);
         let error = take(toml, "/cue/intro/go", &[OscType::Int(7)]).unwrap().unwrap_err();
         assert!(error.contains("/cue/intro/go") && error.contains("`fade`"), "{error}");
@@ -175,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_is_told_at_the_start() {
+    fn what_can_not_be_is_refused_at_the_start() {
         let wrong = |toml: &str| handlers(&format!("[[on]]\n{toml}")).unwrap_err();
         assert!(wrong("address = 'cue'\ndo = 'stop'").contains("does not begin with /"));
         assert!(wrong("address = '/assistant/stop'\ndo = 'stop'").contains("a meaning of its own"));

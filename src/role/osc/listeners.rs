@@ -10,7 +10,7 @@ use crate::config::Config;
 
 /// A listener by its host and name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub struct NamedListener {
     /// Its host.
     pub node: String,
     /// Its name there.
@@ -22,7 +22,7 @@ pub struct Known {
 /// Which there are; they may come and go.
 #[derive(Debug)]
 pub struct Listeners {
-    known: watch::Sender<Vec<Known>>,
+    known: watch::Sender<Vec<NamedListener>>,
     /// Whether those that are there are meant, whichever they are.
     pub follows: bool,
 }
@@ -35,7 +35,7 @@ impl Listeners {
         let own = config.voice.listeners.iter().filter(|_| has_voice).map(|listener| listener.name.clone());
         let named = &config.osc.listeners;
         let names: Vec<String> = if named.is_empty() { own.collect() } else { named.clone() };
-        let known: Vec<Known> = names.iter().map(|name| Known::new(here, name)).collect();
+        let known: Vec<NamedListener> = names.iter().map(|name| NamedListener::new(here, name)).collect();
         Self { follows: known.is_empty(), known: watch::Sender::new(known) }
     }
 
@@ -47,9 +47,9 @@ impl Listeners {
         let offers = nodes.iter().flat_map(|node| node.offers.iter().map(move |offer| (node, offer)));
         let voices = offers.filter(|(_, offer)| offer.role == Capability::Voice.token());
         let found = voices.flat_map(|(node, offer)| {
-            offer.models.iter().map(|listener| Known::new(here, &format!("{}/{listener}", node.node)))
+            offer.models.iter().map(|listener| NamedListener::new(here, &format!("{}/{listener}", node.node)))
         });
-        let found: Vec<Known> = found.collect();
+        let found: Vec<NamedListener> = found.collect();
         self.known.send_if_modified(|known| {
             let changes = *known != found;
             *known = found;
@@ -59,13 +59,13 @@ impl Listeners {
 
     /// All of them, the first that is meant by default first.
     #[must_use]
-    pub fn all(&self) -> Vec<Known> {
+    pub fn all(&self) -> Vec<NamedListener> {
         self.known.borrow().clone()
     }
 
     /// Each change of who is there.
     #[must_use]
-    pub fn changes(&self) -> watch::Receiver<Vec<Known>> {
+    pub fn changes(&self) -> watch::Receiver<Vec<NamedListener>> {
         self.known.subscribe()
     }
 
@@ -108,7 +108,7 @@ impl Listeners {
     }
 }
 
-impl Known {
+impl NamedListener {
     fn new(here: &str, name: &str) -> Self {
         let (node, listener) = name.split_once('/').unwrap_or((here, name));
         let shown = if node == here { listener.to_owned() } else { format!("{node}/{listener}") };

@@ -1,6 +1,6 @@
 //! Sockets: datagrams and streams in, packets out without waiting.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket as PlainUdp};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket as PlainUdp};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,8 +12,6 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::codec::FramedRead;
 
-use super::desk::Desk;
-use super::tally::Kind;
 use crate::bus::message::fault::Fault;
 use crate::osc::frame::{Deframer, Framed, Framing};
 use crate::osc::{Limits, OscMessage, encode};
@@ -32,6 +30,18 @@ pub const SILENCE: Duration = Duration::from_secs(10);
 const CHOICES: u32 = 16;
 /// How long to wait when the system has no more connections to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What takes the packets that come in. It must not wait: the next packet is read when it has returned.
+pub trait Intake: Send + Sync + 'static {
+    /// Whether packets from there are taken.
+    fn admits(&self, from: IpAddr) -> bool;
+    /// A packet has come.
+    fn packet(&self, packet: &[u8], peer: &Peer);
+    /// A packet has come that can't be read.
+    fn unreadable(&self, peer: &Peer, why: &str);
+    /// A stream was closed at once, since as many are open as may be.
+    fn crowded(&self, why: String);
+}
 
 /// Who sends, and the way back.
 #[derive(Debug, Clone)]
@@ -83,7 +93,7 @@ impl Peer {
         matches!(self.way, Way::Stream(_))
     }
 
-    /// Whether nobody is there any more; of datagrams that is not known.
+    /// Whether its connection is closed; of datagrams that is not known.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         matches!(&self.way, Way::Stream(queue) if queue.is_closed())
@@ -101,7 +111,7 @@ impl Peer {
     ///
     /// # Errors
     /// Why it can't be sent.
-    pub fn tell(&self, message: &OscMessage) -> Result<(), Fault> {
+    pub fn message(&self, message: &OscMessage) -> Result<(), Fault> {
         self.send(&encode(message).map_err(|e| Fault::invalid(e.to_string()))?)
     }
 }
@@ -155,7 +165,7 @@ fn mapped(address: SocketAddr) -> SocketAddr {
 ///
 /// # Errors
 /// What the system says.
-pub fn sender(at: SocketAddr) -> std::io::Result<PlainUdp> {
+pub fn sending_socket(at: SocketAddr) -> std::io::Result<PlainUdp> {
     let socket = PlainUdp::bind(at)?;
     socket.set_nonblocking(true)?;
     socket.set_broadcast(true)?;
@@ -167,7 +177,7 @@ async fn both(at: SocketAddr) -> std::io::Result<(PlainUdp, TcpListener)> {
     let mut tries = if at.port() == 0 { CHOICES } else { 1 };
     loop {
         tries -= 1;
-        let udp = sender(at)?;
+        let udp = sending_socket(at)?;
         match TcpListener::bind(udp.local_addr()?).await {
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tries > 0 => {}
             tcp => return tcp.map(|tcp| (udp, tcp)),
@@ -176,14 +186,14 @@ async fn both(at: SocketAddr) -> std::io::Result<(PlainUdp, TcpListener)> {
 }
 
 /// The sockets that listen.
-pub struct Ears {
+pub struct Sockets {
     udp: UdpSocket,
     tcp: TcpListener,
     /// The same socket as `udp`, to send by: receivers answer to where a packet came from.
-    pub mouth: Arc<PlainUdp>,
+    pub sender: Arc<PlainUdp>,
 }
 
-impl Ears {
+impl Sockets {
     /// Listens at `listen` by UDP and TCP, and in the multicast groups.
     ///
     /// # Errors
@@ -205,9 +215,9 @@ impl Ears {
             let address: Ipv4Addr = group.parse().map_err(|error| wrong(&error))?;
             plain.join_multicast_v4(&address, &Ipv4Addr::UNSPECIFIED).map_err(|error| wrong(&error))?;
         }
-        let mouth = Arc::new(plain.try_clone().map_err(failed)?);
+        let sender = Arc::new(plain.try_clone().map_err(failed)?);
         let udp = UdpSocket::from_std(plain).map_err(failed)?;
-        Ok(Self { udp, tcp, mouth })
+        Ok(Self { udp, tcp, sender })
     }
 
     /// Where it listens.
@@ -217,19 +227,19 @@ impl Ears {
     }
 
     /// Listens, for ever.
-    pub async fn hear(&self, desk: &Arc<Desk>) {
-        tokio::join!(self.datagrams(desk), self.streams(desk));
+    pub async fn hear<I: Intake>(&self, intake: &Arc<I>) {
+        tokio::join!(self.datagrams(intake.as_ref()), self.streams(intake));
     }
 
-    async fn datagrams(&self, desk: &Desk) {
+    async fn datagrams(&self, intake: &impl Intake) {
         let mut buffer = vec![0; 1 << 16];
-        let way = Way::Udp(Arc::clone(&self.mouth));
+        let way = Way::Udp(Arc::clone(&self.sender));
         loop {
             match self.udp.recv_from(&mut buffer).await {
                 Ok((size, from)) => {
-                    if desk.takes(from.ip()) {
+                    if intake.admits(from.ip()) {
                         let packet = buffer.get(..size).unwrap_or_default();
-                        desk.packet(packet, &Peer::new(from, way.clone()));
+                        intake.packet(packet, &Peer::new(from, way.clone()));
                     }
                 }
                 // An earlier datagram was refused by its receiver, for instance.
@@ -238,7 +248,7 @@ impl Ears {
         }
     }
 
-    async fn streams(&self, desk: &Arc<Desk>) {
+    async fn streams<I: Intake>(&self, intake: &Arc<I>) {
         let places = Arc::new(Semaphore::new(STREAMS));
         let mut streams = tokio::task::JoinSet::new();
         loop {
@@ -246,15 +256,14 @@ impl Ears {
             match self.tcp.accept().await {
                 Ok((stream, from)) => {
                     let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                        desk.tally
-                            .count(Kind::Flood, || format!("{STREAMS} streams are open, and {from} wants another"));
+                        intake.crowded(format!("{STREAMS} streams are open, and {from} wants another"));
                         continue;
                     };
-                    if desk.takes(from.ip()) {
-                        let desk = Arc::clone(desk);
+                    if intake.admits(from.ip()) {
+                        let intake = Arc::clone(intake);
                         streams.spawn(async move {
                             let (queue, packets) = mpsc::channel(STREAM_QUEUE);
-                            converse(stream, from, None, (queue, packets), &desk).await;
+                            converse(stream, from, None, (queue, packets), intake.as_ref()).await;
                             drop(place);
                         });
                     }
@@ -279,11 +288,11 @@ pub fn queue() -> Queue {
 
 /// Takes packets from a stream and sends those of the queue, until either end closes. It answers in the framing that it hears
 /// unless one is given.
-async fn converse(stream: TcpStream, at: SocketAddr, framing: Option<Framing>, queue: Queue, desk: &Desk) {
+async fn converse(stream: TcpStream, at: SocketAddr, framing: Option<Framing>, queue: Queue, intake: &impl Intake) {
     let (sender, mut packets) = queue;
     // The queue closes with the connection, not with this end of it.
     let peer = Peer::new(at, Way::Stream(sender));
-    let error = talk(stream, &peer, framing, &mut packets, desk).await;
+    let error = talk(stream, &peer, framing, &mut packets, intake).await;
     tracing::debug!(%at, ?error, "a stream of OSC has ended");
 }
 
@@ -302,7 +311,7 @@ pub async fn talk(
     peer: &Peer,
     framing: Option<Framing>,
     packets: &mut mpsc::Receiver<Vec<u8>>,
-    desk: &Desk,
+    intake: &impl Intake,
 ) -> std::io::Error {
     if let Err(error) = stream.set_nodelay(true).and_then(|()| keep_alive(&stream)) {
         return error;
@@ -322,10 +331,10 @@ pub async fn talk(
             *heard.lock().unwrap_or_else(PoisonError::into_inner) = frames.decoder().framing();
             match framed {
                 // A target that is sent to need not be one that may send.
-                _ if !desk.takes(peer.at.ip()) => {}
-                Framed::Packet(packet) => desk.packet(&packet, peer),
-                Framed::TooBig => desk.unreadable(peer, &format!("a packet of more than {max} bytes")),
-                Framed::Garbled => desk.unreadable(peer, "a frame with an escape that SLIP does not know"),
+                _ if !intake.admits(peer.at.ip()) => {}
+                Framed::Packet(packet) => intake.packet(&packet, peer),
+                Framed::TooBig => intake.unreadable(peer, &format!("a packet of more than {max} bytes")),
+                Framed::Garbled => intake.unreadable(peer, "a frame with an escape that SLIP does not know"),
             }
         }
     };
@@ -351,7 +360,7 @@ pub async fn talk(
         error = &mut writing => return error,
     };
     if framing.is_none() && error.kind() == std::io::ErrorKind::UnexpectedEof {
-        // Whoever has only ended what it sends still reads the answers.
+        // A peer that has only ended what it sends still reads the answers.
         closing.notify_one();
         let _ = timeout(WRITE_TIMEOUT, writing).await;
     }
@@ -365,7 +374,7 @@ mod tests {
     #[test]
     fn a_name_is_reached_at_an_address_of_the_sockets_kind() {
         let [v6, v4] = ["[::1]:9000", "127.0.0.1:9000"].map(|at| at.parse::<SocketAddr>().unwrap());
-        let way = Way::Udp(Arc::new(sender("127.0.0.1:0".parse().unwrap()).unwrap()));
+        let way = Way::Udp(Arc::new(sending_socket("127.0.0.1:0".parse().unwrap()).unwrap()));
         assert_eq!(way.first([v6, v4].into_iter()), Ok(v4));
         assert!(way.first([v6].into_iter()).unwrap_err().contains("IPv4"));
         assert_eq!(Way::Stream(queue().0).first([v6, v4].into_iter()), Ok(v6));

@@ -1,6 +1,6 @@
-//! Feedback: what is shown of listeners, and to whom.
+//! Feedback: the state of listeners, and those who are shown it.
 //!
-//! Each address has a value, the latest. Whoever subscribes is sent all values, then each change, an address at most so often
+//! Each address has a value, the latest. A subscriber is sent all values, then each change, an address at most so often
 //! and the last value always. A surface that comes back after a silence is sent all of them again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::addresses::ROOT;
 use super::net::Peer;
-use super::tally::{Kind, Tally};
+use super::tally::{Problem, Tally};
 use super::targets::Target;
 use crate::bus::message::fault::Fault;
 use crate::osc::pace::Pace;
@@ -28,13 +28,13 @@ const ADDRESSES: usize = 1_024;
 const SILENCE: Duration = Duration::from_secs(10);
 /// One that is reached by datagrams, and of which nothing was heard for so long, is sent no more.
 const LAPSE: Duration = Duration::from_secs(600);
-/// The longest address that somebody may listen to.
+/// The longest address that a client may listen to.
 const ADDRESS_BYTES: usize = 255;
 
-/// Whom feedback goes to.
+/// Where feedback goes.
 #[derive(Debug, Clone)]
 pub enum Viewer {
-    /// Whoever asked for it.
+    /// The peer that asked for it.
     Peer(Peer),
     /// A target of the settings.
     Target(Arc<Target>),
@@ -110,7 +110,7 @@ impl Scope {
 
 /// Something that was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gone {
+pub struct SentFeedback {
     /// When.
     pub at: Instant,
     /// Where to.
@@ -129,22 +129,22 @@ struct Subscriber {
 /// The values, and those who see them.
 #[derive(Debug)]
 pub struct Surfaces {
-    inner: Mutex<Inner>,
+    inner: Mutex<Feedback>,
     changed: Notify,
     begun: Instant,
     tally: Arc<Tally>,
     /// What was sent of late, so that what comes back is known.
-    sent: Mutex<VecDeque<Gone>>,
+    sent: Mutex<VecDeque<SentFeedback>>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct Feedback {
     values: BTreeMap<String, Vec<OscType>>,
     subscribers: Vec<Subscriber>,
     pace: Pace<String, Vec<OscType>>,
 }
 
-impl Inner {
+impl Feedback {
     /// Leaves those that are gone, or that by datagrams nothing was heard of for too long.
     fn tidy(&mut self, now: Instant) {
         self.subscribers.retain(|old| {
@@ -169,11 +169,11 @@ impl Surfaces {
     #[must_use]
     pub fn new(hz: u32, tally: Arc<Tally>) -> Self {
         let every = Duration::from_secs(1) / hz.max(1);
-        let inner = Inner { values: BTreeMap::new(), subscribers: Vec::new(), pace: Pace::new(every, ADDRESSES) };
+        let inner = Feedback { values: BTreeMap::new(), subscribers: Vec::new(), pace: Pace::new(every, ADDRESSES) };
         Self { inner: Mutex::new(inner), changed: Notify::new(), begun: Instant::now(), tally, sent: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Feedback> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -190,13 +190,13 @@ impl Surfaces {
         if inner.values.len() == ADDRESSES && !inner.values.contains_key(address) {
             return self
                 .tally
-                .count(Kind::Unsent, || format!("{address}: {ADDRESSES} addresses have feedback already"));
+                .count(Problem::Unsent, || format!("{address}: {ADDRESSES} addresses have feedback already"));
         }
         inner.tidy(Instant::now());
         inner.values.insert(address.to_owned(), args.clone());
         match inner.pace.offer(&address.to_owned(), args, self.begun.elapsed()) {
             Some(args) => self.send(&inner, address, &args),
-            // It may be due before what is waited for.
+            // It may be due before the next that is waited for.
             None => self.changed.notify_one(),
         }
     }
@@ -301,7 +301,7 @@ impl Surfaces {
         Ok(())
     }
 
-    /// Sends all values once more: to the subscribers on the host that asks, else to whoever asks.
+    /// Sends all values once more: to the subscribers on the host that asks, else to the peer that asks.
     pub fn sync(&self, peer: &Peer) {
         let inner = self.lock();
         let here =
@@ -331,7 +331,7 @@ impl Surfaces {
         }
     }
 
-    /// Whether anybody is sent an address.
+    /// Whether an address has subscribers.
     #[must_use]
     pub fn wants(&self, address: &str) -> bool {
         let mut inner = self.lock();
@@ -340,7 +340,7 @@ impl Surfaces {
     }
 
     /// What was sent since the last call, or the end of that.
-    pub fn take_sent(&self) -> VecDeque<Gone> {
+    pub fn take_sent(&self) -> VecDeque<SentFeedback> {
         std::mem::take(&mut *self.sent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -366,13 +366,13 @@ impl Surfaces {
         }
     }
 
-    fn send(&self, inner: &Inner, address: &str, args: &[OscType]) {
+    fn send(&self, inner: &Feedback, address: &str, args: &[OscType]) {
         for subscriber in inner.subscribers.iter().filter(|subscriber| subscriber.scope.has(address)) {
             self.deliver(&subscriber.viewer, address, args);
         }
     }
 
-    fn send_all(&self, inner: &Inner, subscriber: &Subscriber) {
+    fn send_all(&self, inner: &Feedback, subscriber: &Subscriber) {
         for (address, args) in inner.values.iter().filter(|(address, _)| subscriber.scope.has(address)) {
             self.deliver(&subscriber.viewer, address, args);
         }
@@ -392,10 +392,10 @@ impl Surfaces {
                     if sent.len() == ADDRESSES {
                         sent.pop_front();
                     }
-                    sent.push_back(Gone { at: Instant::now(), to, address: message.addr });
+                    sent.push_back(SentFeedback { at: Instant::now(), to, address: message.addr });
                 }
             }
-            Err(fault) => self.tally.count(Kind::Unsent, || fault.message),
+            Err(fault) => self.tally.count(Problem::Unsent, || fault.message),
         }
     }
 }

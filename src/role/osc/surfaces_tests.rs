@@ -8,8 +8,8 @@ use crate::osc::{Limits, decode};
 fn setting() -> (Surfaces, UdpSocket, Peer) {
     let surface = UdpSocket::bind("127.0.0.1:0").unwrap();
     surface.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    let mouth = Arc::new(net::sender("127.0.0.1:0".parse().unwrap()).unwrap());
-    let peer = Peer::new(surface.local_addr().unwrap(), Way::Udp(mouth));
+    let sender = Arc::new(net::sending_socket("127.0.0.1:0".parse().unwrap()).unwrap());
+    let peer = Peer::new(surface.local_addr().unwrap(), Way::Udp(sender));
     (Surfaces::new(30, Arc::default()), surface, peer)
 }
 

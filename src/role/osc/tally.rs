@@ -1,4 +1,4 @@
-//! What went wrong so often that each time can't be told: it is counted, and told once a while.
+//! What goes wrong more often than each time can be reported: it is counted, and reported once in a while.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::bus::Bus;
 use crate::bus::message::fault::{Fault, FaultCode};
 
-/// So often it is told.
+/// How often it is reported.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Errors that one host is answered in a second.
@@ -16,10 +16,10 @@ const ANSWERS: u32 = 20;
 /// Hosts that are answered in a second.
 const HOSTS: usize = 64;
 
-/// A kind of thing that goes wrong.
+/// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// From somebody who may not send.
+pub enum Problem {
+    /// From a host that may not send.
     Stranger,
     /// Not to be read.
     Unreadable,
@@ -35,7 +35,7 @@ pub enum Kind {
     Unpublished,
 }
 
-impl Kind {
+impl Problem {
     const fn code(self) -> FaultCode {
         match self {
             Self::Stranger | Self::Unreadable | Self::TooFar => FaultCode::Invalid,
@@ -57,21 +57,21 @@ impl Kind {
     }
 }
 
-/// The count of each kind since it was last told, with the first reason since.
+/// The count of each kind since it was last reported, with the first reason since.
 #[derive(Debug, Default)]
-pub struct Tally(Mutex<BTreeMap<Kind, Counted>>);
+pub struct Tally(Mutex<BTreeMap<Problem, Counted>>);
 
 #[derive(Debug, Default)]
 struct Counted {
     new: u64,
     all: u64,
     why: String,
-    told: Option<Instant>,
+    reported: Option<Instant>,
 }
 
 impl Tally {
     /// One more.
-    pub fn count(&self, kind: Kind, why: impl FnOnce() -> String) {
+    pub fn count(&self, kind: Problem, why: impl FnOnce() -> String) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = counts.entry(kind).or_default();
         (counted.new, counted.all) = (counted.new + 1, counted.all + 1);
@@ -81,24 +81,24 @@ impl Tally {
         }
     }
 
-    /// What is to be told now.
+    /// The faults that are to be reported now.
     pub(super) fn due(&self, now: Instant) -> Vec<Fault> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut faults = Vec::new();
         for (kind, counted) in &mut *counts {
-            if counted.new == 0 || counted.told.is_some_and(|told| now < told + EVERY) {
+            if counted.new == 0 || counted.reported.is_some_and(|last| now < last + EVERY) {
                 continue;
             }
             let (new, all, why) = (counted.new, counted.all, &counted.why);
             let text = format!("{new} {} ({all} since the start); the first: {why}", kind.what());
             faults.push(Fault::new(kind.code(), text));
-            (counted.new, counted.told) = (0, Some(now));
+            (counted.new, counted.reported) = (0, Some(now));
         }
         faults
     }
 
-    /// Tells, for ever.
-    pub async fn tell(&self, bus: &Bus) {
+    /// Reports, for ever.
+    pub async fn report(&self, bus: &Bus) {
         let mut ticks = tokio::time::interval(Duration::from_millis(200));
         loop {
             ticks.tick().await;
@@ -109,15 +109,15 @@ impl Tally {
     }
 }
 
-/// Errors that are answered in this second: in a flood of nonsense the rest is only counted, and who sends it takes nobody
-/// else's.
+/// Errors that are answered in this second: in a flood of nonsense the rest is only counted, and who sends it takes no answers
+/// from others.
 #[derive(Debug, Default)]
-pub struct Answers {
+pub struct AnswerLimit {
     second: u64,
     hosts: BTreeMap<IpAddr, u32>,
 }
 
-impl Answers {
+impl AnswerLimit {
     /// Whether one more may go to a host; `now` counts from any moment.
     pub fn may(&mut self, host: IpAddr, now: Duration) -> bool {
         if self.second != now.as_secs() {
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn who_floods_takes_no_answers_from_others() {
-        let (mut answers, now) = (Answers::default(), Duration::from_millis(5_100));
+        let (mut answers, now) = (AnswerLimit::default(), Duration::from_millis(5_100));
         let host = |number: usize| IpAddr::from([10, 0, 1, u8::try_from(number).unwrap()]);
         let answered = (0..1_000).filter(|_| answers.may(host(1), now)).count();
         assert_eq!(answered, ANSWERS as usize);
@@ -151,21 +151,21 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_at_once_and_then_once_a_while() {
+    fn it_is_reported_at_once_and_then_once_in_a_while() {
         let (tally, begin) = (Tally::default(), Instant::now());
         assert_eq!(tally.due(begin), []);
-        tally.count(Kind::Unreadable, || "the packet is empty".to_owned());
-        let told = tally.due(begin);
+        tally.count(Problem::Unreadable, || "the packet is empty".to_owned());
+        let reported = tally.due(begin);
         assert_eq!(
-            told[0].message,
+            reported[0].message,
             "1 OSC packets could not be read (1 since the start); the first: the packet is empty"
         );
         for _ in 0..3 {
-            tally.count(Kind::Unreadable, || "another".to_owned());
+            tally.count(Problem::Unreadable, || "another".to_owned());
         }
         assert_eq!(tally.due(begin + EVERY / 2), []);
-        let told = tally.due(begin + EVERY);
-        assert!(told[0].message.starts_with("3 OSC packets could not be read (4 since"), "{told:?}");
+        let reported = tally.due(begin + EVERY);
+        assert!(reported[0].message.starts_with("3 OSC packets could not be read (4 since"), "{reported:?}");
         assert_eq!(tally.due(begin + 3 * EVERY), []);
     }
 }

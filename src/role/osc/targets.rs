@@ -10,8 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::desk::Desk;
-use super::net::{self, Peer, Way};
+use super::net::{self, Intake, Peer, Way};
 use crate::bus::message::fault::Fault;
 use crate::config::{OscTarget, OscTransport};
 use crate::osc::frame::Framing;
@@ -41,13 +40,13 @@ pub struct Target {
 }
 
 impl Targets {
-    /// From the settings; `mouth` sends to those that want nothing special.
+    /// From the settings; `sender` sends to those that want nothing special.
     ///
     /// # Errors
     /// The setting that can't be.
-    pub fn new(targets: &BTreeMap<String, OscTarget>, mouth: &Arc<UdpSocket>) -> Result<Self, String> {
+    pub fn new(targets: &BTreeMap<String, OscTarget>, sender: &Arc<UdpSocket>) -> Result<Self, String> {
         let target = |(name, config): (&String, &OscTarget)| {
-            let target = Target::new(name, config, mouth).map_err(|why| format!("osc.targets.{name}: {why}"))?;
+            let target = Target::new(name, config, sender).map_err(|why| format!("osc.targets.{name}: {why}"))?;
             Ok((name.clone(), Arc::new(target)))
         };
         targets.iter().map(target).collect::<Result<_, _>>().map(Self)
@@ -74,12 +73,13 @@ impl Targets {
         })
     }
 
-    /// Finds names and keeps connections, for ever.
-    pub async fn keep(&self, desk: &Arc<Desk>) {
+    /// Finds names and keeps connections, for ever. What a connected target sends goes to `intake`; `reached` hears of each that
+    /// has come, or has come back.
+    pub async fn keep<I: Intake>(&self, intake: &Arc<I>, reached: impl Fn(&Target) + Clone + Send + Sync + 'static) {
         let mut tasks = JoinSet::new();
         for target in self.0.values() {
-            let (target, desk) = (Arc::clone(target), Arc::clone(desk));
-            tasks.spawn(async move { target.keep(&desk).await });
+            let (target, intake, reached) = (Arc::clone(target), Arc::clone(intake), reached.clone());
+            tasks.spawn(async move { target.keep(intake.as_ref(), &reached).await });
         }
         while tasks.join_next().await.is_some() {}
         std::future::pending::<()>().await;
@@ -87,7 +87,7 @@ impl Targets {
 }
 
 impl Target {
-    fn new(name: &str, config: &OscTarget, mouth: &Arc<UdpSocket>) -> Result<Self, String> {
+    fn new(name: &str, config: &OscTarget, sender: &Arc<UdpSocket>) -> Result<Self, String> {
         let like = "give a host and a port, such as \"192.168.1.20:8000\"";
         let port = config.to.rsplit_once(':').filter(|(host, _)| !host.is_empty());
         if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
@@ -96,7 +96,7 @@ impl Target {
         let address = config.to.parse::<SocketAddr>().ok();
         let found = Mutex::new(address.ok_or_else(|| "its name was not looked up yet".to_owned()));
         let (way, packets) = match config.by {
-            OscTransport::Udp => (Way::Udp(own_socket(config, address, mouth)?), None),
+            OscTransport::Udp => (Way::Udp(own_socket(config, address, sender)?), None),
             OscTransport::Tcp | OscTransport::TcpSize => {
                 *found.lock().unwrap_or_else(PoisonError::into_inner) = Err("it is not connected yet".to_owned());
                 let (queue, packets) = net::queue();
@@ -132,9 +132,9 @@ impl Target {
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
-    async fn keep(&self, desk: &Desk) {
+    async fn keep(&self, intake: &impl Intake, reached: &(impl Fn(&Self) + Sync)) {
         if self.is_stream() {
-            self.stay_connected(desk).await;
+            self.stay_connected(intake, reached).await;
         } else if self.config.to.parse::<SocketAddr>().is_err() {
             let mut pause = PAUSES[0];
             loop {
@@ -145,7 +145,7 @@ impl Target {
                 if found.is_ok() || before.is_none() {
                     self.set(found);
                     if self.address() != before {
-                        desk.surfaces.resync(self);
+                        reached(self);
                     }
                 }
                 sleep(pause).await;
@@ -162,7 +162,7 @@ impl Target {
         found.map_err(|why| format!("{why}; correct osc.targets.{}", self.name))
     }
 
-    async fn stay_connected(&self, desk: &Desk) {
+    async fn stay_connected(&self, intake: &impl Intake, reached: &(impl Fn(&Self) + Sync)) {
         let Some(mut packets) = self.packets.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let framing = if self.config.by == OscTransport::Tcp { Framing::Slip } else { Framing::Size };
         let mut pause = PAUSES[0];
@@ -176,9 +176,9 @@ impl Target {
                         tracing::info!(target = self.name, %at, "connected by OSC");
                         self.set(Ok(at));
                         pause = PAUSES[0];
-                        desk.surfaces.resync(self);
+                        reached(self);
                         let peer = Peer::new(at, self.way.clone());
-                        net::talk(stream, &peer, Some(framing), &mut packets, desk).await.to_string()
+                        net::talk(stream, &peer, Some(framing), &mut packets, intake).await.to_string()
                     }
                 },
             };
@@ -196,16 +196,16 @@ impl Target {
 fn own_socket(
     config: &OscTarget,
     address: Option<SocketAddr>,
-    mouth: &Arc<UdpSocket>,
+    sender: &Arc<UdpSocket>,
 ) -> Result<Arc<UdpSocket>, String> {
     let failed = |error: std::io::Error| format!("no socket for it: {error}");
-    let is_v6 = mouth.local_addr().map_err(failed)?.is_ipv6();
+    let is_v6 = sender.local_addr().map_err(failed)?.is_ipv6();
     let needs_v6 = address.is_some_and(|address| address.is_ipv6());
     if config.ttl == 1 && config.interface.is_empty() && (is_v6 || !needs_v6) {
-        return Ok(Arc::clone(mouth));
+        return Ok(Arc::clone(sender));
     }
     let any = if needs_v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
-    let socket = net::sender(SocketAddr::new(any, 0)).map_err(failed)?;
+    let socket = net::sending_socket(SocketAddr::new(any, 0)).map_err(failed)?;
     if !needs_v6 {
         socket.set_multicast_ttl_v4(config.ttl).map_err(failed)?;
     }

@@ -58,7 +58,7 @@ pub fn number(arg: &OscType) -> Option<f64> {
     match arg {
         OscType::Int(number) => Some(f64::from(*number)),
         OscType::Float(number) => Some(f64::from(*number)),
-        #[expect(clippy::cast_precision_loss, reason = "what is set by OSC has no 53 bits")]
+        #[expect(clippy::cast_precision_loss, reason = "values set by OSC have no 53 bits")]
         OscType::Long(number) => Some(*number as f64),
         OscType::Double(number) => Some(*number),
         OscType::Bool(is) => Some(f64::from(u8::from(*is))),

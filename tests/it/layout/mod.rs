@@ -21,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &[
             "action",
+            "command",
             "node",
             "role",
             "bus",
@@ -66,6 +67,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "role",
         &[
             "action",
+            "command",
             "fabric",
             "router",
             "bus",
@@ -105,7 +107,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("http", &[]),
     ("osc", &[]),
-    ("action", &["bus", "wire", "text"]),
+    ("action", &["wire", "midi", "text"]),
+    ("command", &["action", "midi", "text"]),
     ("config", &["action", "midi", "router", "secret"]),
     ("home", &[]),
     ("secret", &[]),

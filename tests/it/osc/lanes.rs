@@ -124,7 +124,7 @@ async fn a_full_lane_is_told() {
     assert_eq!(errors(&surface), [""; 0]);
     surface.send_raw(&mute);
     let why = first_text(&surface.until("/assistant/error"));
-    assert!(why.contains("256 deeds wait for the listener booth/silent already"), "{why}");
+    assert!(why.contains("256 effects wait for the listener booth/silent already"), "{why}");
     // There is room in the others.
     surface.send("/assistant/say", &[text("hello")]);
     assert_eq!(quick.answer().await, say("hello"));

@@ -29,7 +29,7 @@ impl Announced {
     /// Announces OSC at `osc_port`, and OSCQuery if it has a port.
     ///
     /// # Errors
-    /// What is wrong with the network.
+    /// The problem with the network.
     pub fn start(node: &str, osc_port: u16, query_port: Option<u16>) -> Result<Self, mdns_sd::Error> {
         let daemon = ServiceDaemon::new()?;
         let host = host(node);
@@ -49,7 +49,7 @@ impl Announced {
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        // So that surfaces do not show what is gone. Both are awaited, by a thread that may wait: the daemon forgets what it
+        // So that surfaces do not show a host that is gone. Both are awaited, by a thread that may wait: the daemon forgets what it
         // has not said.
         let (daemon, names) = (self.daemon.clone(), std::mem::take(&mut self.names));
         let goodbye = move || {

@@ -1,7 +1,7 @@
-//! What browsers may be made to do: a page of some web site could ask in the name of whoever looks at it. Pure.
+//! What browsers may be made to do: a page of some web site could ask in the name of its reader. Pure.
 //!
 //! Who asks is known by address alone, and a browser in the network has an allowed one. So a WebSocket is not given to a page
-//! of another server, and nothing at all to a name that is not this host's: a name that somebody else owns may lead here, and
+//! of another server, and nothing at all to a name that is not this host's: a name that another person owns may lead here, and
 //! the page under it would then count as a page of this host.
 
 use std::net::IpAddr;
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_somebody_else_is_not_ours() {
+    fn a_name_of_another_host_is_not_ours() {
         let names = ["Stage", "pc-7", ""].map(str::to_owned);
         let is_for_us = |host: &str| is_for_us(&headers(&[(header::HOST, host)]), &Uri::from_static("/"), &names);
         for host in [

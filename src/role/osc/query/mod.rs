@@ -23,9 +23,9 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::addresses::{ROOT, SHOWN, VERBS};
-use super::desk::Desk;
-use super::net::{self, Peer, Way};
+use super::addresses::{FEEDBACK, ROOT, VERBS};
+use super::dispatcher::Dispatcher;
+use super::net::{self, Intake as _, Peer, Way};
 use crate::config::Config;
 use crate::http::{Http, HttpError, Mounted, Remote};
 use crate::osc::Limits;
@@ -38,12 +38,12 @@ pub struct Query {
     http: Http,
     _mounted: Mounted,
     /// Connections that are kept open do not keep it.
-    _shown: Arc<Shown>,
+    _space: Arc<AddressSpace>,
 }
 
-/// What is shown, and of whom.
-struct Shown {
-    desk: Arc<Desk>,
+/// What clients are shown.
+struct AddressSpace {
+    dispatcher: Arc<Dispatcher>,
     name: String,
     /// The names of this host in the network.
     hosts: Arc<[String]>,
@@ -53,7 +53,7 @@ struct Shown {
 /// What a client says beside OSC.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-struct Command {
+struct ClientCommand {
     command: String,
     data: Value,
 }
@@ -63,16 +63,17 @@ impl Query {
     ///
     /// # Errors
     /// The address is none, or taken.
-    pub async fn start(listen: &str, desk: &Arc<Desk>, osc_port: u16) -> Result<Self, String> {
+    pub async fn start(listen: &str, dispatcher: &Arc<Dispatcher>, osc_port: u16) -> Result<Self, String> {
         let http = Http::start(listen).await.map_err(|HttpError::Bind { listen, why }| {
             format!("osc.query is {listen:?}: {why}; give an address and a free port such as \"0.0.0.0:9001\", or \"\" for none")
         })?;
-        let node = &desk.node;
+        let node = &dispatcher.node;
         // Without a name of its own a host has that of the system.
         let hosts = [node.clone(), announce::host(node), Config::default().node_name()].into();
-        let shown = Arc::new(Shown { desk: Arc::clone(desk), name: announce::name(node), hosts, osc_port });
-        let mounted = http.mount("/", Router::new().fallback(answer).with_state(Arc::downgrade(&shown)));
-        Ok(Self { http, _mounted: mounted, _shown: shown })
+        let space =
+            Arc::new(AddressSpace { dispatcher: Arc::clone(dispatcher), name: announce::name(node), hosts, osc_port });
+        let mounted = http.mount("/", Router::new().fallback(answer).with_state(Arc::downgrade(&space)));
+        Ok(Self { http, _mounted: mounted, _space: space })
     }
 
     /// Where it listens.
@@ -83,18 +84,19 @@ impl Query {
 }
 
 async fn answer(
-    Shared(shown): Shared<Weak<Shown>>,
+    Shared(space): Shared<Weak<AddressSpace>>,
     Extension(Remote(from)): Extension<Remote>,
     headers: HeaderMap,
     uri: Uri,
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    let Some(shown) = shown.upgrade() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
-    if !shown.desk.takes(from.ip()) {
+    let Some(space) = space.upgrade() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    if !space.dispatcher.admits(from.ip()) {
         return (StatusCode::FORBIDDEN, "osc.allow does not name this host\n").into_response();
     }
-    if !guard::is_for_us(&headers, &uri, &shown.hosts) {
-        let text = format!("this host is not called so: ask for it by its address, or as {}.local\n", shown.desk.node);
+    if !guard::is_for_us(&headers, &uri, &space.hosts) {
+        let text =
+            format!("this host is not called so: ask for it by its address, or as {}.local\n", space.dispatcher.node);
         return (StatusCode::FORBIDDEN, text).into_response();
     }
     if let Ok(socket) = socket {
@@ -103,17 +105,17 @@ async fn answer(
         }
         let max = Limits::default().bytes;
         let socket = socket.max_message_size(max).max_frame_size(max);
-        let (ended, conversations) = (shown.desk.ended.clone(), shown.desk.conversations.clone());
+        let (ended, conversations) = (space.dispatcher.ended.clone(), space.dispatcher.conversations.clone());
         let conversation = move |socket| async move {
-            ended.run_until_cancelled(converse(socket, from, &shown.desk)).await;
+            ended.run_until_cancelled(converse(socket, from, &space.dispatcher)).await;
         };
         return socket.on_upgrade(move |socket| conversations.track_future(conversation(socket)));
     }
     let path = percent_decode_str(uri.path()).decode_utf8_lossy();
     let attribute = uri.query().filter(|query| !query.is_empty());
     let found = match attribute {
-        Some("HOST_INFO") => Ok(shown.host_info()),
-        attribute => tree::look_up(&shown.leaves(), &path, attribute),
+        Some("HOST_INFO") => Ok(space.host_info()),
+        attribute => tree::look_up(&space.leaves(), &path, attribute),
     };
     match found {
         Ok(value) => ([(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response(),
@@ -130,7 +132,7 @@ async fn answer(
     }
 }
 
-impl Shown {
+impl AddressSpace {
     fn host_info(&self) -> Value {
         let mut extensions: serde_json::Map<String, Value> = ATTRIBUTES
             .iter()
@@ -148,33 +150,33 @@ impl Shown {
 
     /// Everything that there is at the moment.
     fn leaves(&self) -> Vec<Leaf> {
-        let desk = &self.desk;
-        let names = desk.listeners.names();
+        let dispatcher = &self.dispatcher;
+        let names = dispatcher.listeners.names();
         let roots = std::iter::once(ROOT.to_owned()).chain(names.iter().map(|name| format!("{ROOT}{name}/")));
         let mut leaves = Vec::new();
         for root in roots {
             let path = |name: &str| format!("{root}{name}");
-            let is_shown = |name: &str| SHOWN.iter().any(|shown| shown.name == name);
+            let is_shown = |name: &str| FEEDBACK.iter().any(|shown| shown.name == name);
             leaves.extend(VERBS.iter().map(|verb| Leaf {
                 path: path(verb.name),
                 types: verb.types.to_owned(),
                 access: if is_shown(verb.name) { 3 } else { 2 },
                 about: verb.about.to_owned(),
-                value: desk.surfaces.value(&path(verb.name)),
+                value: dispatcher.surfaces.value(&path(verb.name)),
                 range: range(verb.name),
             }));
-            leaves.extend(SHOWN.iter().filter(|shown| !VERBS.iter().any(|verb| verb.name == shown.name)).map(
+            leaves.extend(FEEDBACK.iter().filter(|shown| !VERBS.iter().any(|verb| verb.name == shown.name)).map(
                 |shown| Leaf {
                     path: path(shown.name),
                     types: shown.types.to_owned(),
                     access: 1,
                     about: shown.about.to_owned(),
-                    value: desk.surfaces.value(&path(shown.name)),
+                    value: dispatcher.surfaces.value(&path(shown.name)),
                     range: range(shown.name),
                 },
             ));
         }
-        let own = desk.handlers.iter().filter(|handler| !handler.address.is_wild());
+        let own = dispatcher.handlers.iter().filter(|handler| !handler.address.is_wild());
         for handler in own {
             let path = handler.address.as_str().trim_end_matches('/').to_owned();
             if !leaves.iter().any(|leaf| leaf.path == path) {
@@ -201,9 +203,9 @@ fn range(name: &str) -> Option<Range> {
     }
 }
 
-/// OSC in both directions, and what a client wants to hear, until either end closes. What it does not read does not keep what it
+/// OSC in both directions, and what a client asks to hear, until either end closes. What it does not read does not keep what it
 /// sends from being heard.
-async fn converse(socket: WebSocket, from: SocketAddr, desk: &Desk) {
+async fn converse(socket: WebSocket, from: SocketAddr, dispatcher: &Dispatcher) {
     let (queue, mut packets) = net::queue();
     let peer = Peer::new(from, Way::Stream(queue));
     let (mut writer, mut reader) = socket.split();
@@ -213,8 +215,8 @@ async fn converse(socket: WebSocket, from: SocketAddr, desk: &Desk) {
         while let Some(Ok(message)) = reader.next().await {
             heard.store(begun.elapsed().as_secs(), Ordering::Relaxed);
             match message {
-                Message::Binary(packet) => desk.packet(&packet, &peer),
-                Message::Text(text) => obey(text.as_str(), desk, &peer),
+                Message::Binary(packet) => dispatcher.packet(&packet, &peer),
+                Message::Text(text) => obey(text.as_str(), dispatcher, &peer),
                 Message::Close(_) => break,
                 Message::Ping(_) | Message::Pong(_) => {}
             }
@@ -222,7 +224,7 @@ async fn converse(socket: WebSocket, from: SocketAddr, desk: &Desk) {
         "it has hung up".to_owned()
     };
     let writing = async {
-        let mut changes = desk.listeners.changes();
+        let mut changes = dispatcher.listeners.changes();
         let mut looks = tokio::time::interval_at((begun + net::SILENCE).into(), net::SILENCE);
         loop {
             let message = tokio::select! {
@@ -251,17 +253,17 @@ async fn converse(socket: WebSocket, from: SocketAddr, desk: &Desk) {
         why = writing => why,
     };
     tracing::debug!(%from, why, "a client of OSCQuery is gone");
-    desk.surfaces.unsubscribe(&peer, None);
+    dispatcher.surfaces.unsubscribe(&peer, None);
 }
 
-fn obey(text: &str, desk: &Desk, peer: &Peer) {
-    match serde_json::from_str::<Command>(text) {
-        Ok(Command { command, data: Value::String(path) }) if command == "LISTEN" || command == "IGNORE" => {
-            if let Err(why) = desk.surfaces.listen(peer, &path, command == "LISTEN") {
-                desk.unreadable(peer, &why);
+fn obey(text: &str, dispatcher: &Dispatcher, peer: &Peer) {
+    match serde_json::from_str::<ClientCommand>(text) {
+        Ok(ClientCommand { command, data: Value::String(path) }) if command == "LISTEN" || command == "IGNORE" => {
+            if let Err(why) = dispatcher.surfaces.listen(peer, &path, command == "LISTEN") {
+                dispatcher.unreadable(peer, &why);
             }
         }
-        Ok(Command { command, .. }) => tracing::debug!(command, "an OSCQuery command that is not known"),
-        Err(error) => desk.unreadable(peer, &format!("no OSCQuery command: {error}")),
+        Ok(ClientCommand { command, .. }) => tracing::debug!(command, "an OSCQuery command that is not known"),
+        Err(error) => dispatcher.unreadable(peer, &format!("no OSCQuery command: {error}")),
     }
 }
