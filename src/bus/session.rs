@@ -30,7 +30,7 @@ use crate::telemetry::health::Part;
 use crate::telemetry::metrics::{SESSION_EVENTS, SESSION_LOST};
 use queue::Queue;
 pub use queue::QueueSettings;
-pub use read::{Reader, Summary, history, ids, last_reply, list};
+pub use read::{Reader, Summary, each, history, ids, last_reply, list};
 
 /// The stream's name.
 pub const STREAM: &str = "SESSIONS";
