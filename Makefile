@@ -56,7 +56,7 @@ lint: setup ## Check formatting and lints
 # The audio path runs under an allocator that aborts inside a callback; the last build leaves the ordinary program behind.
 bench: build ## Compare with the bare parts; prints ratios
 	cargo bench --features rt-check -- audio
-	cargo bench -- bus fabric speech host rig
+	cargo bench -- bus fabric speech chat host rig
 
 contract: setup ## Write subjects/, deploy/nats/ and deploy/systemd/ anew from the Rust types
 	cargo run --quiet -- contract subjects

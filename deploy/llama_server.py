@@ -22,7 +22,10 @@ params.port = args.port
 params.cpuparams.n_threads = args.threads
 params.cpuparams_batch.n_threads = args.threads
 params.n_ctx = args.context
+# One sequence has the whole context, and what the last request has read is there for the next.
 params.n_parallel = 1
+# A request that is called off ends between two batches; on a processor larger ones read no faster.
+params.n_batch = 128
 params.n_threads_http = 4
 # Prompts kept for reuse, in MiB: enough for a few conversations. llama.cpp's own default is 8 GiB.
 params.cache_ram_mib = 256

@@ -392,7 +392,8 @@ pub struct AgentConfig {
     pub system_prompt: String,
     /// The chat model, by its name or class; empty: the default of whoever answers.
     pub model: String,
-    /// Turns of the session that the chat model is shown, as many as fit.
+    /// The most turns of the session that the chat model is shown, as many as fit. When they are more, half of them are
+    /// left out at once, so that the prompt keeps its beginning for many turns and the model does not read it again.
     pub history_turns: usize,
     /// How much the chat model holds, with its answer, in tokens: turns that do not fit are not shown.
     pub context_tokens: u32,
@@ -411,7 +412,7 @@ impl Default for AgentConfig {
             system_prompt: "You are a voice assistant. Answer in one or two short sentences of plain spoken English."
                 .to_owned(),
             model: String::new(),
-            history_turns: 6,
+            history_turns: 8,
             context_tokens: 4_096,
             max_tokens: 200,
             temperature: 0.3,

@@ -9,7 +9,7 @@ use futures::{Stream, StreamExt};
 use reqwest::{Client, Response, Url};
 use tokio::time::timeout;
 
-use super::{ChatDelta, ChatStream, ChatTimeouts, EngineError};
+use super::{ChatDelta, ChatEnd, ChatStream, ChatTimeouts, EngineError};
 
 /// How much of a strange answer an error quotes, in characters.
 const EXCERPT_CHARS: usize = 160;
@@ -71,6 +71,25 @@ impl Endpoint {
             return self.down(&format!("is busy ({status}: {body})"));
         }
         self.nonsense(&format!("answered {status}: {body}"))
+    }
+
+    /// Takes `pieces` to their end, for the sake of what the server loads and reads for them; gives how they ended.
+    pub(super) async fn drain(
+        &self,
+        pieces: impl Stream<Item = Result<ChatDelta, EngineError>>,
+        patience: Duration,
+    ) -> Result<ChatEnd, EngineError> {
+        let mut pieces = std::pin::pin!(pieces);
+        let drained = async {
+            let mut end = ChatEnd::default();
+            while let Some(piece) = pieces.next().await {
+                if let ChatDelta::Done(done) = piece? {
+                    end = done;
+                }
+            }
+            Ok(end)
+        };
+        timeout(patience, drained).await.unwrap_or_else(|_| Err(self.down("did not load the model in time")))
     }
 
     /// Puts deadlines and sense into `pieces`: each piece must come in time, the stream must end with
@@ -210,7 +229,6 @@ pub(super) async fn body_excerpt(response: Response, patience: Duration) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::ChatEnd;
 
     fn endpoint() -> Arc<Endpoint> {
         Arc::new(Endpoint { provider: "Ollama", url: "http://h".into(), hint: "start it" })

@@ -290,6 +290,7 @@ impl ChatModel for Fake {
             model: self.name.clone(),
             finish: "stop".into(),
             prompt_tokens: count(request.messages.len()),
+            cached_tokens: None,
             completion_tokens: count(pieces.len()),
         };
         if self.script == Script::Cut {

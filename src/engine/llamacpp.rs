@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::chat::http_client;
-use super::{ChatModel, ChatRequest, ChatStream, ChatTimeouts, EngineError, LlamaCppSpec, OpenAi, default_threads};
+use super::{
+    ChatEnd, ChatModel, ChatRequest, ChatStream, ChatTimeouts, EngineError, LlamaCppSpec, OpenAi, default_threads,
+};
 use crate::home::Home;
 use crate::process::{ChildSpec, ReadyProbe, StopOutcome, Supervised};
 
@@ -106,6 +108,11 @@ impl ChatModel for LlamaCpp {
         }
         self.up().await?;
         self.client.chat(request).await
+    }
+
+    async fn read_ahead(&self, request: ChatRequest) -> Result<Option<ChatEnd>, EngineError> {
+        self.up().await?;
+        self.client.read_ahead(request).await
     }
 }
 

@@ -249,8 +249,10 @@ pub struct ChatEnd {
     pub model: String,
     /// Why it stopped: `stop`, `length`, …
     pub finish: String,
-    /// Tokens read, if told.
+    /// Tokens of the prompt, if the provider says so.
     pub prompt_tokens: Option<u32>,
+    /// Those of them that had been read for an earlier request, if the provider says so.
+    pub cached_tokens: Option<u32>,
     /// Tokens written, if told.
     pub completion_tokens: Option<u32>,
 }
@@ -284,4 +286,14 @@ pub trait ChatModel: Send + Sync {
     /// provider is down, [`EngineError::TooLarge`] for more than the model holds, [`EngineError::Failed`] for an answer
     /// that makes no sense. The stream gives the same errors.
     async fn chat(&self, request: ChatRequest) -> Result<ChatStream, EngineError>;
+    /// Reads the beginning of a conversation that will go on, so that its next answer begins sooner. Gives the counts of
+    /// what was read; `None` for a provider that keeps nothing of it, or is paid by what it reads. Dropping the future ends
+    /// it.
+    ///
+    /// # Errors
+    /// As [`ChatModel::chat`].
+    async fn read_ahead(&self, request: ChatRequest) -> Result<Option<ChatEnd>, EngineError> {
+        let _ = request;
+        Ok(None)
+    }
 }

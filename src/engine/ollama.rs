@@ -197,6 +197,34 @@ impl Ollama {
             // Someone waits for the first sentence; a model that can't think accepts this too.
             .think(ThinkType::False))
     }
+
+    fn chat_request(&self, request: ChatRequest) -> Result<ChatMessageRequest, EngineError> {
+        let messages = request.messages.into_iter().map(|message| {
+            let role = match message.role {
+                ChatRole::System => MessageRole::System,
+                ChatRole::User => MessageRole::User,
+                ChatRole::Assistant => MessageRole::Assistant,
+            };
+            WireMessage::new(role, message.content)
+        });
+        let mut wire = self.request(request.model.as_deref(), messages.collect())?;
+        let mut options = ModelOptions::default();
+        if let Some(temperature) = request.temperature {
+            options = options.temperature(temperature);
+        }
+        if let Some(max_tokens) = request.max_tokens {
+            options = options.num_predict(i32::try_from(max_tokens).unwrap_or(i32::MAX));
+        }
+        wire = wire.options(options);
+        if let Some(schema) = request.format {
+            let Value::Object(schema) = schema else {
+                return Err(EngineError::Invalid("the answer's format must be a JSON Schema, an object".into()));
+            };
+            let schema = JsonStructure::new_for_schema(schema.into());
+            wire = wire.format(FormatType::StructuredJson(Box::new(schema)));
+        }
+        Ok(wire)
+    }
 }
 
 #[async_trait]
@@ -230,32 +258,17 @@ impl ChatModel for Ollama {
     }
 
     async fn chat(&self, request: ChatRequest) -> Result<ChatStream, EngineError> {
-        let messages = request.messages.into_iter().map(|message| {
-            let role = match message.role {
-                ChatRole::System => MessageRole::System,
-                ChatRole::User => MessageRole::User,
-                ChatRole::Assistant => MessageRole::Assistant,
-            };
-            WireMessage::new(role, message.content)
-        });
-        let mut wire = self.request(request.model.as_deref(), messages.collect())?;
-        let mut options = ModelOptions::default();
-        if let Some(temperature) = request.temperature {
-            options = options.temperature(temperature);
-        }
-        if let Some(max_tokens) = request.max_tokens {
-            options = options.num_predict(i32::try_from(max_tokens).unwrap_or(i32::MAX));
-        }
-        wire = wire.options(options);
-        if let Some(schema) = request.format {
-            let Value::Object(schema) = schema else {
-                return Err(EngineError::Invalid("the answer's format must be a JSON Schema, an object".into()));
-            };
-            let schema = JsonStructure::new_for_schema(schema.into());
-            wire = wire.format(FormatType::StructuredJson(Box::new(schema)));
-        }
-        let pieces = self.start(&wire).await?;
+        let pieces = self.start(&self.chat_request(request)?).await?;
         Ok(Arc::clone(&self.endpoint).guard(pieces, self.timeouts))
+    }
+
+    async fn read_ahead(&self, request: ChatRequest) -> Result<Option<ChatEnd>, EngineError> {
+        if self.outside || is_relayed(request.model.as_deref().unwrap_or(&self.model)) {
+            return Ok(None);
+        }
+        // Without a token it does not read either.
+        let request = self.chat_request(ChatRequest { max_tokens: Some(1), format: None, ..request })?;
+        self.endpoint.drain(self.start(&request).await?, self.timeouts.first_token).await.map(Some)
     }
 }
 
@@ -305,7 +318,9 @@ fn pieces(line: &str) -> Result<Vec<ChatDelta>, String> {
         pieces.push(ChatDelta::Text(reply.message.content));
     }
     if reply.done {
-        pieces.push(ChatDelta::Done(ChatEnd { model: reply.model, finish, prompt_tokens, completion_tokens }));
+        // It does not say what of the prompt it had read before.
+        let end = ChatEnd { model: reply.model, finish, prompt_tokens, cached_tokens: None, completion_tokens };
+        pieces.push(ChatDelta::Done(end));
     }
     Ok(pieces)
 }
@@ -321,7 +336,7 @@ mod tests {
         let line = r#"{"model":"m","created_at":"x","message":{"role":"assistant","content":""},"done":true,
             "done_reason":"length","total_duration":1,"load_duration":1,"eval_count":7}"#;
         let end =
-            ChatEnd { model: "m".into(), finish: "length".into(), prompt_tokens: None, completion_tokens: Some(7) };
+            ChatEnd { model: "m".into(), finish: "length".into(), completion_tokens: Some(7), ..ChatEnd::default() };
         assert_eq!(pieces(line).unwrap(), [ChatDelta::Done(end)]);
         assert_eq!(pieces("\r").unwrap(), []);
     }

@@ -132,6 +132,12 @@ impl OpenAi {
         }
     }
 
+    /// Has the server load the model and read `request`; it writes one token, since none is not to be had.
+    async fn read(&self, request: ChatRequest) -> Result<ChatEnd, EngineError> {
+        let request = self.request(ChatRequest { max_tokens: Some(1), format: None, ..request });
+        self.endpoint.drain(self.start(request).await?, self.timeouts.first_token).await
+    }
+
     fn refusal(&self, error: OpenAIError) -> Refusal {
         match error {
             OpenAIError::Boxed(error) => match error.downcast::<Refusal>() {
@@ -195,21 +201,16 @@ impl ChatModel for OpenAi {
             return self.models().await.map(drop);
         }
         let hello = ChatMessage { role: ChatRole::User, content: "Hello".into() };
-        let request = ChatRequest { messages: vec![hello], max_tokens: Some(1), ..ChatRequest::default() };
-        let mut pieces = Box::pin(self.start(self.request(request)).await?);
-        let drained = async {
-            while let Some(piece) = pieces.next().await {
-                piece?;
-            }
-            Ok(())
-        };
-        let drained = timeout(self.timeouts.first_token, drained).await;
-        drained.unwrap_or_else(|_| Err(self.endpoint.down("did not load the model in time")))
+        self.read(ChatRequest { messages: vec![hello], ..ChatRequest::default() }).await.map(drop)
     }
 
     async fn chat(&self, request: ChatRequest) -> Result<ChatStream, EngineError> {
         let pieces = self.start(self.request(request)).await?;
         Ok(Arc::clone(&self.endpoint).guard(pieces, self.timeouts))
+    }
+
+    async fn read_ahead(&self, request: ChatRequest) -> Result<Option<ChatEnd>, EngineError> {
+        if self.outside { Ok(None) } else { self.read(request).await.map(Some) }
     }
 }
 
@@ -300,6 +301,7 @@ fn take(chunk: CreateChatCompletionStreamResponse, end: &mut ChatEnd) -> String 
     end.model = chunk.model;
     if let Some(usage) = chunk.usage {
         end.prompt_tokens = Some(usage.prompt_tokens);
+        end.cached_tokens = usage.prompt_tokens_details.and_then(|details| details.cached_tokens);
         end.completion_tokens = Some(usage.completion_tokens);
     }
     let Some(choice) = chunk.choices.into_iter().next() else { return String::new() };

@@ -1,5 +1,7 @@
 //! Role `llm`: a conversation in, an answer out, as it is written.
 
+mod ahead;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +22,7 @@ use crate::engine::{
 use crate::models::ModelKind;
 use crate::secret::Secret;
 use crate::telemetry::metrics as measured;
+use ahead::ReadAhead;
 
 /// How long the embedded server may take to load its model.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -47,10 +50,21 @@ impl Role for Llm {
         let server = context.bus.service(service).await?;
         let lister = Arc::clone(&model);
         let classes = Arc::new(config.classes.clone());
+        let ahead = Arc::new(ReadAhead::new(Arc::clone(&model)));
         server
             .serve(move |mut incoming: Incoming<Chat>| {
                 of_class(&mut incoming.request, &classes);
-                chat(Arc::clone(&model), cloud, incoming)
+                let (model, ahead) = (Arc::clone(&model), Arc::clone(&ahead));
+                async move {
+                    let busy = ahead.busy();
+                    let cut = (incoming.request.cut_next > 0).then(|| incoming.request.clone());
+                    let answer = chat(model, cloud, incoming).await?;
+                    drop(busy);
+                    if let Some(next) = cut.and_then(|request| ahead::next(&request, &answer.text)) {
+                        ahead.read(engine_request(next));
+                    }
+                    Ok(answer)
+                }
             })
             .await?;
         server.serve(move |_: Incoming<ListModels>| list(Arc::clone(&lister))).await?;
@@ -145,6 +159,7 @@ async fn chat(model: Arc<dyn ChatModel>, cloud: bool, incoming: Incoming<Chat>) 
                     provider: model.provider().to_owned(),
                     finish: end.finish,
                     prompt_tokens: end.prompt_tokens,
+                    cached_tokens: end.cached_tokens,
                     completion_tokens: end.completion_tokens,
                     first_text_ms: first_text_ms.unwrap_or_default(),
                     engine_ms: millis(begun.elapsed()),

@@ -96,6 +96,7 @@ pub(super) fn chat(bytes: usize) -> anyhow::Result<Chat> {
         temperature: None,
         max_tokens: None,
         format: None,
+        cut_next: 0,
     };
     let fits = |content: &usize| codec::encode(&with(*content), Format::MsgPack).is_ok_and(|body| body.len() == bytes);
     let content = (0..=bytes).rev().find(fits).with_context(|| format!("no chat has {bytes} bytes"))?;

@@ -20,6 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod audio;
 mod bus;
+mod chat;
 mod fabric;
 mod host;
 #[path = "../it/support/jack.rs"]
@@ -64,6 +65,7 @@ enum Section {
     Fabric,
     Audio,
     Speech,
+    Chat,
     Host,
     Rig,
 }
@@ -75,6 +77,7 @@ impl Section {
             Self::Fabric => fabric::run(scope),
             Self::Audio => audio::run(scope),
             Self::Speech => speech::run(scope),
+            Self::Chat => chat::run(scope),
             Self::Host => host::run(scope),
             Self::Rig => rig::run(scope),
         }

@@ -99,6 +99,9 @@ async fn chats(model: &dyn ChatModel) {
     let value: serde_json::Value = serde_json::from_str(&text).expect("JSON was asked for");
     assert!(matches!(value["colour"].as_str(), Some("red" | "blue")), "{text}");
 
+    let read = model.read_ahead(ask("Say hello, and then")).await.unwrap().expect("it is no cloud");
+    assert!(read.prompt_tokens.is_some_and(|tokens| tokens > 0), "{read:?}");
+
     let unknown = ChatRequest { model: Some("no-such-model".into()), ..ask("Hello") };
     let error = answer(model, unknown).await.unwrap_err();
     assert!(matches!(error, EngineError::Missing(_)), "{error}");

@@ -35,6 +35,8 @@ mod listen;
 mod midi;
 mod osc;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
+mod prompt;
+#[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod recorded;
 #[cfg(all(feature = "fake", feature = "whisper", feature = "sherpa"))]
 mod stop;

@@ -93,6 +93,7 @@ impl Peers {
                     provider: "test".to_owned(),
                     finish: "stop".to_owned(),
                     prompt_tokens: None,
+                    cached_tokens: None,
                     completion_tokens: None,
                     first_text_ms: 0,
                     engine_ms: 0,

@@ -141,7 +141,7 @@ mod tests {
         let text: String = [
             SessionEvent::example(),
             event(What::Times(Default::default())),
-            event(What::Command { name: "time".to_owned(), slots: Default::default() }),
+            event(What::Command { name: "time".to_owned(), slots: Default::default(), prompt: None }),
             other,
         ]
         .iter()

@@ -187,7 +187,7 @@ fn session(event: &SessionEvent) -> LineParts<'_> {
             let head = if listener.is_some() { "→ heard:" } else { "→ written:" };
             (listener.as_deref(), head.to_owned(), format!("{text}{length}"), Style::new().green())
         }
-        What::Command { name, slots } => {
+        What::Command { name, slots, .. } => {
             let slots: Vec<_> = slots.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
             (None, format!("▸ command {name}"), slots.join(" "), Style::new().magenta())
         }
@@ -312,7 +312,7 @@ mod tests {
         let story = [
             Event::State(State::example()),
             Event::Session(SessionEvent::example()),
-            of_turn(What::Command { name: "say".to_owned(), slots }),
+            of_turn(What::Command { name: "say".to_owned(), slots, prompt: None }),
             reply("It is\n10:27 AM."),
             of_turn(What::Times(times)),
             of_turn(error),

@@ -1,54 +1,37 @@
-//! What the chat model is shown of a session: the last turns, as many as fit.
+//! What the agent knows of sessions, and the prompt that it makes of one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::window::{Exchange, Limits, Window};
 use crate::bus::message::llm::{ChatMessage, Role};
 use crate::bus::message::session::{SessionEvent, What};
-use crate::bus::session::{history, last_reply};
+use crate::bus::session::{each, last_reply};
 use crate::bus::{Bus, BusError};
 use crate::role::RoleContext;
 
 /// Sessions that are remembered here; the rest is read from JetStream when it goes on.
 const SESSIONS: usize = 256;
-/// Events read for each turn that is shown: utterance, command, reply, states, times.
-const EVENTS_A_TURN: usize = 16;
-/// A token has at least so many bytes on average, in English as in Chinese.
-const BYTES_A_TOKEN: usize = 3;
-/// What the mark-up around a message takes, in tokens.
-const MESSAGE_TOKENS: usize = 8;
+/// Questions of a session that may wait for their answers while it is read; further ones push out the oldest.
+const OPEN_QUESTIONS: usize = 64;
 
-/// A question and its answer.
+/// What the chat model is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Exchange {
-    turn: String,
-    question: String,
-    answer: String,
-    /// Whether the session had the answer when it was given; a server that takes its time gets it later.
-    kept: bool,
-}
-
-impl Exchange {
-    fn bytes(&self) -> usize {
-        2 * MESSAGE_TOKENS * BYTES_A_TOKEN + self.question.len() + self.answer.len()
-    }
+pub struct Prompt {
+    /// The instructions, turns of the session, and the question.
+    pub messages: Vec<ChatMessage>,
+    /// How many messages after the instructions the next prompt of the session will not have.
+    pub cut_next: usize,
 }
 
 /// What is known of a session.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Known {
-    exchanges: VecDeque<Exchange>,
+    window: Window,
     /// The turn of its last reply. When the session has another one, another host has answered since, or a command.
     last: Option<String>,
     /// Whether it could not be read when it was to be.
     is_stale: bool,
-}
-
-/// How much is shown.
-#[derive(Debug, Clone, Copy)]
-struct Room {
-    turns: usize,
-    bytes: usize,
 }
 
 /// The last exchanges of the sessions that this host answers.
@@ -62,31 +45,32 @@ pub struct Memory {
 impl Memory {
     pub fn new(context: &RoleContext) -> Self {
         let config = &context.config.agent;
-        let tokens = config.context_tokens.saturating_sub(config.max_tokens) as usize;
+        let tokens = config.context_tokens.saturating_sub(config.max_tokens);
         Self {
             bus: context.bus.clone(),
             is_kept: context.sessions.is_kept(),
             system_prompt: config.system_prompt.clone(),
-            sessions: Sessions::new(Room { turns: config.history_turns, bytes: tokens * BYTES_A_TOKEN }),
+            sessions: Sessions::new(Limits::new(config.history_turns, tokens, &config.system_prompt)),
         }
     }
 
-    /// The messages for the question `text` of `turn`: the instructions, as many of the last exchanges of `session` as
-    /// fit, and the question.
-    pub async fn messages(&self, session: &str, turn: &str, text: &str) -> Vec<ChatMessage> {
+    /// The prompt for the question `text` of `turn`: the instructions, as many of the last turns of `session` as the
+    /// window shows, and the question.
+    pub async fn prompt(&self, session: &str, turn: &str, text: &str) -> Prompt {
         let last = if self.is_kept { Some(last_reply(&self.bus, session).await) } else { None };
-        let read = || history(&self.bus, session, self.sessions.room.turns * EVENTS_A_TURN);
-        let mut exchanges = self.sessions.up_to_date(session, last, read).await;
-        exchanges.retain(|exchange| exchange.turn != turn);
-        let around = [self.system_prompt.as_str(), text].map(|text| text.len() + MESSAGE_TOKENS * BYTES_A_TOKEN);
-        self.sessions.room.without(around.into_iter().sum()).fit(&mut exchanges);
+        let read = |mut reading: Reading| async move {
+            each(&self.bus, session, |event| reading.take(event)).await?;
+            Ok(reading.end())
+        };
+        let window = self.sessions.up_to_date(session, last, read).await;
+        let shown = window.before(turn, text);
         let mut messages = self.question(text);
-        let earlier = exchanges.into_iter().flat_map(|exchange| {
+        let earlier = shown.exchanges.into_iter().flat_map(|exchange| {
             [ChatMessage::new(Role::User, exchange.question), ChatMessage::new(Role::Assistant, exchange.answer)]
         });
         let at = messages.len() - 1;
         messages.splice(at..at, earlier);
-        messages
+        Prompt { messages, cut_next: 2 * shown.cut_next }
     }
 
     /// The messages for the question `text` alone.
@@ -95,7 +79,8 @@ impl Memory {
         told.into_iter().chain([ChatMessage::new(Role::User, text)]).collect()
     }
 
-    /// Takes down what the model is to be shown in the next turns; `kept` says whether the session has it already.
+    /// Takes down what the model is to be shown in the next turns, to the byte as it read and wrote it; `kept` says whether
+    /// the session has it already.
     pub fn remember(&self, session: &str, turn: &str, question: &str, answer: &str, kept: bool) {
         let [turn, question, answer] = [turn, question, answer].map(str::to_owned);
         self.sessions.remember(session, Exchange { turn, question, answer, kept });
@@ -109,55 +94,53 @@ impl Memory {
 
 /// The sessions that are remembered.
 struct Sessions {
-    room: Room,
+    limits: Limits,
     known: Mutex<HashMap<String, Known>>,
 }
 
 impl Sessions {
-    fn new(room: Room) -> Self {
-        Self { room, known: Mutex::default() }
+    fn new(limits: Limits) -> Self {
+        Self { limits, known: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The exchanges of a session. It is `read` if it is not known here, or if `last`, the turn of its last reply as the
-    /// server has it (`None`: nothing is kept), is not the one that is known. What can't be read is read the next time.
-    async fn up_to_date<R: Future<Output = Result<Vec<SessionEvent>, BusError>>>(
+    fn known(&self, session: &str) -> Known {
+        let known = self.lock().get(session).cloned();
+        known.unwrap_or_else(|| Known { window: Window::new(self.limits), last: None, is_stale: false })
+    }
+
+    /// What of a session the model is shown. It is `read` if it is not known here, or if `last`, the turn of its last reply
+    /// as the server has it (`None`: nothing is kept), is not the one that is known. What can't be read is read the next
+    /// time.
+    async fn up_to_date<R: Future<Output = Result<Known, BusError>>>(
         &self,
         session: &str,
         last: Option<Result<Option<String>, BusError>>,
-        read: impl FnOnce() -> R,
-    ) -> VecDeque<Exchange> {
-        let known = self.lock().get(session).cloned().unwrap_or_default();
-        let events = match last {
-            None => return known.exchanges,
-            Some(Ok(last)) if last == known.last && !known.is_stale => return known.exchanges,
-            Some(Ok(_)) => read().await,
+        read: impl FnOnce(Reading) -> R,
+    ) -> Window {
+        let known = self.known(session);
+        let now = match last {
+            None => return known.window,
+            Some(Ok(last)) if last == known.last && !known.is_stale => return known.window,
+            Some(Ok(_)) => read(Reading::new(self.limits, &known.window)).await,
             Some(Err(error)) => Err(error),
         };
-        match events {
-            Ok(events) => {
-                let now = self.room.merged(&events, known.exchanges);
-                let exchanges = now.exchanges.clone();
-                self.put(session, now);
-                exchanges
-            }
-            Err(error) => {
-                tracing::warn!(%error, session, "the model may answer without some of what was said before");
-                let exchanges = known.exchanges.clone();
-                self.put(session, Known { is_stale: true, ..known });
-                exchanges
-            }
-        }
+        let now = now.unwrap_or_else(|error| {
+            tracing::warn!(%error, session, "the model may answer without some of what was said before");
+            Known { is_stale: true, ..known }
+        });
+        let window = now.window.clone();
+        self.put(session, now);
+        window
     }
 
     fn remember(&self, session: &str, exchange: Exchange) {
-        let mut known = self.lock().get(session).cloned().unwrap_or_default();
+        let mut known = self.known(session);
         known.last = Some(exchange.turn.clone());
-        known.exchanges.push_back(exchange);
-        self.room.fit(&mut known.exchanges);
+        known.window.push(exchange);
         self.put(session, known);
     }
 
@@ -171,65 +154,76 @@ impl Sessions {
     }
 }
 
-impl Room {
-    /// What is left of it beside so many bytes.
-    fn without(self, bytes: usize) -> Self {
-        Self { bytes: self.bytes.saturating_sub(bytes), ..self }
-    }
-
-    /// Drops the oldest exchanges until the rest fits.
-    fn fit(self, exchanges: &mut VecDeque<Exchange>) {
-        let mut bytes: usize = exchanges.iter().map(Exchange::bytes).sum();
-        while exchanges.len() > self.turns || bytes > self.bytes {
-            let Some(oldest) = exchanges.pop_front() else { return };
-            bytes -= oldest.bytes();
-        }
-    }
-
-    /// What a session's `events` say, and the exchanges of this host that it does not have yet.
-    fn merged(self, events: &[SessionEvent], known: VecDeque<Exchange>) -> Known {
-        let mut now = read(events);
-        let missing = |exchange: &Exchange| {
-            !exchange.kept && events.iter().all(|event| event.turn.as_ref() != Some(&exchange.turn) || !is_reply(event))
-        };
-        now.exchanges.extend(known.into_iter().filter(missing));
-        self.fit(&mut now.exchanges);
-        now
-    }
+/// A session that is being read from its beginning: the turns that a model answered.
+struct Reading {
+    window: Window,
+    last: Option<String>,
+    /// The questions without an answer as yet: turn and text.
+    open: VecDeque<(String, String)>,
+    /// What this host has answered and the session does not have yet.
+    unkept: Vec<Exchange>,
 }
 
-fn is_reply(event: &SessionEvent) -> bool {
-    matches!(event.what, What::Reply { .. })
-}
+impl Reading {
+    /// Of the limits `limits`; `known` is what the host knows of the session.
+    fn new(limits: Limits, known: &Window) -> Self {
+        let unkept = known.exchanges().filter(|exchange| !exchange.kept).cloned().collect();
+        Self { window: Window::new(limits), last: None, open: VecDeque::new(), unkept }
+    }
 
-/// The turns that a model answered.
-fn read(events: &[SessionEvent]) -> Known {
-    let mut asked: HashMap<&str, &str> = HashMap::new();
-    let mut known = Known::default();
-    for event in events {
-        let turn = event.turn.as_deref().unwrap_or_default();
-        match &event.what {
-            What::Utterance { text, .. } => {
-                asked.insert(turn, text);
-            }
+    fn take(&mut self, event: SessionEvent) {
+        let at = event.turn.clone();
+        let turn = event.turn.unwrap_or_default();
+        match event.what {
+            What::Utterance { text, .. } => self.ask(turn, text),
+            What::Command { prompt: Some(prompt), .. } => self.ask(turn, prompt),
             What::Reply { text, model } => {
-                known.last.clone_from(&event.turn);
-                if let (Some(question), Some(_)) = (asked.get(turn), model) {
-                    let [turn, question, answer] = [turn, question, text].map(str::to_owned);
-                    known.exchanges.push_back(Exchange { turn, question, answer, kept: true });
+                self.unkept.retain(|exchange| exchange.turn != turn);
+                self.last = at;
+                if let (Some(question), Some(_)) = (self.asked(&turn), model) {
+                    self.window.push(Exchange { turn, question, answer: text, kept: true });
                 }
             }
             _ => {}
         }
     }
-    known
+
+    /// The last question of a turn is the one that the model is asked.
+    fn ask(&mut self, turn: String, text: String) {
+        self.asked(&turn);
+        if self.open.len() == OPEN_QUESTIONS {
+            self.open.pop_front();
+        }
+        self.open.push_back((turn, text));
+    }
+
+    fn asked(&mut self, turn: &str) -> Option<String> {
+        let at = self.open.iter().position(|(asked, _)| asked == turn)?;
+        self.open.remove(at).map(|(_, text)| text)
+    }
+
+    /// All is read.
+    fn end(mut self) -> Known {
+        for exchange in self.unkept {
+            self.window.push(exchange);
+        }
+        Known { window: self.window, last: self.last, is_stale: false }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::future::{Ready, ready};
+
+    use futures::FutureExt as _;
+    use proptest::prelude::*;
+
     use super::*;
 
-    const ROOM: Room = Room { turns: 6, bytes: 1_000 };
+    fn limits() -> Limits {
+        Limits::new(6, 340, "")
+    }
 
     fn event(turn: &str, what: What) -> SessionEvent {
         SessionEvent {
@@ -259,8 +253,8 @@ mod tests {
         Exchange { turn: turn.to_owned(), question: "?".to_owned(), answer: turn.to_owned(), kept }
     }
 
-    fn answers(exchanges: &VecDeque<Exchange>) -> Vec<&str> {
-        exchanges.iter().map(|exchange| exchange.answer.as_str()).collect()
+    fn answers(window: &Window) -> Vec<&str> {
+        window.exchanges().map(|exchange| exchange.answer.as_str()).collect()
     }
 
     fn last(turn: &str) -> Option<Result<Option<String>, BusError>> {
@@ -271,8 +265,26 @@ mod tests {
         BusError::Disconnected { what: "reading".to_owned() }
     }
 
-    async fn unread() -> Result<Vec<SessionEvent>, BusError> {
+    /// Reads a session with these events.
+    fn reads(events: Vec<SessionEvent>) -> impl FnOnce(Reading) -> Ready<Result<Known, BusError>> {
+        |mut reading| {
+            events.into_iter().for_each(|event| reading.take(event));
+            ready(Ok(reading.end()))
+        }
+    }
+
+    fn fails(_: Reading) -> Ready<Result<Known, BusError>> {
+        ready(Err(down()))
+    }
+
+    fn unread(_: Reading) -> Ready<Result<Known, BusError>> {
         panic!("it is known and must not be read")
+    }
+
+    fn known(limits: Limits, events: &[SessionEvent]) -> Known {
+        let mut reading = Reading::new(limits, &Window::new(limits));
+        events.iter().cloned().for_each(|event| reading.take(event));
+        reading.end()
     }
 
     #[test]
@@ -289,77 +301,106 @@ mod tests {
             event("5", reply("fifth", Some("m"))),
         ];
         let shown = |turns| {
-            let known = Room { turns, ..ROOM }.merged(&events, VecDeque::new());
-            known.exchanges.into_iter().map(|exchange| (exchange.question, exchange.answer)).collect::<Vec<_>>()
+            let known = known(Limits::new(turns, 300, ""), &events);
+            let pair = |exchange: &Exchange| (exchange.question.clone(), exchange.answer.clone());
+            known.window.exchanges().map(pair).collect::<Vec<_>>()
         };
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         assert_eq!(shown(2), [pair("four", "fourth"), pair("five", "fifth")]);
         assert_eq!(shown(9).len(), 3);
-        assert_eq!(read(&events[..4]).last.as_deref(), Some("2"));
+        assert_eq!(known(limits(), &events[..4]).last.as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_command_that_asks_the_model_is_shown_as_the_model_was_asked() {
+        let asks =
+            What::Command { name: "ask".to_owned(), slots: BTreeMap::new(), prompt: Some("who are you".to_owned()) };
+        let events = [event("1", said("ask it who it is")), event("1", asks), event("1", reply("me", Some("m")))];
+        let known = known(limits(), &events);
+        assert_eq!(known.window.exchanges().next().unwrap().question, "who are you");
     }
 
     #[tokio::test]
     async fn what_another_host_has_answered_is_read() {
-        let sessions = Sessions::new(ROOM);
+        let sessions = Sessions::new(limits());
         sessions.remember("s", exchange("a", true));
         assert_eq!(answers(&sessions.up_to_date("s", last("a"), unread).await), ["a"]);
-        let read = || async { Ok(turns(&["a", "b"])) };
-        assert_eq!(answers(&sessions.up_to_date("s", last("b"), read).await), ["a", "b"]);
+        assert_eq!(answers(&sessions.up_to_date("s", last("b"), reads(turns(&["a", "b"]))).await), ["a", "b"]);
         assert_eq!(answers(&sessions.up_to_date("s", last("b"), unread).await), ["a", "b"]);
     }
 
     #[tokio::test]
     async fn what_could_not_be_read_is_read_the_next_time() {
-        let sessions = Sessions::new(ROOM);
-        assert!(sessions.up_to_date("s", last("a"), || async { Err(down()) }).await.is_empty());
+        let sessions = Sessions::new(limits());
+        assert!(answers(&sessions.up_to_date("s", last("a"), fails).await).is_empty());
         // Also when this host has answered meanwhile.
         sessions.remember("s", exchange("b", true));
-        let read = || async { Ok(turns(&["a", "b"])) };
-        assert_eq!(answers(&sessions.up_to_date("s", last("b"), read).await), ["a", "b"]);
-        let read = || async { Ok(turns(&["a"])) };
-        assert_eq!(answers(&sessions.up_to_date("s", last("a"), read).await), ["a"]);
+        assert_eq!(answers(&sessions.up_to_date("s", last("b"), reads(turns(&["a", "b"]))).await), ["a", "b"]);
+        assert_eq!(answers(&sessions.up_to_date("s", last("a"), reads(turns(&["a"]))).await), ["a"]);
         // What is known here is shown as long as the server does not answer.
         assert_eq!(answers(&sessions.up_to_date("s", Some(Err(down())), unread).await), ["a"]);
-        assert_eq!(answers(&sessions.up_to_date("s", last("b"), || async { Err(down()) }).await), ["a"]);
+        assert_eq!(answers(&sessions.up_to_date("s", last("b"), fails).await), ["a"]);
     }
 
     #[tokio::test]
     async fn an_answer_that_the_server_has_not_taken_yet_is_not_lost() {
-        let sessions = Sessions::new(ROOM);
+        let sessions = Sessions::new(limits());
         sessions.remember("s", exchange("old", true));
         sessions.remember("s", exchange("own", false));
-        let read = || async { Ok(turns(&["b"])) };
-        assert_eq!(answers(&sessions.up_to_date("s", last("b"), read).await), ["b", "own"]);
+        assert_eq!(answers(&sessions.up_to_date("s", last("b"), reads(turns(&["b"]))).await), ["b", "own"]);
         // Once it is there it is shown once.
-        let read = || async { Ok(turns(&["b", "own", "c"])) };
+        let read = reads(turns(&["b", "own", "c"]));
         assert_eq!(answers(&sessions.up_to_date("s", last("c"), read).await), ["b", "own", "c"]);
     }
 
     #[tokio::test]
     async fn where_nothing_is_kept_the_host_itself_remembers() {
-        let sessions = Sessions::new(ROOM);
+        let sessions = Sessions::new(limits());
         sessions.remember("s", exchange("a", true));
         assert_eq!(answers(&sessions.up_to_date("s", None, unread).await), ["a"]);
     }
 
     #[tokio::test]
     async fn sessions_that_are_read_are_bounded_too() {
-        let sessions = Sessions::new(ROOM);
+        let sessions = Sessions::new(limits());
         for number in 0..3 * SESSIONS {
-            sessions.up_to_date(&number.to_string(), last("a"), || async { Ok(turns(&["a"])) }).await;
+            sessions.up_to_date(&number.to_string(), last("a"), reads(turns(&["a"]))).await;
         }
         assert!(sessions.lock().len() <= SESSIONS);
     }
 
     #[test]
-    fn the_oldest_exchanges_go_until_the_rest_fits() {
-        let long = |turn: &str| Exchange { answer: turn.repeat(300), ..exchange(turn, true) };
-        let mut exchanges = VecDeque::from(["a", "b", "c"].map(long));
-        ROOM.fit(&mut exchanges);
-        assert_eq!(exchanges.iter().map(|exchange| exchange.turn.as_str()).collect::<Vec<_>>(), ["b", "c"]);
-        ROOM.without(500).fit(&mut exchanges);
-        assert_eq!(exchanges.len(), 1);
-        ROOM.without(9_999).fit(&mut exchanges);
-        assert!(exchanges.is_empty());
+    fn questions_without_an_answer_are_bounded_too() {
+        let mut reading = Reading::new(limits(), &Window::new(limits()));
+        (0..1_000).for_each(|turn| reading.take(event(&turn.to_string(), said("?"))));
+        assert_eq!(reading.open.len(), OPEN_QUESTIONS);
+        reading.take(event("999", reply("!", Some("m"))));
+        assert_eq!(answers(&reading.end().window), ["!"]);
+    }
+
+    proptest! {
+        // Turns go from host to host, hosts are started again: all of them show what the session says.
+        #[test]
+        fn each_host_shows_the_same_of_a_session(
+            most in 0..10_usize,
+            tokens in 0..600_u32,
+            steps in prop::collection::vec((0..3_usize, any::<bool>(), 0..400_usize), 1..40),
+        ) {
+            let limits = Limits::new(most, tokens, "Be kind.");
+            let mut hosts = [0; 3].map(|_| Sessions::new(limits));
+            let mut log: Vec<SessionEvent> = Vec::new();
+            for (turn, (host, is_new, length)) in steps.into_iter().enumerate() {
+                if is_new {
+                    hosts[host] = Sessions::new(limits);
+                }
+                let last_turn = log.last().and_then(|event| event.turn.clone());
+                let up_to_date = hosts[host].up_to_date("s", Some(Ok(last_turn)), reads(log.clone()));
+                let window = up_to_date.now_or_never().unwrap();
+                prop_assert_eq!(&window, &known(limits, &log).window);
+                let (turn, answer) = (turn.to_string(), "a".repeat(length));
+                log.extend([event(&turn, said("?")), event(&turn, reply(&answer, Some("m")))]);
+                hosts[host].remember("s", Exchange { turn, question: "?".to_owned(), answer, kept: true });
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod command_files;
 mod memory;
+mod window;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crate::action::Effect;
 use crate::bus::Call;
 use crate::bus::message::agent::{CommandList, CommandLook, Commands, Run, RunDone, RunEvent};
 use crate::bus::message::fault::{Fault, FaultCode};
-use crate::bus::message::llm::{Chat, ChatMessage, Role as Speaker};
+use crate::bus::message::llm::{Chat, ChatMessage, Done, Role as Speaker};
 use crate::bus::message::session::What;
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
@@ -111,13 +112,18 @@ impl Turn {
         self.text.push_str(text);
     }
 
-    fn done(self, command: Option<String>, model: Option<String>) -> RunEvent {
+    /// The end of the turn; `answered` is what the model says of its answer, if one gave it.
+    fn done(self, command: Option<String>, answered: Option<Done>) -> RunEvent {
+        let tokens = answered.as_ref().map(|done| (done.prompt_tokens, done.cached_tokens));
+        let (prompt_tokens, cached_tokens) = tokens.unwrap_or_default();
         RunEvent::Done(RunDone {
             session: self.session,
             turn: self.id.to_string(),
             text: self.text,
             command,
-            model,
+            model: answered.map(|done| done.model),
+            prompt_tokens,
+            cached_tokens,
             first_text_ms: self.first_text_ms.unwrap_or_default(),
             total_ms: millis(self.begun.elapsed()),
         })
@@ -172,15 +178,13 @@ impl Worker {
         let Some(CommandMatch { command, slots, pattern, .. }) = self.commands.matches(text) else {
             return self.ask_model(turn, text, None, incoming).await;
         };
-        self.log(&turn, What::Command { name: command.name.clone(), slots: slots.clone() }).await;
-        replies.send(&RunEvent::Command { name: command.name.clone(), pattern, slots: slots.clone() }).await?;
         let facts = Facts { now: jiff::ZonedDateTime::now() };
-        let rendered = command
-            .action
-            .render(&slots, &facts)
-            .map_err(|e| Fault::failed(format!("the command {}: {e}", command.name)))?;
+        let rendered = command.action.render(&slots, &facts);
+        let prompt = if let Ok(CommandEffect::Ask(prompt)) = &rendered { Some(prompt.clone()) } else { None };
+        self.log(&turn, What::Command { name: command.name.clone(), slots: slots.clone(), prompt }).await;
+        replies.send(&RunEvent::Command { name: command.name.clone(), pattern, slots }).await?;
         let name = command.name.clone();
-        match rendered {
+        match rendered.map_err(|e| Fault::failed(format!("the command {name}: {e}")))? {
             CommandEffect::Ask(prompt) => self.ask_model(turn, &prompt, Some(name), incoming).await,
             CommandEffect::Do(Effect::Stop, answer) => {
                 replies.send(&RunEvent::Stop).await?;
@@ -225,15 +229,17 @@ impl Worker {
         incoming: &Incoming<Run>,
     ) -> Result<RunEvent, Fault> {
         let config = &self.context.config.agent;
+        let prompt = self.memory.prompt(&turn.session, &turn.id.to_string(), text).await;
         let mut chat = Chat {
-            messages: self.memory.messages(&turn.session, &turn.id.to_string(), text).await,
+            messages: prompt.messages,
             model: (!config.model.is_empty()).then(|| config.model.clone()),
             stream: true,
             temperature: Some(config.temperature),
             max_tokens: Some(config.max_tokens),
             format: None,
+            cut_next: prompt.cut_next,
         };
-        let model = match self.chat(&mut turn, &chat, incoming).await {
+        let answered = match self.chat(&mut turn, &chat, incoming).await {
             // The session is estimated to fit, and the model holds less: the question alone may fit.
             Err(fault) if fault.code == FaultCode::TooLarge => {
                 let alone = self.memory.question(text);
@@ -242,18 +248,18 @@ impl Worker {
                 }
                 tracing::warn!(%fault, "the model is asked again without what was said before");
                 self.memory.forget(&turn.session);
-                chat.messages = alone;
+                (chat.messages, chat.cut_next) = (alone, 0);
                 self.chat(&mut turn, &chat, incoming).await?
             }
             result => result?,
         };
-        let kept = self.log_reply(&turn, model.clone()).await;
+        let kept = self.log_reply(&turn, answered.as_ref().map(|done| done.model.clone())).await;
         self.memory.remember(&turn.session, &turn.id.to_string(), text, &turn.text, kept);
-        Ok(turn.done(command, model))
+        Ok(turn.done(command, answered))
     }
 
-    /// Has the model answer, as far as `turn` has no answer yet; gives the model's name.
-    async fn chat(&self, turn: &mut Turn, chat: &Chat, incoming: &Incoming<Run>) -> Result<Option<String>, Fault> {
+    /// Has the model answer, as far as `turn` has no answer yet; gives what the model says of its answer.
+    async fn chat(&self, turn: &mut Turn, chat: &Chat, incoming: &Incoming<Run>) -> Result<Option<Done>, Fault> {
         let left = incoming.time_left();
         let call = Call::within(left.saturating_sub((left / 10).clamp(OWN_TIME_MIN, OWN_TIME_MAX))).of_turn(turn.id);
         let need = Need {
@@ -263,7 +269,7 @@ impl Worker {
         };
         let mut stream =
             self.context.fabric.open(&need, going_on(chat, &turn.text), &call).await.map_err(|e| e.to_fault())?;
-        let mut model = None;
+        let mut done = None;
         while let Some(answer) = stream.next().await {
             let answer = match answer {
                 Ok(answer) => answer,
@@ -271,15 +277,14 @@ impl Worker {
                 Err(error) if stream.go_on(&error, going_on(chat, &turn.text)) => continue,
                 Err(error) => return Err(error.to_fault()),
             };
-            match answer.done {
-                Some(done) => model = Some(done.model),
-                None => {
-                    turn.add(&answer.text);
-                    incoming.replies.send(&RunEvent::Text { text: answer.text }).await?;
-                }
+            if answer.done.is_some() {
+                done = answer.done;
+                continue;
             }
+            turn.add(&answer.text);
+            incoming.replies.send(&RunEvent::Text { text: answer.text }).await?;
         }
-        Ok(model)
+        Ok(done)
     }
 }
 

@@ -117,6 +117,12 @@ pub struct RunDone {
     /// The model that answered, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Tokens of the model's prompt, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens: Option<u32>,
+    /// Those of them that it had read for an earlier request, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u32>,
     /// From the request's arrival to the first text.
     pub first_text_ms: u64,
     /// From the request's arrival to the end.
@@ -133,6 +139,8 @@ impl Message for RunEvent {
             text: "It is 10:27 AM.".to_owned(),
             command: Some("time".to_owned()),
             model: None,
+            prompt_tokens: None,
+            cached_tokens: None,
             first_text_ms: 1,
             total_ms: 2,
         })

@@ -10,6 +10,11 @@ const fn yes() -> bool {
     true
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// Who says a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -58,6 +63,10 @@ pub struct Chat {
     /// A JSON Schema that the answer must satisfy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<serde_json::Value>,
+    /// How many messages after the instructions the next request of this conversation will leave out. Once a host has
+    /// answered and has nothing else to do, it may read what will be left, so that its next answer begins as soon.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cut_next: usize,
 }
 
 impl Message for Chat {
@@ -74,6 +83,7 @@ impl Message for Chat {
             temperature: Some(0.2),
             max_tokens: Some(64),
             format: None,
+            cut_next: 0,
         }
     }
 }
@@ -115,6 +125,9 @@ pub struct Done {
     /// Tokens read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_tokens: Option<u32>,
+    /// Those of them that had been read for an earlier request, if the provider says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u32>,
     /// Tokens written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_tokens: Option<u32>,
@@ -135,6 +148,7 @@ impl Message for Answer {
                 provider: "llama.cpp".to_owned(),
                 finish: "stop".to_owned(),
                 prompt_tokens: Some(31),
+                cached_tokens: Some(14),
                 completion_tokens: Some(7),
                 first_text_ms: 84,
                 engine_ms: 141,

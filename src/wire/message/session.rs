@@ -50,6 +50,9 @@ pub enum What {
         /// What its slots hold.
         #[serde(default)]
         slots: BTreeMap<String, String>,
+        /// What the chat model is asked instead of the words, if the command asks it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prompt: Option<String>,
     },
     /// The answer.
     Reply {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use sidetone::engine::{ChatModel, EngineError, LlamaCpp, chat_model};
+use sidetone::engine::{ChatMessage, ChatModel, ChatRequest, ChatRole, EngineError, LlamaCpp, chat_model};
 use sidetone::home::Home;
 use sidetone::process::{ChildState, StopOutcome};
 
@@ -34,9 +34,24 @@ async fn more_than_its_context_holds_is_told() {
 }
 
 #[tokio::test]
+async fn what_was_read_ahead_is_not_read_again() {
+    let Some(server) = server().await else { return };
+    let say = |role, text: &str| ChatMessage { role, content: text.repeat(20) };
+    let mut talk = vec![say(ChatRole::User, "What is that? "), say(ChatRole::Assistant, "It is a green lamp. ")];
+    let read = ChatRequest { messages: talk.clone(), ..ask("") };
+    let ahead = server.read_ahead(read).await.unwrap().expect("it says what it has read");
+    let tokens = ahead.prompt_tokens.unwrap();
+    assert!(tokens > 200 && ahead.cached_tokens.unwrap() < 20, "{ahead:?}");
+    talk.extend(ask("And that?").messages);
+    let (_, end, _) = answer(&server, ChatRequest { messages: talk, ..ask("") }).await.unwrap();
+    assert!(end.cached_tokens.unwrap() + 4 > tokens, "{end:?} after {ahead:?}");
+    assert!(end.prompt_tokens.unwrap() > tokens, "{end:?} after {ahead:?}");
+}
+
+#[tokio::test]
 async fn a_dropped_answer_frees_the_server() {
     let Some(server) = server().await else { return };
-    let long = sidetone::engine::ChatRequest { max_tokens: Some(900), ..ask("Tell a very long story.") };
+    let long = ChatRequest { max_tokens: Some(900), ..ask("Tell a very long story.") };
     let mut stream = server.chat(long).await.unwrap();
     stream.next().await.unwrap().unwrap();
     drop(stream);

@@ -7,5 +7,5 @@ mod store;
 
 pub use log::SessionLog;
 pub use queue::QueueSettings;
-pub use read::{SessionReader, Summary, history, ids, last_reply, list};
+pub use read::{SessionReader, Summary, each, history, ids, last_reply, list};
 pub use store::now;

@@ -97,26 +97,38 @@ fn late(what: &str) -> BusError {
     BusError::jetstream(what, "the server did not answer in time")
 }
 
-/// The last events of a session, oldest first; at most `limit`, at least one if there is one.
+/// Gives `take` each event of a session, oldest first, to the last that there is now.
 ///
 /// # Errors
 /// [`BusError::Disconnected`] while the connection is down, [`BusError::JetStream`] when the stream can't be read in time.
-pub async fn history(bus: &Bus, session: &str, limit: usize) -> Result<Vec<SessionEvent>, BusError> {
+pub async fn each(bus: &Bus, session: &str, mut take: impl FnMut(SessionEvent)) -> Result<(), BusError> {
     let read = async {
         let mut reader = SessionReader::open(bus, session).await?;
-        let mut events = VecDeque::new();
         while let Some(event) = reader.next().await? {
-            if events.len() == limit.max(1) {
-                events.pop_front();
-            }
-            events.push_back(event);
+            take(event);
         }
         reader.close().await;
-        Ok(Vec::from(events))
+        Ok(())
     };
     timeout(READ_TIMEOUT, bus.inner.control.keep(storage::SESSIONS, read))
         .await
         .unwrap_or_else(|_| Err(late(&format!("reading session {session}"))))
+}
+
+/// The last events of a session, oldest first; at most `limit`, at least one if there is one.
+///
+/// # Errors
+/// As [`each`].
+pub async fn history(bus: &Bus, session: &str, limit: usize) -> Result<Vec<SessionEvent>, BusError> {
+    let mut events = VecDeque::new();
+    let take = |event| {
+        if events.len() == limit.max(1) {
+            events.pop_front();
+        }
+        events.push_back(event);
+    };
+    each(bus, session, take).await?;
+    Ok(events.into())
 }
 
 /// The turn of a session's last reply.
