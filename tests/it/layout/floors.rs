@@ -20,12 +20,12 @@ const FLOORS: &[Floors] = &[
     ("bus/ask", &["listen", "stream", "request", "cancel", "call"]),
     ("bus/connect", &["embedded events", "bus", "acks", "connection", "access headers", "error"]),
     ("bus/kept", &["jobs", "roster session clips", "registry", "copies health"]),
-    ("bus/serve", &["batch ingest", "service", "worker", "spec", "sink slots"]),
+    ("bus/serve", &["batch ingest", "service", "worker", "spec", "engines", "sink slots"]),
     ("cli", &["exit", "deploy jobs session", "*", "client", "globals print"]),
     ("fabric", &["ask listen", "stream", "route", "state", "departures liveness view"]),
     ("node", &["health presence", "card connect supervise", "error"]),
-    ("process", &["supervise", "spawn", "error output spec"]),
-    ("role", &["*", "mod"]),
+    ("process", &["supervise", "spawn", "answer error output spec"]),
+    ("role", &["table", "*", "providers", "context", "offers pool", "error"]),
     ("wire", &["contract", "codec", "message", "subject", "storage stream"]),
 ];
 
@@ -33,7 +33,7 @@ const FLOORS: &[Floors] = &[
 const HEADED: &[&str] = &["bus", "cli", "fabric", "node", "process", "role", "wire"];
 
 /// Heads that their parts build on: what they define is extended or used there.
-const BASES: &[&str] = &["role", "role/midi/core", "role/stt", "role/voice/listener", "wire/subject"];
+const BASES: &[&str] = &["role/midi/core", "role/stt", "role/voice/listener", "wire/subject"];
 
 /// Files that may import each other.
 const CIRCLES: &[&[&str]] = &[

@@ -211,7 +211,7 @@ impl Listener {
         let (host, language) = (&self.context.config, &self.config.language);
         let here = host.node.roles.iter().any(|role| role == "stt") && !host.route.contains_key("stt");
         here && self.config.prompt.is_empty()
-            && host.voice.wake_model == host.stt.model
+            && host.stt.has_only(&host.voice.wake_model)
             && (language.is_empty() || *language == host.stt.language)
     }
 
