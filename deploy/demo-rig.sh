@@ -68,7 +68,7 @@ start_client lights "" oscdump -L "$lights"
 start_client surface "" oscdump -L "$surface"
 start_client synth "" stdbuf -oL jack_midi_dump synth
 start_pedal
-options=(--home "$demo/home" --config config/performance-rig.toml --set "bus.port=$port" --set 'llm.engine="llamacpp"'
+options=(--home "$demo/home" --config config/performance-rig.toml --set "bus.port=$port" --set 'llm.providers=[{ engine = "llamacpp" }]'
     --set "osc.listen=\"127.0.0.1:$osc\"" --set 'osc.query=""' --set 'osc.announce=false'
     --set "osc.targets={ lights = \"127.0.0.1:$lights\", surface = \"127.0.0.1:$surface\" }")
 "$sidetone" run "${options[@]}" >"$demo/host.out" 2>"$demo/host.log" </dev/null &

@@ -4,22 +4,20 @@
 
 mod audio;
 mod bus;
-mod chat;
+mod case;
+mod engines;
 mod host;
 mod osc;
 mod ports;
-mod program;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt as _, join_all};
-use serde::Serialize;
 
 use super::globals::Globals;
 use super::print;
-use crate::config::Config;
-use crate::home::Home;
+use case::{Case, Row, Status};
 
 /// How long a check may take.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -52,82 +50,12 @@ const CHECKS: &[Check] = &[
     Check { what: "wake model", role: "voice", run: |case| host::wake_model(case).boxed() },
     Check { what: "graph", role: "audio", run: |case| audio::graph(case).boxed() },
     Check { what: "JackTrip", role: "audio", run: |case| audio::jacktrip(case).boxed() },
-    Check { what: "speech model", role: "stt", run: |case| host::speech_model(case).boxed() },
-    Check { what: "voices", role: "tts", run: |case| host::voices(case).boxed() },
-    Check { what: "espeak-ng", role: "tts", run: |case| program::espeak(case).boxed() },
-    Check { what: "chat model", role: "llm", run: |case| chat::chat(case).boxed() },
+    Check { what: "speech model", role: "stt", run: |case| engines::recognizers(case).boxed() },
+    Check { what: "voices", role: "tts", run: |case| engines::synthesizers(case).boxed() },
+    Check { what: "chat model", role: "llm", run: |case| engines::chat(case).boxed() },
     Check { what: "commands", role: "agent", run: |case| host::commands(case).boxed() },
     Check { what: "OSC", role: "osc", run: |case| osc::osc(case).boxed() },
 ];
-
-/// What is looked at.
-struct Case {
-    config: Config,
-    /// Why the settings can't be read; `config` then holds the defaults.
-    config_error: Option<String>,
-    /// The configuration files that were read.
-    files: Vec<std::path::PathBuf>,
-    home: Home,
-}
-
-impl Case {
-    fn of(globals: &Globals) -> Self {
-        let home = globals.home();
-        let files = crate::config::files(&globals.config, home.path());
-        let (config, config_error) = match globals.config() {
-            Ok(config) => (config, None),
-            Err(error) => (Config::default(), Some(error.to_string())),
-        };
-        Self { config, config_error, files, home }
-    }
-
-    fn has_role(&self, role: &str) -> bool {
-        role.is_empty() || self.config.node.roles.iter().any(|name| name == role)
-    }
-}
-
-/// How a check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Status {
-    /// All is well.
-    Ok,
-    /// It works, though not as well as it could, or not yet.
-    Warn,
-    /// A role can't work.
-    Fail,
-}
-
-/// One line of the result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Row {
-    status: Status,
-    what: String,
-    detail: String,
-    /// What to do about it; empty if nothing.
-    todo: String,
-}
-
-impl Row {
-    fn ok(what: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { status: Status::Ok, what: what.into(), detail: detail.into(), todo: String::new() }
-    }
-
-    fn warn(what: impl Into<String>, detail: impl Into<String>, todo: impl Into<String>) -> Self {
-        Self { status: Status::Warn, what: what.into(), detail: detail.into(), todo: todo.into() }
-    }
-
-    fn fail(what: impl Into<String>, detail: impl Into<String>, todo: impl Into<String>) -> Self {
-        Self { status: Status::Fail, ..Self::warn(what, detail, todo) }
-    }
-
-    /// A failure whose text says what to do already.
-    fn error(what: impl Into<String>, error: &dyn std::fmt::Display) -> Self {
-        let text = error.to_string();
-        let (detail, todo) = text.split_once("; ").unwrap_or((&text, ""));
-        Self::fail(what, detail, todo)
-    }
-}
 
 /// Runs it.
 ///
@@ -180,6 +108,8 @@ fn lines(rows: &[Row]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::home::Home;
 
     #[test]
     fn rows_are_one_line_each_in_columns() {

@@ -4,7 +4,7 @@ use console::Term;
 
 use super::globals::Globals;
 use super::{client, print};
-use crate::bus::message::node::{NodeInfo, Offer};
+use crate::bus::message::node::{NodeInfo, Offer, Privacy};
 use crate::bus::roster;
 use crate::fabric::Fabric;
 
@@ -64,7 +64,7 @@ async fn watch(fabric: &Fabric, json: bool) -> anyhow::Result<()> {
     }
 }
 
-/// The hosts as a table; a line a role.
+/// The hosts as a table; a line an engine of a role.
 fn table(nodes: &[NodeInfo]) -> String {
     let rows = nodes.iter().flat_map(|node| {
         // A host that starts has no role up yet, and has its name already.
@@ -78,7 +78,7 @@ fn table(nodes: &[NodeInfo]) -> String {
                 once(node.addresses.join(" ")),
                 once(node.tags.join(" ")),
                 offer.role.clone(),
-                if offer.cloud { format!("{} (outside)", offer.engine) } else { offer.engine.clone() },
+                engine(&offer),
                 models(&offer),
                 offer.languages.join(" "),
                 if offer.slots == 0 { String::new() } else { format!("{}/{}", offer.in_flight, offer.slots) },
@@ -90,8 +90,40 @@ fn table(nodes: &[NodeInfo]) -> String {
     print::rendered(&header, rows)
 }
 
-/// The models, those that are not loaded in brackets.
+/// What does the work, by its name on the host if it has one of its own, and where that is if it is not the host.
+fn engine(offer: &Offer) -> String {
+    let Offer { name, engine, .. } = offer;
+    let shown = if name.is_empty() || name == engine { engine.clone() } else { format!("{name}: {engine}") };
+    match offer.reach() {
+        Privacy::Host => shown,
+        Privacy::Lan => format!("{shown} (lan)"),
+        Privacy::Any => format!("{shown} (outside)"),
+    }
+}
+
+/// The models, those that are not loaded in brackets; and those of another kind, by what they do.
 fn models(offer: &Offer) -> String {
     let model = |name: &String| if offer.warm.contains(name) { name.clone() } else { format!("({name})") };
-    offer.models.iter().map(model).collect::<Vec<_>>().join(", ")
+    let of_kinds = offer.kinds.iter().map(|(kind, models)| format!("{kind}: {}", models.join(", ")));
+    let of_kinds = of_kinds.collect::<Vec<_>>();
+    let usual = offer.models.iter().map(model).collect::<Vec<_>>().join(", ");
+    std::iter::once(usual).filter(|usual| !usual.is_empty()).chain(of_kinds).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn each_engine_says_its_name_where_it_is_and_what_it_has() {
+        let small = vec!["smol".to_owned()];
+        let near = Offer { engine: "ollama".to_owned(), name: "ollama".to_owned(), ..Offer::default() };
+        assert_eq!(engine(&near), "ollama");
+        let far = Offer { name: "big".to_owned(), models: small.clone(), warm: small, ..near }.reaching(Privacy::Any);
+        assert_eq!((engine(&far), models(&far)), ("big: ollama (outside)".to_owned(), "smol".to_owned()));
+        let kinds = BTreeMap::from([("embed".to_owned(), vec!["nomic".to_owned()])]);
+        assert_eq!(models(&Offer { warm: Vec::new(), kinds, ..far }), "(smol); embed: nomic");
+    }
 }

@@ -1,4 +1,4 @@
-//! `sidetone route`: which host would be asked, and why.
+//! `sidetone route`: which engine of which host would be asked, and why.
 
 use serde::Serialize;
 
@@ -7,12 +7,18 @@ use super::{client, print};
 use crate::config::Config;
 use crate::router::{Latency, Need, Privacy, Verdict};
 
-/// Show which hosts would be asked for something, in their order, and why
+/// Show which engines of which hosts would be asked for something, in their order, and why
 #[derive(Debug, clap::Args)]
 pub struct RouteArgs {
     /// What is needed: stt, tts, llm, agent
     #[arg(value_name = "CAPABILITY")]
     capability: String,
+    /// What its models are asked for, such as embed, if that is not what the capability is for as a rule
+    #[arg(long, value_name = "KIND", default_value = "")]
+    kind: String,
+    /// An engine, by its name on the host or by that of what does the work
+    #[arg(long, value_name = "NAME", default_value = "")]
+    engine: String,
     /// A model, or a class of models such as planner
     #[arg(long, value_name = "NAME", default_value = "")]
     model: String,
@@ -31,7 +37,7 @@ pub struct RouteArgs {
     /// How far it may travel: host, lan or any [default: node.privacy]
     #[arg(long, value_name = "HOW_FAR", value_parser = privacy)]
     privacy: Option<Privacy>,
-    /// Tell of the hosts that would not be asked as well
+    /// Tell of those that would not be asked as well
     #[arg(long)]
     explain: bool,
     /// Print a JSON array instead of a table
@@ -48,12 +54,14 @@ fn privacy(text: &str) -> Result<Privacy, String> {
     }
 }
 
-/// A host, as it is printed.
+/// An engine, as it is printed.
 #[derive(Debug, Serialize)]
 struct Line {
     /// Its place in the order, from 1; absent if it would not be asked.
     rank: Option<usize>,
     host: String,
+    /// Its name on the host; empty where that has but one.
+    engine: String,
     why: String,
 }
 
@@ -65,6 +73,8 @@ pub async fn run(args: RouteArgs, globals: &Globals) -> anyhow::Result<()> {
     let (fabric, config) = client::fabric(globals).await?;
     let need = Need {
         capability: args.capability.clone(),
+        kind: args.kind.clone(),
+        engine: args.engine.clone(),
         model: args.model.clone(),
         language: args.lang.clone(),
         voice: args.voice.clone(),
@@ -80,8 +90,8 @@ pub async fn run(args: RouteArgs, globals: &Globals) -> anyhow::Result<()> {
     } else if !shown.is_empty() {
         let rank = |line: &Line| line.rank.map_or_else(|| "-".to_owned(), |rank| rank.to_string());
         print::table(
-            &["#", "host", "why"],
-            shown.iter().map(|line| [rank(line), line.host.clone(), line.why.clone()]),
+            &["#", "host", "engine", "why"],
+            shown.iter().map(|line| [rank(line), line.host.clone(), line.engine.clone(), line.why.clone()]),
         )?;
     }
     if nobody {
@@ -108,13 +118,18 @@ fn why(verdict: &Verdict) -> String {
 }
 
 fn asked_from(config: &Config) -> String {
-    format!("as asked from {}; two hosts that do equally well are drawn by lot", config.node_name())
+    format!("as asked from {}; two that do equally well are drawn by lot", config.node_name())
 }
 
 fn lines(lines: &[crate::router::Line]) -> Vec<Line> {
     let mut lines: Vec<Line> = lines
         .iter()
-        .map(|line| Line { rank: rank_of(&line.verdict), host: line.host.clone(), why: why(&line.verdict) })
+        .map(|line| Line {
+            rank: rank_of(&line.verdict),
+            host: line.id.host.clone(),
+            engine: line.id.engine.clone(),
+            why: why(&line.verdict),
+        })
         .collect();
     lines.sort_by_key(|line| (line.rank.is_none(), line.rank));
     lines

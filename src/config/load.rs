@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::error::ConfigError;
-use super::{Config, ListenMode};
+use super::{Config, ListenMode, engines};
 
 impl Config {
     /// Reads `files` in their order, then applies `sets` (`key.path=value`, the value in TOML or a bare text).
@@ -24,9 +24,10 @@ impl Config {
             let text = setting(set)?;
             merge(&mut merged, parse(&format!("--set {set}"), &text)?);
         }
+        let hints = engines::take_old(&mut merged)?;
         let config: Self = merged.try_into().map_err(|e| wrong("the configuration", &e))?;
         config.check()?;
-        Ok(config)
+        Ok(Self { hints, ..config })
     }
 
     /// Checks what the types alone don't.
@@ -95,8 +96,15 @@ impl Config {
                 "at most 32000: a longer one does not fit into a message",
             );
         }
-        if self.tts.voices.is_empty() {
-            return value("tts.voices", &self.tts.voices, "name at least one voice; `sidetone models list` shows them");
+        engines::check("stt", self.stt.providers.iter().map(|provider| (provider.name(), provider.slots)))?;
+        engines::check("tts", self.tts.providers.iter().map(|provider| (provider.name(), provider.slots)))?;
+        engines::check("llm", self.llm.providers.iter().map(|provider| (provider.name(), provider.slots)))?;
+        if let Some(mute) = self.tts.providers.iter().find(|provider| provider.voices.is_empty()) {
+            return value(
+                &format!("tts.providers.{}.voices", mute.name()),
+                &mute.voices,
+                "name at least one voice; `sidetone models list` shows them",
+            );
         }
         self.audio.check()
     }
@@ -127,7 +135,7 @@ fn wrong(place: &str, error: &toml::de::Error) -> ConfigError {
 /// `a.b=value` as a line of TOML.
 fn setting(set: &str) -> Result<String, ConfigError> {
     let Some((key, value)) = set.split_once('=') else {
-        let why = "a setting is key=value, such as llm.engine=ollama".to_owned();
+        let why = "a setting is key=value, such as node.name=studio".to_owned();
         return Err(ConfigError::Wrong { place: format!("--set {set}"), why });
     };
     let line = format!("{key} = {value}");
@@ -201,8 +209,8 @@ mod tests {
         let files = [one.path().to_owned(), two.path().to_owned()];
         let sets = ["llm.engine=ollama".to_owned(), "stt.threads=1".to_owned(), "node.roles=[\"stt\"]".to_owned()];
         let config = Config::load(&files, &sets).unwrap();
-        assert_eq!((config.stt.slots, config.stt.model.as_str(), config.stt.threads), (3, "b", 1));
-        assert_eq!((config.llm.engine.as_str(), config.node.roles), ("ollama", vec!["stt".to_owned()]));
+        assert_eq!((config.stt.slots, config.stt.providers[0].model.as_str(), config.stt.threads), (3, "b", 1));
+        assert_eq!((config.llm.providers[0].engine.as_str(), config.node.roles), ("ollama", vec!["stt".to_owned()]));
     }
 
     #[test]

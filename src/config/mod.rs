@@ -4,6 +4,7 @@
 //! defaults, the files in their order, then `--set key=value`. A list is replaced as a whole.
 
 mod audio;
+mod engines;
 mod error;
 mod load;
 mod midi;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::router::{Policy, Privacy};
 
 pub use audio::{AudioConfig, ConnectConfig, DisconnectConfig, LINKS_MAX, LinkConfig, LinkMode, PortType};
+pub use engines::{Classes, LlmConfig, LlmProvider, SttConfig, SttProvider, TtsConfig, TtsProvider};
 pub use error::ConfigError;
 pub use load::files;
 pub use midi::{Feedback, Follow, MidiConfig, MidiOn, MidiPortConfig, TransportWord};
@@ -56,6 +58,9 @@ pub struct Config {
     pub http: HttpConfig,
     /// What the host tells of itself.
     pub telemetry: TelemetryConfig,
+    /// What is written in an old way, and how to write it now; a line each.
+    #[serde(skip)]
+    pub hints: Vec<String>,
 }
 
 /// The host itself.
@@ -267,117 +272,6 @@ impl Default for ListenerConfig {
             language: String::new(),
             prompt: String::new(),
             mode: ListenMode::Wake,
-        }
-    }
-}
-
-/// Role `stt`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SttConfig {
-    /// The engine.
-    pub engine: String,
-    /// The model, from the catalogue.
-    pub model: String,
-    /// The language assumed when a request names none; empty: the model decides.
-    pub language: String,
-    /// Threads a transcription; 0: half of the cores, at most 4.
-    pub threads: usize,
-    /// Transcriptions at once.
-    pub slots: usize,
-    /// The longest clip that is taken.
-    pub max_clip_ms: u64,
-    /// How long the audio of a stream may stay away until it is given up.
-    pub stream_idle_ms: u64,
-}
-
-impl Default for SttConfig {
-    fn default() -> Self {
-        Self {
-            engine: "whisper".to_owned(),
-            model: "whisper-tiny.en".to_owned(),
-            language: "en".to_owned(),
-            threads: 0,
-            slots: 2,
-            max_clip_ms: 600_000,
-            stream_idle_ms: 10_000,
-        }
-    }
-}
-
-/// Role `tts`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TtsConfig {
-    /// The engine.
-    pub engine: String,
-    /// The voices, from the catalogue; the first is the default.
-    pub voices: Vec<String>,
-    /// Threads a synthesis; 0: half of the cores, at most 4.
-    pub threads: usize,
-    /// Syntheses at once.
-    pub slots: usize,
-    /// The longest text that is taken, in characters.
-    pub max_text_chars: usize,
-}
-
-impl Default for TtsConfig {
-    fn default() -> Self {
-        Self {
-            engine: "piper".to_owned(),
-            voices: vec!["en_US-joe-medium".to_owned()],
-            threads: 0,
-            slots: 4,
-            max_text_chars: 20_000,
-        }
-    }
-}
-
-/// Role `llm`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LlmConfig {
-    /// `auto` (Ollama if it answers, else the embedded llama.cpp), `ollama`, `llamacpp` or `openai`.
-    pub engine: String,
-    /// The provider's address; empty: the engine's usual one.
-    pub url: String,
-    /// The default model of an outside provider; empty: the first on offer.
-    pub model: String,
-    /// The environment variable that holds the provider's key; empty: none is sent.
-    pub key_env: String,
-    /// The embedded server's model, from the catalogue.
-    pub embedded_model: String,
-    /// The embedded server's context.
-    pub context_tokens: u32,
-    /// Threads of the embedded server; 0: half of the cores, at most 4.
-    pub threads: usize,
-    /// How long the provider may take to accept a connection.
-    pub connect_timeout_ms: u64,
-    /// How long the first text may take; a model may have to be loaded.
-    pub first_token_timeout_ms: u64,
-    /// How long the model may pause between two pieces of text.
-    pub token_timeout_ms: u64,
-    /// What models are good for, such as `planner`: the names that requests for a class are answered with.
-    pub classes: BTreeMap<String, Vec<String>>,
-    /// Answers at once.
-    pub slots: usize,
-}
-
-impl Default for LlmConfig {
-    fn default() -> Self {
-        Self {
-            engine: "auto".to_owned(),
-            url: String::new(),
-            model: String::new(),
-            key_env: String::new(),
-            embedded_model: "smollm2-135m-instruct".to_owned(),
-            context_tokens: 4_096,
-            threads: 0,
-            connect_timeout_ms: 2_000,
-            first_token_timeout_ms: 60_000,
-            token_timeout_ms: 15_000,
-            classes: BTreeMap::new(),
-            slots: 2,
         }
     }
 }

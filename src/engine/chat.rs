@@ -1,6 +1,5 @@
 //! What the chat providers share: the HTTP client, deadlines, and how a bad answer is told.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use futures::{Stream, StreamExt};
 use reqwest::{Client, Response, Url};
 use tokio::time::timeout;
 
-use super::{ChatDelta, ChatEnd, ChatStream, ChatTimeouts, EngineError};
+use super::{ChatDelta, ChatEnd, ChatStream, ChatTimeouts, EngineError, Reach};
 
 /// How much of a strange answer an error quotes, in characters.
 const EXCERPT_CHARS: usize = 160;
@@ -145,7 +144,7 @@ pub(super) fn http_client(url: &Url, timeouts: ChatTimeouts) -> Result<Client, E
     // Fails only when another part of the program has chosen a provider already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder().connect_timeout(timeouts.connect).redirect(reqwest::redirect::Policy::none());
-    let client = if is_outside(url) { client } else { client.no_proxy() };
+    let client = if Reach::of(url) == Reach::Outside { client } else { client.no_proxy() };
     client.build().map_err(|error| EngineError::Failed(format!("no HTTP client could be made: {}", root_cause(&error))))
 }
 
@@ -159,30 +158,6 @@ pub(super) fn base_url(url: &str) -> Result<(Url, String), EngineError> {
         return Err(bad("it must begin with http:// or https://"));
     }
     Ok((parsed, url.trim_end_matches('/').to_owned()))
-}
-
-/// Whether a URL points outside the local network, judged by its host alone: private, link-local, shared (RFC 6598, used
-/// by overlay networks) and loopback addresses are inside, as are names without a dot and under the suffixes kept for
-/// local use (RFC 6762, RFC 8375, and `internal`).
-pub(super) fn is_outside(url: &Url) -> bool {
-    let Some(host) = url.host_str() else { return true };
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    match bare.parse::<IpAddr>() {
-        Ok(IpAddr::V4(ip)) => {
-            let shared = ip.octets()[0] == 100 && (64..128).contains(&ip.octets()[1]);
-            !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || shared)
-        }
-        Ok(IpAddr::V6(ip)) => !is_inside_v6(ip),
-        Err(_) => {
-            let name = host.trim_end_matches('.').to_ascii_lowercase();
-            let local = [".local", ".localhost", ".lan", ".internal", ".home.arpa"];
-            name.contains('.') && !local.iter().any(|suffix| name.ends_with(suffix))
-        }
-    }
-}
-
-fn is_inside_v6(ip: Ipv6Addr) -> bool {
-    ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()
 }
 
 /// The last error in the chain: the one that says what happened.
@@ -293,35 +268,6 @@ mod tests {
         assert_eq!(excerpt(" <html>\n  <body>"), "<html> <body>");
         assert_eq!(excerpt(""), "nothing");
         assert_eq!(excerpt(&"é".repeat(1000)).chars().count(), EXCERPT_CHARS + 1);
-    }
-
-    #[test]
-    fn what_is_outside_the_local_network() {
-        let inside = [
-            "http://localhost:11434",
-            "http://127.0.0.1:1",
-            "http://192.168.1.4",
-            "http://10.0.0.1",
-            "http://100.100.1.1",
-            "http://[::1]:80",
-            "http://[fd00::1]",
-            "http://studio:11434",
-            "http://studio.local",
-            "http://a.home.arpa.",
-        ];
-        let outside = [
-            "https://api.openai.com/v1",
-            "http://8.8.8.8",
-            "http://100.1.1.1",
-            "http://[2001:db8::1]",
-            "http://lan.example",
-        ];
-        for url in inside {
-            assert!(!is_outside(&Url::parse(url).unwrap()), "{url}");
-        }
-        for url in outside {
-            assert!(is_outside(&Url::parse(url).unwrap()), "{url}");
-        }
     }
 
     #[test]

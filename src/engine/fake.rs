@@ -16,20 +16,21 @@
 //! | `short:MS` | as `echo`, but fails at a longer clip | as `echo` | as `echo` |
 //! | `context:BYTES` | as `echo` | as `echo` | as `echo`, but refuses a conversation of more bytes |
 
+use std::future::ready;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt;
+use futures::{FutureExt as _, StreamExt};
 use tokio_util::sync::CancellationToken;
 
-use super::chat::is_outside;
 use super::stream::{ClipRecognizer, RecognizerStream, StreamOptions, Windows};
 use super::wake::{WakeEngine, WakeFound};
 use super::{
-    ChatDelta, ChatEnd, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatStream, EngineError, RECOGNIZER_RATE_HZ,
-    Recognizer, SpeakOptions, Synthesizer, TranscribeOptions, TranscribedSegment, Transcription,
+    ChatDelta, ChatEnd, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatRow, ChatStream, EngineError, Needs,
+    RECOGNIZER_RATE_HZ, Reach, Recognizer, RecognizerRow, SpeakOptions, Synthesizer, SynthesizerRow, TranscribeOptions,
+    TranscribedSegment, Transcription,
 };
 
 const RATE_HZ: u32 = 22_050;
@@ -39,12 +40,47 @@ const CHUNK_MS: usize = 100;
 const CANCEL_POLL: Duration = Duration::from_millis(2);
 const NONSENSE: &str = "\u{fffd}\u{0}}{\"]<";
 
+const ABOUT: &str = "answers from a script, for tests";
+
+inventory::submit! {
+    RecognizerRow {
+        name: "fake",
+        about: ABOUT,
+        needs: Needs::NOTHING,
+        build: |spec, _| ready(Fake::new(&spec.model).map(|fake| Arc::new(fake) as Arc<dyn Recognizer>)).boxed(),
+        check: None,
+    }
+}
+
+inventory::submit! {
+    SynthesizerRow {
+        name: "fake",
+        about: ABOUT,
+        needs: Needs::NOTHING,
+        build: |spec, _| ready(Fake::new(&spec.voice).map(|fake| Arc::new(fake) as Arc<dyn Synthesizer>)).boxed(),
+        check: None,
+    }
+}
+
+inventory::submit! {
+    ChatRow {
+        name: "fake",
+        about: ABOUT,
+        needs: Needs::NOTHING,
+        build: |spec, _| {
+            let fake = Fake::new(spec.model.as_deref().unwrap_or("echo"));
+            ready(fake.map(|fake| Arc::new(fake.at(spec.url.as_deref())) as Arc<dyn ChatModel>)).boxed()
+        },
+        check: None,
+    }
+}
+
 /// A scripted engine of every kind.
 #[derive(Debug, Clone)]
 pub struct Fake {
     name: String,
     script: Script,
-    outside: bool,
+    reach: Reach,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,14 +124,13 @@ impl Fake {
                 _ => return Err(EngineError::Invalid(format!("{name:?} is no script of the fake engine"))),
             },
         };
-        Ok(Self { name: name.to_owned(), script, outside: false })
+        Ok(Self { name: name.to_owned(), script, reach: Reach::Host })
     }
 
     /// The same as a chat model whose provider is at `url`, which it does not ask.
     #[must_use]
     pub fn at(self, url: Option<&str>) -> Self {
-        let url = url.and_then(|url| reqwest::Url::parse(url).ok());
-        Self { outside: url.is_some_and(|url| is_outside(&url)), ..self }
+        Self { reach: Reach::of_address(url.unwrap_or_default()), ..self }
     }
 
     fn delay(&self) -> Duration {
@@ -244,8 +279,8 @@ impl ChatModel for Fake {
         &self.name
     }
 
-    fn is_cloud(&self) -> bool {
-        self.outside
+    fn reach(&self) -> Reach {
+        self.reach
     }
 
     async fn models(&self) -> Result<Vec<String>, EngineError> {

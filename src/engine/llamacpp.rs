@@ -2,20 +2,49 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 
 use super::chat::http_client;
-use super::{
-    ChatEnd, ChatModel, ChatRequest, ChatStream, ChatTimeouts, EngineError, LlamaCppSpec, OpenAi, default_threads,
-};
+use super::{ChatEnd, ChatModel, ChatRequest, ChatRow, ChatStream, ChatTimeouts, EngineError, Finding, LlamaCppSpec, Needs};
+use super::{OpenAi, Reach, default_threads};
 use crate::home::Home;
-use crate::process::{ChildSpec, ReadyProbe, StopOutcome, Supervised};
+use crate::models::ModelKind;
+use crate::process::{self, ChildSpec, ReadyProbe, StopOutcome, Supervised};
 
 /// The server's program. It goes to Python on the command line, so an installed binary needs no file beside it.
 const SERVER: &str = include_str!("../../deploy/llama_server.py");
 const SET_UP: &str = "run `make setup`, or `python3 -m venv` there and `pip install xllamacpp` in it";
+
+/// Says the version of the wheel without loading it, which takes long.
+const VERSION: &str = "from importlib.metadata import version; print(version('xllamacpp'))";
+
+inventory::submit! {
+    ChatRow {
+        name: "llamacpp",
+        about: "an embedded llama.cpp server with a model of the catalogue",
+        needs: Needs { model: Some(ModelKind::Gguf), ..Needs::NOTHING },
+        build: |spec, home| async move {
+            Ok(Arc::new(LlamaCpp::start(&spec.llamacpp, spec.timeouts, home).await?) as Arc<dyn ChatModel>)
+        }.boxed(),
+        check: Some(|_, home| async move { vec![check(home).await] }.boxed()),
+    }
+}
+
+/// Whether the server is installed.
+pub(super) async fn check(home: &Home) -> Finding {
+    let what = "llama.cpp";
+    let python = home.python();
+    let detail = match process::answer(&python, &["-c", VERSION]).await {
+        Ok(Some(version)) => return Finding::Ok { what, detail: format!("embedded, xllamacpp {version}") },
+        Ok(None) => format!("there is no {}", python.display()),
+        Err(why) => format!("{} has no xllamacpp ({why})", python.display()),
+    };
+    Finding::Fail { what, detail, todo: SET_UP.to_owned() }
+}
 
 /// A running llama.cpp server with one model. Dropping it stops the server.
 pub struct LlamaCpp {
@@ -88,8 +117,8 @@ impl ChatModel for LlamaCpp {
         self.client.default_model()
     }
 
-    fn is_cloud(&self) -> bool {
-        false
+    fn reach(&self) -> Reach {
+        Reach::Host
     }
 
     async fn models(&self) -> Result<Vec<String>, EngineError> {

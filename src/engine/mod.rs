@@ -1,10 +1,11 @@
 //! What does the work behind a role: speech to text, text to speech, chat.
 //!
-//! Each kind is a trait and a table from an engine's name to its builder. Adding an engine is a file and a row.
+//! Each kind is a trait and a table of [rows](table), by an engine's name. Adding an engine is a file that submits its row.
 //! Engines know nothing of the bus: a role converts between wire messages and these types.
 
 mod auto;
 mod chat;
+mod check;
 #[cfg(feature = "sherpa")]
 mod clause;
 #[cfg(feature = "sherpa")]
@@ -16,6 +17,7 @@ mod ollama;
 #[cfg(feature = "sherpa")]
 mod onnx;
 mod openai;
+mod reach;
 #[cfg(feature = "sherpa")]
 mod sherpa;
 mod spec;
@@ -35,14 +37,17 @@ use crate::process::ProcessError;
 
 use stream::{RecognizerStream, StreamOptions};
 
+pub use check::Finding;
 pub use llamacpp::LlamaCpp;
 pub use ollama::Ollama;
 pub use openai::OpenAi;
+pub use reach::Reach;
 #[cfg(feature = "sherpa")]
 pub use sherpa::Piper;
 pub use spec::{ChatSpec, ChatTimeouts, LlamaCppSpec, RecognizerSpec, SynthesizerSpec, default_threads};
 pub use table::{
-    CHAT_MODELS, ChatRow, RECOGNIZERS, RecognizerRow, SYNTHESIZERS, SynthesizerRow, chat_model, recognizer, synthesizer,
+    Building, ChatRow, EngineRow, Needs, RecognizerRow, SynthesizerRow, chat_model, chat_row, recognizer,
+    recognizer_row, synthesizer, synthesizer_row,
 };
 #[cfg(feature = "whisper")]
 pub use whisper::Whisper;
@@ -267,8 +272,8 @@ pub trait ChatModel: Send + Sync {
     fn provider(&self) -> &str;
     /// The model used when a request names none.
     fn default_model(&self) -> &str;
-    /// Whether requests leave the local network.
-    fn is_cloud(&self) -> bool;
+    /// How far what it is asked travels.
+    fn reach(&self) -> Reach;
     /// The models on offer, by name.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt as _, Stream, StreamExt, TryStreamExt};
 use ollama_rs::generation::chat::request::ChatMessageRequest;
 use ollama_rs::generation::chat::{ChatMessage as WireMessage, ChatMessageResponse, MessageRole};
 use ollama_rs::generation::parameters::{FormatType, JsonStructure, KeepAlive, ThinkType, TimeUnit};
@@ -19,8 +19,10 @@ use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::io::StreamReader;
 
-use super::chat::{Endpoint, base_url, body_excerpt, excerpt, http_client, is_outside, root_cause};
-use super::{ChatDelta, ChatEnd, ChatModel, ChatRequest, ChatRole, ChatSpec, ChatStream, ChatTimeouts, EngineError};
+use super::chat::{Endpoint, base_url, body_excerpt, excerpt, http_client, root_cause};
+use super::{ChatDelta, ChatEnd, ChatModel, ChatRequest, ChatRole, ChatRow, ChatSpec, ChatStream, ChatTimeouts};
+use super::{EngineError, Finding, Needs, Reach};
+use crate::home::Home;
 
 /// Where Ollama listens unless told otherwise.
 pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:11434";
@@ -30,6 +32,45 @@ const LINE_BYTES: usize = 1 << 20;
 /// after a pause wait for seconds.
 const KEEP_ALIVE_MIN: u64 = 30;
 
+/// How long it may take to say how it is, to somebody who only looks.
+pub(super) const LOOK_TIMEOUT: Duration = Duration::from_millis(900);
+
+inventory::submit! {
+    ChatRow {
+        name: "ollama",
+        about: "Ollama, on this host or another",
+        needs: Needs { url: DEFAULT_URL, ..Needs::NOTHING },
+        build: |spec, _| async move { Ok(Arc::new(Ollama::connect(spec).await?) as Arc<dyn ChatModel>) }.boxed(),
+        check: Some(|spec, home| check(spec, home).boxed()),
+    }
+}
+
+async fn check(spec: &ChatSpec, _: &Home) -> Vec<Finding> {
+    let what = "Ollama";
+    vec![match look(spec, false).await {
+        Ok(detail) => Finding::Ok { what, detail },
+        Err(why) => Finding::Fail { what, detail: why, todo: String::new() },
+    }]
+}
+
+/// Its version and models; `any` chat model will do, or the one that is wanted.
+///
+/// # Errors
+/// Why it can't be used.
+pub(super) async fn look(spec: &ChatSpec, any: bool) -> Result<String, String> {
+    let timeouts = ChatTimeouts { connect: LOOK_TIMEOUT, first_token: LOOK_TIMEOUT, token: LOOK_TIMEOUT };
+    let spec = ChatSpec { timeouts, ..spec.clone() };
+    let asked = async {
+        let ollama = if any { Ollama::connect_to_any(&spec).await? } else { Ollama::connect(&spec).await? };
+        let (version, models) = (ollama.version().await?, ollama.models().await?);
+        Ok(format!("{version}; uses {}; has {}", ollama.default_model(), models.join(", ")))
+    };
+    match timeout(LOOK_TIMEOUT, asked).await {
+        Ok(result) => result.map_err(|error: EngineError| error.to_string()),
+        Err(_) => Err(format!("no answer within {} ms", LOOK_TIMEOUT.as_millis())),
+    }
+}
+
 /// A running Ollama and one of its models.
 #[derive(Debug)]
 pub struct Ollama {
@@ -37,7 +78,7 @@ pub struct Ollama {
     endpoint: Arc<Endpoint>,
     timeouts: ChatTimeouts,
     model: String,
-    outside: bool,
+    reach: Reach,
 }
 
 impl Ollama {
@@ -103,7 +144,7 @@ impl Ollama {
             }),
             timeouts: spec.timeouts,
             model: String::new(),
-            outside: is_outside(&url),
+            reach: Reach::of(&url),
         })
     }
 
@@ -119,7 +160,8 @@ impl Ollama {
                 return Ok(model.clone());
             }
         }
-        let name = |model: &&String| format!(", or set llm.model = \"{model}\" to have Ollama's cloud answer");
+        let name =
+            |model: &&String| format!(", or set model = \"{model}\" in llm.providers to have Ollama's cloud answer");
         Err(EngineError::Missing(format!(
             "Ollama at {} has no chat model of its own; fetch one, such as `ollama pull llama3.2`{}",
             self.endpoint.url,
@@ -186,7 +228,7 @@ impl Ollama {
 
     fn request(&self, model: Option<&str>, messages: Vec<WireMessage>) -> Result<ChatMessageRequest, EngineError> {
         let model = model.unwrap_or(&self.model);
-        if !self.is_cloud() && is_relayed(model) {
+        if self.reach() != Reach::Outside && is_relayed(model) {
             return Err(EngineError::Invalid(format!(
                 "{model} runs in Ollama's cloud, and {} is used as a local provider; choose a local model",
                 self.endpoint.url
@@ -237,13 +279,13 @@ impl ChatModel for Ollama {
         &self.model
     }
 
-    fn is_cloud(&self) -> bool {
-        self.outside || is_relayed(&self.model)
+    fn reach(&self) -> Reach {
+        if is_relayed(&self.model) { Reach::Outside } else { self.reach }
     }
 
     async fn models(&self) -> Result<Vec<String>, EngineError> {
         let mut models = self.all_models().await?;
-        models.retain(|model| self.is_cloud() || !is_relayed(model));
+        models.retain(|model| self.reach() == Reach::Outside || !is_relayed(model));
         Ok(models)
     }
 
@@ -263,7 +305,7 @@ impl ChatModel for Ollama {
     }
 
     async fn read_ahead(&self, request: ChatRequest) -> Result<Option<ChatEnd>, EngineError> {
-        if self.outside || is_relayed(request.model.as_deref().unwrap_or(&self.model)) {
+        if self.reach == Reach::Outside || is_relayed(request.model.as_deref().unwrap_or(&self.model)) {
             return Ok(None);
         }
         // Without a token it does not read either.

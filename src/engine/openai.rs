@@ -13,18 +13,29 @@ use async_openai::types::chat::{
     ResponseFormatJsonSchema,
 };
 use async_trait::async_trait;
-use futures::{Stream, StreamExt};
+use futures::{FutureExt as _, Stream, StreamExt};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Response, StatusCode};
 use tokio::time::timeout;
 use tower::BoxError;
 
 use super::EngineError;
-use super::chat::{Endpoint, base_url, body_excerpt, excerpt, http_client, is_outside};
-use super::{ChatDelta, ChatEnd, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatSpec, ChatStream, ChatTimeouts};
+use super::chat::{Endpoint, base_url, body_excerpt, excerpt, http_client};
+use super::{ChatDelta, ChatEnd, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatRow, ChatSpec, ChatStream};
+use super::{ChatTimeouts, Needs, Reach};
 use crate::secret::Secret;
 
 const DEFAULT_URL: &str = "https://api.openai.com/v1";
+
+inventory::submit! {
+    ChatRow {
+        name: "openai",
+        about: "a server with the OpenAI protocol: a cloud's, vLLM, LM Studio",
+        needs: Needs { model: None, key: Some("OpenAI key"), url: DEFAULT_URL },
+        build: |spec, _| async move { Ok(Arc::new(OpenAi::connect(spec).await?) as Arc<dyn ChatModel>) }.boxed(),
+        check: None,
+    }
+}
 
 /// A server with the OpenAI protocol and one of its models.
 pub struct OpenAi {
@@ -32,7 +43,7 @@ pub struct OpenAi {
     endpoint: Arc<Endpoint>,
     timeouts: ChatTimeouts,
     model: String,
-    outside: bool,
+    reach: Reach,
 }
 
 /// What the transport tells the calls above it, through async-openai's boxed error.
@@ -101,7 +112,7 @@ impl OpenAi {
             })
         };
         let client = Client::build(http, config).with_http_service(transport);
-        Ok(Self { client, endpoint, timeouts, model: String::new(), outside: is_outside(&url) })
+        Ok(Self { client, endpoint, timeouts, model: String::new(), reach: Reach::of(&url) })
     }
 
     /// The same with a default model.
@@ -179,8 +190,8 @@ impl ChatModel for OpenAi {
         &self.model
     }
 
-    fn is_cloud(&self) -> bool {
-        self.outside
+    fn reach(&self) -> Reach {
+        self.reach
     }
 
     async fn models(&self) -> Result<Vec<String>, EngineError> {
@@ -196,7 +207,7 @@ impl ChatModel for OpenAi {
     }
 
     async fn warm(&self) -> Result<(), EngineError> {
-        if self.outside {
+        if self.reach == Reach::Outside {
             // A cloud keeps its models loaded and counts every token; that it answers is enough.
             return self.models().await.map(drop);
         }
@@ -210,7 +221,7 @@ impl ChatModel for OpenAi {
     }
 
     async fn read_ahead(&self, request: ChatRequest) -> Result<Option<ChatEnd>, EngineError> {
-        if self.outside { Ok(None) } else { self.read(request).await.map(Some) }
+        if self.reach == Reach::Outside { Ok(None) } else { self.read(request).await.map(Some) }
     }
 }
 

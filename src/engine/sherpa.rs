@@ -7,7 +7,9 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::sync::Arc;
 
+use futures::FutureExt as _;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -15,7 +17,11 @@ use sherpa_onnx::{GenerationConfig, OfflineTts, OfflineTtsConfig, OfflineTtsMode
 
 use super::clause::clauses;
 use super::espeak::Espeak;
-use super::{EngineError, SpeakOptions, Synthesizer, SynthesizerSpec, default_threads, onnx};
+use super::table::load;
+use super::{EngineError, Finding, Needs, SpeakOptions, Synthesizer, SynthesizerRow, SynthesizerSpec};
+use super::{default_threads, onnx};
+use crate::models::ModelKind;
+use crate::process;
 
 /// The first piece of a text may end at any clause once it has this many phonemes, about one and a half seconds: it is
 /// spoken while the next is made.
@@ -31,6 +37,29 @@ const SESSION_OPTIONS: &str = "EnableCpuMemArena=0\nsession.intra_op.allow_spinn
 const ONSET: f32 = 0.003;
 /// How much of that silence is kept, in ms.
 const LEAD_IN_MS: usize = 10;
+
+inventory::submit! {
+    SynthesizerRow {
+        name: "piper",
+        about: "Piper voices by sherpa-onnx and espeak-ng",
+        needs: Needs { model: Some(ModelKind::Piper), ..Needs::NOTHING },
+        build: |spec, _| load(spec, |spec| Ok(Arc::new(Piper::load(spec)?) as Arc<dyn Synthesizer>)),
+        check: Some(|_, _| async { vec![check().await] }.boxed()),
+    }
+}
+
+/// Whether there is what makes phonemes of text.
+async fn check() -> Finding {
+    let (what, todo) = ("espeak-ng", "install it, such as by `apt install espeak-ng`".to_owned());
+    match process::answer(Path::new(what), &["--version"]).await {
+        Ok(Some(text)) => {
+            let detail = process::version(&text).map_or("unknown version", |(version, _)| version).to_owned();
+            Finding::Ok { what, detail }
+        }
+        Ok(None) => Finding::Fail { what, detail: "there is no program espeak-ng".to_owned(), todo },
+        Err(why) => Finding::Fail { what, detail: format!("espeak-ng does not run ({why})"), todo },
+    }
+}
 
 /// A Piper voice in memory.
 pub struct Piper {

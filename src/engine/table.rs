@@ -1,132 +1,137 @@
-//! All engines there are, by name. Adding one is a file and a row.
+//! All engines there are, by name.
+//!
+//! An engine is a file and a row: its file submits the row, and nothing else names the engine. What others need to know of it
+//! (which model of the catalogue it loads, whether it takes a key, where it is, how to look whether it is well) stands in
+//! the row. The rows of all files of the program are found here, those of a test's own file too.
+//!
+//! ```ignore
+//! inventory::submit! {
+//!     RecognizerRow { name: "parrot", about: "repeats", needs: Needs::NOTHING, build: |spec, _| …, check: None }
+//! }
+//! ```
 
 use std::sync::Arc;
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::{ChatModel, ChatSpec, EngineError, LlamaCpp, Ollama, OpenAi, Recognizer, RecognizerSpec, Synthesizer};
-use super::{SynthesizerSpec, auto};
+use super::check::Finding;
+use super::reach::Reach;
+use super::{ChatModel, ChatSpec, EngineError, Recognizer, RecognizerSpec, Synthesizer, SynthesizerSpec};
 use crate::home::Home;
+use crate::models::ModelKind;
 
-type Built<T> = Result<Arc<T>, EngineError>;
-type Build<S, T> = fn(&S) -> Built<T>;
+/// An engine in the making.
+pub type Building<'a, T> = BoxFuture<'a, Result<Arc<T>, EngineError>>;
 
-/// One engine that recognizes speech.
-pub struct RecognizerRow {
+/// Looks at what an engine needs.
+pub type Check<S> = for<'a> fn(&'a S, &'a Home) -> BoxFuture<'a, Vec<Finding>>;
+
+/// What there is to know of an engine of kind `T` that is built from `S`.
+pub struct EngineRow<S: 'static, T: ?Sized + 'static> {
     /// The name that a configuration uses.
     pub name: &'static str,
-    /// The cargo feature that compiles it in.
-    pub feature: &'static str,
-    build: Option<Build<RecognizerSpec, dyn Recognizer>>,
+    /// One line for people.
+    pub about: &'static str,
+    /// What it needs.
+    pub needs: Needs,
+    /// Builds one: loads its model, connects to its provider, or starts it.
+    pub build: for<'a> fn(&'a S, &'a Home) -> Building<'a, T>,
+    /// Looks whether all is there that it needs beside what `needs` says, without building one.
+    pub check: Option<Check<S>>,
 }
 
-/// The engines that recognize speech; those not compiled in are listed too.
-pub const RECOGNIZERS: &[RecognizerRow] = &[
-    #[cfg(feature = "whisper")]
-    RecognizerRow {
-        name: "whisper",
-        feature: "whisper",
-        build: Some(|spec| Ok(Arc::new(super::Whisper::load(spec)?))),
-    },
-    #[cfg(not(feature = "whisper"))]
-    RecognizerRow { name: "whisper", feature: "whisper", build: None },
-    #[cfg(feature = "fake")]
-    RecognizerRow {
-        name: "fake",
-        feature: "fake",
-        build: Some(|spec| Ok(Arc::new(super::fake::Fake::new(&spec.model)?))),
-    },
-    #[cfg(not(feature = "fake"))]
-    RecognizerRow { name: "fake", feature: "fake", build: None },
-];
-
-/// One engine that speaks.
-pub struct SynthesizerRow {
-    /// The name that a configuration uses.
-    pub name: &'static str,
-    /// The cargo feature that compiles it in.
-    pub feature: &'static str,
-    build: Option<Build<SynthesizerSpec, dyn Synthesizer>>,
+/// What an engine needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// The kind of the models of the catalogue that it loads.
+    pub model: Option<ModelKind>,
+    /// What its provider's key is called, if that wants one.
+    pub key: Option<&'static str>,
+    /// Where its provider is as a rule; empty: in this process, or a child of it.
+    pub url: &'static str,
 }
 
-/// The engines that speak; those not compiled in are listed too.
-pub const SYNTHESIZERS: &[SynthesizerRow] = &[
-    #[cfg(feature = "sherpa")]
-    SynthesizerRow { name: "piper", feature: "sherpa", build: Some(|spec| Ok(Arc::new(super::Piper::load(spec)?))) },
-    #[cfg(not(feature = "sherpa"))]
-    SynthesizerRow { name: "piper", feature: "sherpa", build: None },
-    #[cfg(feature = "fake")]
-    SynthesizerRow {
-        name: "fake",
-        feature: "fake",
-        build: Some(|spec| Ok(Arc::new(super::fake::Fake::new(&spec.voice)?))),
-    },
-    #[cfg(not(feature = "fake"))]
-    SynthesizerRow { name: "fake", feature: "fake", build: None },
-];
-
-type BuildChat = for<'a> fn(&'a ChatSpec, &'a Home) -> BoxFuture<'a, Built<dyn ChatModel>>;
-
-/// One engine that chats.
-pub struct ChatRow {
-    /// The name that a configuration uses.
-    pub name: &'static str,
-    /// The cargo feature that compiles it in; empty for one that always is.
-    pub feature: &'static str,
-    build: Option<BuildChat>,
+impl Needs {
+    /// Nothing at all.
+    pub const NOTHING: Self = Self { model: None, key: None, url: "" };
 }
 
-/// The engines that chat; those not compiled in are listed too.
-pub const CHAT_MODELS: &[ChatRow] = &[
-    ChatRow { name: "auto", feature: "", build: Some(|spec, home| auto::choose(spec, home).boxed()) },
-    ChatRow {
-        name: "ollama",
-        feature: "",
-        build: Some(|spec, _| async move { Ok(Arc::new(Ollama::connect(spec).await?) as _) }.boxed()),
-    },
-    ChatRow {
-        name: "llamacpp",
-        feature: "",
-        build: Some(|spec, home| {
-            async move { Ok(Arc::new(LlamaCpp::start(&spec.llamacpp, spec.timeouts, home).await?) as _) }.boxed()
-        }),
-    },
-    ChatRow {
-        name: "openai",
-        feature: "",
-        build: Some(|spec, _| async move { Ok(Arc::new(OpenAi::connect(spec).await?) as _) }.boxed()),
-    },
-    #[cfg(feature = "fake")]
-    ChatRow {
-        name: "fake",
-        feature: "fake",
-        build: Some(|spec, _| {
-            let fake = super::fake::Fake::new(spec.model.as_deref().unwrap_or("echo"));
-            std::future::ready(fake.map(|fake| Arc::new(fake.at(spec.url.as_deref())) as _)).boxed()
-        }),
-    },
-    #[cfg(not(feature = "fake"))]
-    ChatRow { name: "fake", feature: "fake", build: None },
-];
+impl<S, T: ?Sized> EngineRow<S, T> {
+    /// How far what it is given travels, if its provider is where it is as a rule.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        Reach::of_address(self.needs.url)
+    }
+}
 
-/// Builds the recognizer that `engine` names. Blocks while the model loads.
+/// An engine that recognizes speech.
+pub type RecognizerRow = EngineRow<RecognizerSpec, dyn Recognizer>;
+/// An engine that speaks.
+pub type SynthesizerRow = EngineRow<SynthesizerSpec, dyn Synthesizer>;
+/// An engine that chats.
+pub type ChatRow = EngineRow<ChatSpec, dyn ChatModel>;
+
+inventory::collect!(RecognizerRow);
+inventory::collect!(SynthesizerRow);
+inventory::collect!(ChatRow);
+
+/// Engines that are compiled in by a cargo feature: of which kind, their names, the feature.
+const OPTIONAL: &[(&str, &str, &str)] = &[
+    (HEARS, "whisper", "whisper"),
+    (HEARS, "fake", "fake"),
+    (SPEAKS, "piper", "sherpa"),
+    (SPEAKS, "fake", "fake"),
+    (CHATS, "fake", "fake"),
+    (WAKES, "fake", "fake"),
+];
+const HEARS: &str = "speech recognition";
+const SPEAKS: &str = "speech synthesis";
+const CHATS: &str = "chat";
+pub(super) const WAKES: &str = "wake phrase";
+
+/// The engine that recognizes speech by this name.
 ///
 /// # Errors
-/// [`EngineError::Invalid`] for an unknown engine (naming all), [`EngineError::Missing`] for one that is not compiled in
-/// or lacks its model, [`EngineError::Failed`] when the model does not load.
-pub fn recognizer(engine: &str, spec: &RecognizerSpec) -> Result<Arc<dyn Recognizer>, EngineError> {
-    let rows = RECOGNIZERS.iter().map(|row| (row.name, row.feature, row.build));
-    find("speech recognition", engine, rows)?(spec)
+/// [`EngineError::Invalid`] for an unknown engine (naming all), [`EngineError::Missing`] for one that is not compiled in.
+pub fn recognizer_row(engine: &str) -> Result<&'static RecognizerRow, EngineError> {
+    find(HEARS, engine, inventory::iter::<RecognizerRow>().map(|row| (row.name, row)))
 }
 
-/// Builds the synthesizer that `engine` names. Blocks while the voice loads.
+/// The engine that speaks by this name.
+///
+/// # Errors
+/// As [`recognizer_row`].
+pub fn synthesizer_row(engine: &str) -> Result<&'static SynthesizerRow, EngineError> {
+    find(SPEAKS, engine, inventory::iter::<SynthesizerRow>().map(|row| (row.name, row)))
+}
+
+/// The engine that chats by this name.
+///
+/// # Errors
+/// As [`recognizer_row`].
+pub fn chat_row(engine: &str) -> Result<&'static ChatRow, EngineError> {
+    find(CHATS, engine, inventory::iter::<ChatRow>().map(|row| (row.name, row)))
+}
+
+/// Builds the recognizer that `engine` names.
+///
+/// # Errors
+/// As [`recognizer_row`]; [`EngineError::Missing`] for one that lacks its model, [`EngineError::Failed`] when the model does
+/// not load.
+pub async fn recognizer(engine: &str, spec: &RecognizerSpec, home: &Home) -> Result<Arc<dyn Recognizer>, EngineError> {
+    (recognizer_row(engine)?.build)(spec, home).await
+}
+
+/// Builds the synthesizer that `engine` names.
 ///
 /// # Errors
 /// As [`recognizer`].
-pub fn synthesizer(engine: &str, spec: &SynthesizerSpec) -> Result<Arc<dyn Synthesizer>, EngineError> {
-    let rows = SYNTHESIZERS.iter().map(|row| (row.name, row.feature, row.build));
-    find("speech synthesis", engine, rows)?(spec)
+pub async fn synthesizer(
+    engine: &str,
+    spec: &SynthesizerSpec,
+    home: &Home,
+) -> Result<Arc<dyn Synthesizer>, EngineError> {
+    (synthesizer_row(engine)?.build)(spec, home).await
 }
 
 /// Builds the chat model that `spec.engine` names: connects to its provider, or starts it.
@@ -134,60 +139,86 @@ pub fn synthesizer(engine: &str, spec: &SynthesizerSpec) -> Result<Arc<dyn Synth
 /// # Errors
 /// As [`recognizer`], and [`EngineError::Unavailable`] when the provider does not answer.
 pub async fn chat_model(spec: &ChatSpec, home: &Home) -> Result<Arc<dyn ChatModel>, EngineError> {
-    let rows = CHAT_MODELS.iter().map(|row| (row.name, row.feature, row.build));
-    find("chat", &spec.engine, rows)?(spec, home).await
+    (chat_row(&spec.engine)?.build)(spec, home).await
 }
 
-/// What the row `engine` builds with, in `rows` of name, feature and builder.
-pub(super) fn find<B>(
+/// Loads what blocks while it loads, on a thread of its own.
+pub(super) fn load<S, E>(spec: &S, load: fn(&S) -> Result<E, EngineError>) -> BoxFuture<'static, Result<E, EngineError>>
+where
+    S: Clone + Send + 'static,
+    E: Send + 'static,
+{
+    let (spec, span) = (spec.clone(), tracing::Span::current());
+    Box::pin(async move {
+        let loading = tokio::task::spawn_blocking(move || span.in_scope(|| load(&spec)));
+        loading.await.unwrap_or_else(|error| Err(EngineError::Failed(format!("the engine broke: {error}"))))
+    })
+}
+
+/// The row of the engine of a kind by its name; a row is told by its name.
+pub(super) fn find<R>(
     kind: &str,
     engine: &str,
-    rows: impl Iterator<Item = (&'static str, &'static str, Option<B>)> + Clone,
-) -> Result<B, EngineError> {
-    match rows.clone().find(|(name, ..)| *name == engine) {
-        Some((_, _, Some(build))) => Ok(build),
-        Some((_, feature, None)) => Err(EngineError::Missing(format!(
-            "the {kind} engine {engine} is not compiled in: build with --features {feature}"
-        ))),
-        None => {
-            let offered: Vec<_> = rows.filter(|(.., build)| build.is_some()).map(|(name, ..)| name).collect();
-            Err(EngineError::Invalid(format!(
-                "there is no {kind} engine {engine:?}; there are: {}",
-                offered.join(", ")
-            )))
+    rows: impl Iterator<Item = (&'static str, R)>,
+) -> Result<R, EngineError> {
+    let mut offered = Vec::new();
+    for (name, row) in rows {
+        if name == engine {
+            return Ok(row);
         }
+        offered.push(name);
     }
+    if let Some((.., feature)) = OPTIONAL.iter().find(|(of, name, _)| *of == kind && *name == engine) {
+        let text = format!("the {kind} engine {engine} is not compiled in: build with --features {feature}");
+        return Err(EngineError::Missing(text));
+    }
+    // The linker's order means nothing.
+    offered.sort_unstable();
+    let offered = offered.join(", ");
+    Err(EngineError::Invalid(format!("there is no {kind} engine {engine:?}; choose from {offered}")))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn an_unknown_engine_names_those_there_are() {
-        let rows = [("a", "", Some(1)), ("b", "x", None), ("c", "", Some(3))];
-        assert_eq!(find("chat", "c", rows.into_iter()).unwrap(), 3);
-        let error = find("chat", "olama", rows.into_iter()).unwrap_err();
+        let rows = [("c", 3), ("a", 1)];
+        assert_eq!(find(CHATS, "c", rows.into_iter()).unwrap(), 3);
+        let error = find(CHATS, "olama", rows.into_iter()).unwrap_err();
         assert!(matches!(error, EngineError::Invalid(_)));
-        assert_eq!(error.to_string(), "there is no chat engine \"olama\"; there are: a, c");
+        assert_eq!(error.to_string(), "there is no chat engine \"olama\"; choose from a, c");
     }
 
     #[test]
     fn an_engine_left_out_names_its_feature() {
-        let error = find("chat", "b", [("b", "x", None::<()>)].into_iter()).unwrap_err();
+        let error = find(SPEAKS, "piper", std::iter::empty::<(&str, ())>()).unwrap_err();
         assert!(matches!(error, EngineError::Missing(_)));
-        assert_eq!(error.to_string(), "the chat engine b is not compiled in: build with --features x");
+        let text = "the speech synthesis engine piper is not compiled in: build with --features sherpa";
+        assert_eq!(error.to_string(), text);
     }
 
     #[test]
     fn names_are_unique() {
         for names in [
-            RECOGNIZERS.iter().map(|row| row.name).collect::<Vec<_>>(),
-            SYNTHESIZERS.iter().map(|row| row.name).collect(),
-            CHAT_MODELS.iter().map(|row| row.name).collect(),
+            inventory::iter::<RecognizerRow>().map(|row| row.name).collect::<Vec<_>>(),
+            inventory::iter::<SynthesizerRow>().map(|row| row.name).collect(),
+            inventory::iter::<ChatRow>().map(|row| row.name).collect(),
         ] {
-            let unique: std::collections::BTreeSet<_> = names.iter().collect();
+            let unique: BTreeSet<_> = names.iter().collect();
             assert_eq!(unique.len(), names.len());
         }
+        for chats in ["auto", "ollama", "llamacpp", "openai"] {
+            assert!(chat_row(chats).is_ok(), "{chats}");
+        }
+    }
+
+    #[test]
+    fn a_row_says_how_far_its_provider_is() {
+        assert_eq!(chat_row("openai").ok().map(EngineRow::reach), Some(Reach::Outside));
+        assert_eq!(chat_row("llamacpp").ok().map(EngineRow::reach), Some(Reach::Host));
     }
 }

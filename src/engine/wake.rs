@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::table::find;
+use super::table::{WAKES, find};
 use super::{EngineError, Recognizer, TranscribeOptions, Transcription};
 use crate::text::wake::WakePhrases;
 
@@ -86,8 +86,7 @@ impl WakeRow {
     /// # Errors
     /// [`EngineError::Invalid`] for an unknown engine (naming all), [`EngineError::Missing`] for one that is not compiled in.
     pub fn named(name: &str) -> Result<&'static Self, EngineError> {
-        let rows = WAKE_ENGINES.iter().map(|row| (row.name, row.feature, row.build.map(|_| row)));
-        find("wake phrase", name, rows)
+        find(WAKES, name, WAKE_ENGINES.iter().filter(|row| row.build.is_some()).map(|row| (row.name, row)))
     }
 
     /// Builds the engine.
@@ -95,8 +94,8 @@ impl WakeRow {
     /// # Errors
     /// It is not compiled in, or lacks what it needs.
     pub fn build(&self, spec: WakeSpec) -> Result<Arc<dyn WakeEngine>, EngineError> {
-        let rows = std::iter::once((self.name, self.feature, self.build));
-        find("wake phrase", self.name, rows)?(spec)
+        let missing = || EngineError::Missing(format!("the {WAKES} engine {} is not compiled in", self.name));
+        self.build.ok_or_else(missing)?(spec)
     }
 }
 

@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 use whisper_rs::{FullParams, SamplingStrategy, WhisperContext, WhisperContextParameters, WhisperState};
 
 use super::stream::{ClipRecognizer, RecognizerStream, StreamOptions, Windows};
-use super::{EngineError, RECOGNIZER_RATE_HZ, Recognizer, RecognizerSpec, TranscribeOptions, TranscribedSegment};
-use super::{Transcription, default_threads};
+use super::table::load;
+use super::{EngineError, Needs, RECOGNIZER_RATE_HZ, Recognizer, RecognizerRow, RecognizerSpec, TranscribeOptions};
+use super::{TranscribedSegment, Transcription, default_threads};
+use crate::models::ModelKind;
 
 /// Whisper hears in windows of 30 s.
 const WINDOW_SAMPLES: usize = 30 * RECOGNIZER_RATE_HZ as usize;
@@ -44,6 +46,16 @@ const NO_SPEECH: f32 = 0.6;
 const DOUBT: f32 = 0.65;
 /// How often a caller that waits for a free slot looks whether it was cancelled.
 const SLOT_POLL: Duration = Duration::from_millis(20);
+
+inventory::submit! {
+    RecognizerRow {
+        name: "whisper",
+        about: "Whisper by whisper.cpp",
+        needs: Needs { model: Some(ModelKind::Whisper), ..Needs::NOTHING },
+        build: |spec, _| load(spec, |spec| Ok(Arc::new(Whisper::load(spec)?) as Arc<dyn Recognizer>)),
+        check: None,
+    }
+}
 
 /// A Whisper model in memory.
 pub struct Whisper(Arc<Loaded>);

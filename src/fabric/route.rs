@@ -1,4 +1,4 @@
-//! One request's way from host to host.
+//! One request's way from engine to engine, each of a host.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::bus::message::node::{AskInfo, Routed};
 use crate::bus::stream::Stream;
 use crate::bus::subject::{Capability, Target};
 use crate::bus::{BusError, Call};
-use crate::router::{Need, Nobody, Outcome, Target as Chosen, Ticket};
+use crate::router::{Need, Nobody, OfferId, Outcome, Permit, Target as Chosen};
 
 /// After so many checks in which a host that works on a request has said nothing, it is asked whether it lives.
 const QUIET_CHECKS: u32 = 3;
@@ -31,15 +31,17 @@ const UNKNOWN: &str = "not known who is there: anyone of the queue group";
 const UNLISTED: &str = "a service that is no host of Sidetone: anyone of the queue group";
 
 /// The host that answers, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choice {
     /// The host; empty: anyone of the queue group.
     pub host: String,
+    /// Which of its engines; empty: the only one.
+    pub engine: String,
     /// Why it.
     pub reason: String,
 }
 
-/// The hosts that are left to ask.
+/// What is left to ask.
 pub(super) struct Route {
     fabric: Fabric,
     need: Need,
@@ -47,17 +49,18 @@ pub(super) struct Route {
     until: Instant,
     left: VecDeque<Chosen>,
     /// Those that were asked: each is asked once, see [`Route::looks_again`].
-    tried: Vec<String>,
+    tried: Vec<OfferId>,
     /// Those of them that were full.
-    full: Vec<String>,
+    full: Vec<OfferId>,
     /// Why the queue group is asked, which is done once.
     by_queue: Option<&'static str>,
-    attempt: u32,
+    /// How many have been asked.
+    number: u32,
     /// Why the last one failed.
     failed: Option<BusError>,
 }
 
-/// One host that is asked.
+/// An engine that is asked.
 pub(super) struct Attempt {
     pub(super) choice: Choice,
     pub(super) call: Call,
@@ -69,7 +72,7 @@ pub(super) struct Attempt {
 /// The router's leave to ask a host; given back however the request ends.
 struct HeldPermit {
     fabric: Fabric,
-    permit: Option<Ticket>,
+    permit: Option<Permit>,
 }
 
 impl HeldPermit {
@@ -93,6 +96,10 @@ impl Drop for HeldPermit {
 }
 
 impl Attempt {
+    fn id(&self) -> OfferId {
+        OfferId::new(&self.choice.host, &self.choice.engine)
+    }
+
     /// The host's name; empty for the queue group.
     pub(super) fn host(&self) -> &str {
         &self.choice.host
@@ -142,7 +149,7 @@ impl Fabric {
             tried: Vec::new(),
             full: Vec::new(),
             by_queue,
-            attempt: 0,
+            number: 0,
             failed: None,
         })
     }
@@ -260,7 +267,7 @@ impl Route {
         }
         loop {
             let (choice, permit) = if let Some(reason) = self.by_queue.take() {
-                (Choice { host: String::new(), reason: reason.to_owned() }, None)
+                (Choice { reason: reason.to_owned(), ..Choice::default() }, None)
             } else {
                 let Some(chosen) = self.left.pop_front().or_else(|| self.decide_again()) else {
                     return Err(self.last_word());
@@ -268,29 +275,32 @@ impl Route {
                 let inner = &self.fabric.0;
                 let permit = {
                     let Peers { view, health, .. } = &mut *inner.peers();
-                    health.admit(view, &self.need.capability, &chosen.host, inner.now())
+                    health.admit(view, &self.need.capability, &chosen.id, inner.now())
                 };
                 let Some(permit) = permit else {
                     // It left or failed since it was chosen.
-                    self.tried.push(chosen.host);
+                    self.tried.push(chosen.id);
                     continue;
                 };
                 let pending = HeldPermit { fabric: self.fabric.clone(), permit: Some(permit) };
-                (Choice { reason: chosen.reason.to_string(), host: chosen.host }, Some(pending))
+                let OfferId { host, engine } = chosen.id;
+                (Choice { reason: chosen.reason.to_string(), host, engine }, Some(pending))
             };
             let instance = self.fabric.0.instance(&choice.host);
-            self.attempt += 1;
-            self.tried.push(choice.host.clone());
+            self.number += 1;
+            self.tried.push(OfferId::new(&choice.host, &choice.engine));
             let routed = Routed {
                 capability: self.need.capability.clone(),
                 host: choice.host.clone(),
+                engine: choice.engine.clone(),
                 reason: choice.reason.clone(),
                 turn: self.call.turn.map(|turn| turn.to_string()),
-                attempt: self.attempt,
+                attempt: self.number,
                 after: self.failed.as_ref().map(ToString::to_string),
             };
             self.fabric.publish(routed);
-            let call = Call { deadline: time, route: Some(choice.reason.clone()), ..self.call.clone() };
+            let engine = Some(choice.engine.clone()).filter(|engine| !engine.is_empty());
+            let call = Call { deadline: time, route: Some(choice.reason.clone()), engine, ..self.call.clone() };
             return Ok(Attempt { choice, call, instance, permit });
         }
     }
@@ -310,13 +320,13 @@ impl Route {
                 let outcome = self.blame(&attempt, &error);
                 attempt.settle(outcome);
                 match (outcome, &error) {
-                    (Outcome::Busy, _) => self.full.push(attempt.choice.host.clone()),
+                    (Outcome::Busy, _) => self.full.push(attempt.id()),
                     // That took its time.
                     (_, BusError::Cut { .. }) => self.looks_again(),
                     _ => {}
                 }
                 if can_go_on(&error) {
-                    tracing::info!(host = attempt.choice.host, %error, "another host is asked");
+                    tracing::info!(asked = %attempt.id(), %error, "another is asked");
                     self.failed = Some(error);
                     return None;
                 }
@@ -335,7 +345,7 @@ impl Route {
 
     /// Those that were full may be asked once more: another host has worked on the request since.
     fn looks_again(&mut self) {
-        self.tried.retain(|host| !self.full.contains(host));
+        self.tried.retain(|id| !self.full.contains(id));
         self.full.clear();
     }
 
@@ -347,7 +357,7 @@ impl Route {
     /// The first of a new decision, if there is time and any host that was not asked.
     fn decide_again(&mut self) -> Option<Chosen> {
         // The queue group is no host in particular: it is asked once.
-        let is_over = Instant::now() >= self.until || self.tried.iter().any(String::is_empty);
+        let is_over = Instant::now() >= self.until || self.tried.iter().any(|id| id.host.is_empty());
         self.left = if is_over { VecDeque::new() } else { self.others() };
         self.left.pop_front()
     }
@@ -362,7 +372,7 @@ impl Route {
             }
             _ => false,
         };
-        let usual = || self.fabric.0.usual(attempt.host(), &self.need.capability);
+        let usual = || self.fabric.0.usual(&attempt.id(), &self.need.capability);
         if is_late && usual().is_some_and(|usual| attempt.call.deadline >= usual * HANGS_AFTER) {
             return Outcome::Failed;
         }

@@ -17,7 +17,7 @@ use crate::bus::registry::announce;
 use crate::bus::roster::{Change, Roster};
 use crate::bus::subject;
 use crate::config::Config;
-use crate::router::{Health, Host, Need, Nobody, Policy, Privacy, Router, Target, View};
+use crate::router::{Health, Host, Need, Nobody, OfferId, Policy, Privacy, Router, Target, View};
 
 /// How long a caller waits to hear for the first time who is there; after that it asks the queue group.
 pub(super) const FIRST_VIEW_TIMEOUT: Duration = Duration::from_secs(2);
@@ -132,6 +132,7 @@ impl Fabric {
         tracing::debug!(
             capability = routed.capability,
             host = routed.host,
+            engine = routed.engine,
             reason = routed.reason,
             attempt = routed.attempt,
             after = routed.after,
@@ -180,18 +181,18 @@ impl Inner {
         Router { here: &self.here, view: &peers.view, policy, health: &peers.health }
     }
 
-    /// The hosts to ask but those that were `tried`; or why none, and whether the capability is offered by no host at all.
-    pub(super) fn decide(&self, need: &Need, tried: &[String]) -> Result<Vec<Target>, (Nobody, bool)> {
+    /// The engines to ask but those that were `tried`; or why none, and whether the capability is offered by no host at all.
+    pub(super) fn decide(&self, need: &Need, tried: &[OfferId]) -> Result<Vec<Target>, (Nobody, bool)> {
         let peers = self.peers();
         let router = self.router(&peers, &need.capability);
         let decided = router.decide_beyond(tried, need, self.now(), &mut rand::rng());
-        decided.map_err(|nobody| (nobody, peers.view.hosts().all(|host| host.offer(&need.capability).is_none())))
+        decided.map_err(|nobody| (nobody, !peers.view.offers(&need.capability)))
     }
 
-    /// The usual time of a request to a host, if it has one.
-    pub(super) fn usual(&self, host: &str, capability: &str) -> Option<Duration> {
+    /// The usual time of a request to an engine, if it has one.
+    pub(super) fn usual(&self, id: &OfferId, capability: &str) -> Option<Duration> {
         let peers = self.peers();
-        let usual_ms = peers.view.host(host)?.offer(capability)?.load.usual_ms;
+        let usual_ms = peers.view.host(&id.host)?.offer(capability, &id.engine)?.load.usual_ms;
         (usual_ms > 0).then(|| Duration::from_millis(usual_ms.into()))
     }
 

@@ -20,7 +20,7 @@ pub struct FabricStream<A: Ask> {
 
 impl<A: Ask> FabricStream<A> {
     pub(super) fn new(fabric: Fabric, need: Need, request: A, route: Route) -> Self {
-        let choice = Choice { host: String::new(), reason: String::new() };
+        let choice = Choice::default();
         Self { fabric, need, request, route, now: None, choice, over: false }
     }
 

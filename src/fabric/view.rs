@@ -1,11 +1,9 @@
 //! From what hosts and requests say on the bus to what the router reads, and back.
 
+use crate::bus::contract::capability;
 use crate::bus::message::node::{self, NodeInfo};
 use crate::bus::subject::Capability;
 use crate::router::{Host, Load, Model, Need, Offer, Privacy};
-
-/// The capability whose models are voices.
-const SPEAKS: &str = "tts";
 
 /// A host as the router sees it.
 pub(super) fn host(info: &NodeInfo) -> Host {
@@ -20,19 +18,23 @@ pub(super) fn host(info: &NodeInfo) -> Host {
 
 fn offer(offer: &node::Offer) -> Offer {
     let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let model = |name: &String| Model {
+    let model = |name: &String, kind: &str| Model {
         name: name.clone(),
+        kind: kind.to_owned(),
         warm: offer.warm.contains(name),
         classes: offer.classes.iter().filter(|(_, of)| of.contains(name)).map(|(class, _)| class.clone()).collect(),
         languages: Vec::new(),
     };
+    let of_kinds = offer.kinds.iter().flat_map(|(kind, names)| names.iter().map(move |name| model(name, kind)));
+    let speaks = Capability::of(&offer.role).is_some_and(|capability| capability::row(capability).has_voices);
     Offer {
         capability: offer.role.clone(),
+        name: offer.name.clone(),
         engine: offer.engine.clone(),
-        models: offer.models.iter().map(model).collect(),
-        voices: if offer.role == SPEAKS { offer.models.clone() } else { Vec::new() },
+        models: offer.models.iter().map(|name| model(name, "")).chain(of_kinds).collect(),
+        voices: if speaks { offer.models.clone() } else { Vec::new() },
         languages: offer.languages.clone(),
-        privacy: if offer.cloud { Privacy::Any } else { Privacy::Host },
+        privacy: privacy_of(offer.reach()),
         load: Load {
             slots: small(offer.slots),
             in_flight: small(offer.in_flight),
@@ -73,6 +75,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::router::Privacy;
 
     #[test]
     fn warmth_classes_and_voices_are_told_by_model() {
@@ -89,5 +92,27 @@ mod tests {
         assert_eq!(seen.models.iter().map(|model| model.warm).collect::<Vec<_>>(), [false, true]);
         assert_eq!(seen.models[0].classes, ["calm"]);
         assert_eq!(seen.privacy, Privacy::Any);
+    }
+
+    #[test]
+    fn what_older_hosts_say_of_privacy_is_read_as_well() {
+        for (told, read) in [
+            (r#"{"role":"llm","cloud":true}"#, Privacy::Any),
+            (r#"{"role":"llm"}"#, Privacy::Host),
+            (r#"{"role":"llm","privacy":"lan"}"#, Privacy::Lan),
+        ] {
+            let seen = offer(&serde_json::from_str(told).unwrap());
+            assert_eq!((seen.privacy, seen.name.as_str()), (read, ""), "{told}");
+        }
+    }
+
+    #[test]
+    fn models_of_another_kind_are_told_from_those_that_chat() {
+        let kinds = BTreeMap::from([("embed".to_owned(), vec!["nomic".to_owned()])]);
+        let spoken =
+            node::Offer { role: "llm".to_owned(), models: vec!["smol".to_owned()], kinds, ..node::Offer::default() };
+        let seen = offer(&spoken);
+        let kinds = seen.models.iter().map(|model| (model.name.as_str(), model.kind.as_str())).collect::<Vec<_>>();
+        assert_eq!(kinds, [("smol", ""), ("nomic", "embed")]);
     }
 }

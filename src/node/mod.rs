@@ -51,7 +51,22 @@ pub async fn run(
     stop: CancellationToken,
     up: impl FnOnce(&NodeInfo),
 ) -> Result<(), NodeError> {
-    let host = PreparedHost::prepare(config, home, stop).await?;
+    let rows = role::find(&config.node.roles).map_err(|why| NodeError::Setting(format!("node.roles: {why}")))?;
+    run_roles(rows, config, home, stop, up).await
+}
+
+/// The same with these roles, whatever the settings say.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_roles(
+    rows: Vec<&'static RoleRow>,
+    config: Config,
+    home: Home,
+    stop: CancellationToken,
+    up: impl FnOnce(&NodeInfo),
+) -> Result<(), NodeError> {
+    let host = PreparedHost::prepare(rows, config, home, stop).await?;
     let name = host.config.node_name();
     let connected = connect::connect(&host.config, &host.home, &name, &host.stop).await?;
     let Some((server, bus)) = connected else { return Ok(()) };
@@ -75,10 +90,17 @@ struct PreparedHost {
 }
 
 impl PreparedHost {
-    /// Finds the roles, and shows over HTTP that the host is starting.
-    async fn prepare(config: Config, home: Home, stop: CancellationToken) -> Result<Self, NodeError> {
+    /// Shows over HTTP that the host is starting.
+    async fn prepare(
+        rows: Vec<&'static RoleRow>,
+        config: Config,
+        home: Home,
+        stop: CancellationToken,
+    ) -> Result<Self, NodeError> {
         let begun = Instant::now();
-        let rows = role::find(&config.node.roles).map_err(|why| NodeError::Setting(format!("node.roles: {why}")))?;
+        for hint in &config.hints {
+            tracing::warn!("{hint}");
+        }
         let pool = Pool::new(&home)?;
         let names = rows.iter().map(|row| row.name).collect();
         let health = Health::start(&config.http.listen, &config.node_name(), names).await?;
@@ -122,7 +144,7 @@ impl PreparedHost {
     /// What the roles share.
     async fn context(&self, bus: &Bus, offers: Offers, sessions: SessionLog) -> Result<RoleContext, NodeError> {
         let fabric = Fabric::start(bus, bus.node(), &self.config);
-        let hears = self.rows.iter().any(|row| row.serves == Capability::Voice);
+        let hears = self.rows.iter().any(|row| row.serves.contains(&Capability::Voice));
         let listeners = self.config.voice.listeners.iter().filter(|_| hears).map(|listener| listener.name.clone());
         let rig = Rig::new(
             &fabric,
@@ -140,6 +162,7 @@ impl PreparedHost {
             rig,
             http: self.health.http.clone(),
             stop: CancellationToken::new(),
+            is_up: CancellationToken::new(),
             offers,
         })
     }

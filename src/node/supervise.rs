@@ -97,18 +97,20 @@ async fn supervise(row: &'static RoleRow, context: RoleContext, events: mpsc::Se
     loop {
         let begun = Instant::now();
         let role = (row.build)();
-        let mut work = Box::pin(role.run(context.clone()).instrument(span.clone()));
+        let run = RoleContext { is_up: CancellationToken::new(), ..context.clone() };
+        let came_up = run.is_up.clone();
+        let mut work = Box::pin(role.run(run).instrument(span.clone()));
         let result = tokio::select! {
             result = &mut work => result,
             // It has promised nothing yet.
             () = context.stop.cancelled(), if !is_up => return,
-            () = context.offers.until(row.name), if !is_up => {
+            () = came_up.cancelled(), if !is_up => {
                 is_up = true;
                 let _ = events.send(Ok(())).await;
                 work.await
             }
         };
-        context.offers.remove(row.name);
+        row.serves.iter().for_each(|capability| context.offers.remove(capability.token()));
         if context.stop.is_cancelled() {
             return;
         }

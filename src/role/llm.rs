@@ -2,24 +2,23 @@
 
 mod ahead;
 
-use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
 
-use super::{Role, RoleContext, RoleError, millis};
+use super::providers::{self, Place};
+use super::{Offers, Role, RoleContext, RoleError, millis};
 use crate::bus::message::fault::Fault;
 use crate::bus::message::llm::{Answer, Chat, Done, ListModels, Models, Role as Speaker};
-use crate::bus::message::node::{Offer, Privacy};
+use crate::bus::message::node::Offer;
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
-use crate::config::LlmConfig;
-use crate::engine::{
-    ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatSpec, ChatTimeouts, LlamaCppSpec, chat_model,
-};
-use crate::models::ModelKind;
+use crate::config::{LlmConfig, LlmProvider};
+use crate::engine::{ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatRow, ChatSpec, ChatTimeouts};
+use crate::engine::{LlamaCppSpec, chat_row};
 use crate::secret::Secret;
 use crate::telemetry::metrics as measured;
 use ahead::ReadAhead;
@@ -35,65 +34,89 @@ pub struct Llm;
 #[async_trait]
 impl Role for Llm {
     async fn run(self: Box<Self>, context: RoleContext) -> Result<(), RoleError> {
-        let config = &context.config.llm;
-        let model = chat_model(&spec(config, &context)?, &context.home).await?;
-        model.warm().await?;
-        let service = ServiceSpec {
-            capability: Capability::Llm,
-            about: "chat models",
-            engine: model.provider().to_owned(),
-            models: model.models().await?,
-            slots: config.slots,
-        };
-        let cloud = model.is_cloud();
-        let offer = Offer { classes: config.classes.clone(), cloud, ..service.offer() };
-        let server = context.bus.service(service).await?;
-        let lister = Arc::clone(&model);
-        let classes = Arc::new(config.classes.clone());
-        let ahead = Arc::new(ReadAhead::new(Arc::clone(&model)));
-        server
-            .serve(move |mut incoming: Incoming<Chat>| {
-                of_class(&mut incoming.request, &classes);
-                let (model, ahead) = (Arc::clone(&model), Arc::clone(&ahead));
-                async move {
-                    let busy = ahead.busy();
-                    let cut = (incoming.request.cut_next > 0).then(|| incoming.request.clone());
-                    let answer = chat(model, cloud, incoming).await?;
-                    drop(busy);
-                    if let Some(next) = cut.and_then(|request| ahead::next(&request, &answer.text)) {
-                        ahead.read(engine_request(next));
-                    }
-                    Ok(answer)
-                }
-            })
-            .await?;
-        server.serve(move |_: Incoming<ListModels>| list(Arc::clone(&lister))).await?;
-        server.ready().await?;
-        context.up(offer, Some(server.load()));
-        context.serve_until_stopped(server).await
+        let all = &context.config.llm.providers;
+        let names: Vec<&str> = all.iter().map(LlmProvider::name).collect();
+        providers::run(&context, Capability::Llm, &names, |at, place| provide(&context, &all[at], place)).await
     }
 }
 
-/// What the engine is built from.
-fn spec(config: &LlmConfig, context: &RoleContext) -> Result<ChatSpec, RoleError> {
-    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let key = match given(&config.key_env) {
-        None => None,
-        Some(name) => Some(Secret::new(std::env::var(&name).map_err(|_| {
+/// Serves with one provider.
+async fn provide(context: &RoleContext, provider: &LlmProvider, place: Place) -> Result<(), RoleError> {
+    let config = &context.config.llm;
+    let row = chat_row(&provider.engine)?;
+    let model = (row.build)(&spec(row, provider, context)?, &context.home).await?;
+    model.warm().await?;
+    let is_of_kind = |name: &String| provider.kinds.values().flatten().any(|other| other == name);
+    let (of_kinds, models): (Vec<_>, Vec<_>) = model.models().await?.into_iter().partition(is_of_kind);
+    let service = ServiceSpec {
+        capability: Capability::Llm,
+        about: "chat models",
+        engine: model.provider().to_owned(),
+        models,
+        slots: provider.slots.unwrap_or(config.slots),
+    };
+    let mut kinds = provider.kinds.clone();
+    kinds.values_mut().for_each(|models| models.retain(|name| of_kinds.contains(name)));
+    kinds.retain(|_, models| !models.is_empty());
+    let (name, classes) = (provider.name().to_owned(), provider.classes.clone());
+    let offer = Offer { name, classes, kinds, ..service.offer() };
+    let offer = offer.reaching(providers::privacy(provider.privacy, model.reach()));
+    let server = place.open(context, service, &offer).await?;
+    let (lister, offers) = (Arc::clone(&model), context.offers.clone());
+    let classes = Arc::new(provider.classes.clone());
+    let ahead = Arc::new(ReadAhead::new(Arc::clone(&model)));
+    server
+        .serve(move |mut incoming: Incoming<Chat>| {
+            let asked = &mut incoming.request.model;
+            *asked = asked.as_deref().map(|model| providers::of_class(&classes, model).to_owned());
+            let (model, ahead) = (Arc::clone(&model), Arc::clone(&ahead));
+            async move {
+                let busy = ahead.busy();
+                let cut = (incoming.request.cut_next > 0).then(|| incoming.request.clone());
+                let answer = chat(model, incoming).await?;
+                drop(busy);
+                if let Some(next) = cut.and_then(|request| ahead::next(&request, &answer.text)) {
+                    ahead.read(engine_request(next));
+                }
+                Ok(answer)
+            }
+        })
+        .await?;
+    server.serve(move |_: Incoming<ListModels>| list(Arc::clone(&lister), offers.clone())).await?;
+    server.ready().await?;
+    place.up(context, offer, server.load());
+    context.serve_until_stopped(server).await
+}
+
+/// What the provider's engine is built from.
+fn spec(row: &ChatRow, provider: &LlmProvider, context: &RoleContext) -> Result<ChatSpec, RoleError> {
+    let key = match provider.key_env.as_str() {
+        "" => None,
+        name => Some(Secret::new(std::env::var(name).map_err(|_| {
             RoleError::Setting(format!(
-                "llm.key_env names the environment variable {name}, which is not set: export it, or empty the setting"
+                "key_env of the provider {} names the environment variable {name}, which is not set: export it, or empty \
+                 the setting",
+                provider.name()
             ))
         })?)),
     };
-    let model = context.pool.catalogue().find(&config.embedded_model)?;
-    // Only the embedded server needs the model; `auto` may find an Ollama and do without.
-    if config.engine == "llamacpp" {
-        context.pool.catalogue().require(&context.home, &config.embedded_model, ModelKind::Gguf)?;
+    let catalogue = context.pool.catalogue();
+    let model = catalogue.find(&provider.embedded_model)?;
+    // `auto` may find an Ollama and do without.
+    if let Some(kind) = row.needs.model {
+        catalogue.require(&context.home, &provider.embedded_model, kind)?;
     }
-    Ok(ChatSpec {
-        engine: config.engine.clone(),
-        url: given(&config.url),
-        model: given(&config.model),
+    Ok(chat_spec(&context.config.llm, provider, key, &model.dir(&context.home)))
+}
+
+/// How to build a provider's engine, whose embedded model is at `path`.
+#[must_use]
+pub fn chat_spec(config: &LlmConfig, provider: &LlmProvider, key: Option<Secret>, path: &Path) -> ChatSpec {
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    ChatSpec {
+        engine: provider.engine.clone(),
+        url: given(&provider.url),
+        model: given(&provider.model),
         key,
         timeouts: ChatTimeouts {
             connect: Duration::from_millis(config.connect_timeout_ms),
@@ -101,36 +124,28 @@ fn spec(config: &LlmConfig, context: &RoleContext) -> Result<ChatSpec, RoleError
             token: Duration::from_millis(config.token_timeout_ms),
         },
         llamacpp: LlamaCppSpec {
-            model: config.embedded_model.clone(),
-            path: model.dir(&context.home),
-            threads: config.threads,
-            context_tokens: config.context_tokens,
+            model: provider.embedded_model.clone(),
+            path: path.to_owned(),
+            threads: provider.threads.unwrap_or(config.threads),
+            context_tokens: provider.context_tokens,
             load_timeout: LOAD_TIMEOUT,
         },
-    })
+    }
 }
 
-async fn list(model: Arc<dyn ChatModel>) -> Result<Models, Fault> {
-    let models = model.models().await?;
+/// The models of all engines of the host, and the default of the one that answers.
+async fn list(model: Arc<dyn ChatModel>, offers: Offers) -> Result<Models, Fault> {
+    let mut models = model.models().await?;
+    let others = offers.now().into_iter().filter(|offer| offer.role == Capability::Llm.token());
+    for name in others.flat_map(|offer| offer.models) {
+        if !models.contains(&name) {
+            models.push(name);
+        }
+    }
     Ok(Models { models, default: model.default_model().to_owned(), provider: model.provider().to_owned() })
 }
 
-/// Asks for the first model of a class where a class is asked for.
-fn of_class(chat: &mut Chat, classes: &BTreeMap<String, Vec<String>>) {
-    let model = chat.model.as_ref().and_then(|class| classes.get(class)?.first());
-    if let Some(model) = model {
-        chat.model = Some(model.clone());
-    }
-}
-
-async fn chat(model: Arc<dyn ChatModel>, cloud: bool, incoming: Incoming<Chat>) -> Result<Answer, Fault> {
-    if cloud && incoming.privacy != Privacy::Any {
-        return Err(Fault::invalid(format!(
-            "the request may not leave the {}, and {} answers from outside: ask another host, or with Privacy: any",
-            incoming.privacy.token(),
-            model.provider()
-        )));
-    }
+async fn chat(model: Arc<dyn ChatModel>, incoming: Incoming<Chat>) -> Result<Answer, Fault> {
     let Incoming { request, replies, .. } = incoming;
     if request.messages.iter().all(|message| message.content.trim().is_empty()) {
         return Err(Fault::invalid(
@@ -184,21 +199,5 @@ fn engine_request(chat: Chat) -> ChatRequest {
         temperature: chat.temperature,
         max_tokens: chat.max_tokens,
         format: chat.format,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bus::message::Message as _;
-
-    #[test]
-    fn a_class_stands_for_its_first_model() {
-        let classes = BTreeMap::from([("planner".to_owned(), vec!["big".to_owned(), "bigger".to_owned()])]);
-        for (asked, wanted) in [(Some("planner"), Some("big")), (Some("small"), Some("small")), (None, None)] {
-            let mut chat = Chat { model: asked.map(str::to_owned), ..Chat::example() };
-            of_class(&mut chat, &classes);
-            assert_eq!(chat.model.as_deref(), wanted);
-        }
     }
 }

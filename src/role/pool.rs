@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use crate::config::SttConfig;
-use crate::engine::{EngineError, Recognizer, RecognizerSpec, Synthesizer, SynthesizerSpec, recognizer, synthesizer};
+use crate::config::{SttConfig, SttProvider, TtsConfig, TtsProvider};
+use crate::engine::{EngineError, Recognizer, RecognizerSpec, Synthesizer, SynthesizerSpec};
+use crate::engine::{recognizer_row, synthesizer_row};
 use crate::home::Home;
-use crate::models::{Catalogue, ModelError, ModelKind};
+use crate::models::{Catalogue, ModelError};
 
 use super::RoleError;
 
@@ -44,51 +45,55 @@ impl Pool {
     /// The model is missing, or does not load.
     pub async fn recognizer(&self, engine: &str, mut spec: RecognizerSpec) -> Result<Arc<dyn Recognizer>, RoleError> {
         let mut loaded = self.recognizers.lock().await;
-        let key = format!("{engine} {}", spec.model);
+        let key = format!("{engine} {} {:?} {}", spec.model, spec.language, spec.threads);
         if let Some(found) = loaded.get(&key) {
             return Ok(Arc::clone(found));
         }
-        // An engine that is not there says so itself, and names those that are.
-        if engine == "whisper" {
-            spec.path = self.catalogue.require(&self.home, &spec.model, ModelKind::Whisper)?;
+        let row = recognizer_row(engine)?;
+        if let Some(kind) = row.needs.model {
+            spec.path = self.catalogue.require(&self.home, &spec.model, kind)?;
         }
-        let engine = engine.to_owned();
-        let built = blocking(move || recognizer(&engine, &spec)).await?;
+        let built = (row.build)(&spec, &self.home).await?;
         loaded.insert(key, Arc::clone(&built));
         Ok(built)
     }
 
-    /// The synthesizer of `engine` for a voice of the catalogue.
+    /// The synthesizer of `engine` and `spec.voice`; `spec.path` is filled in from the catalogue.
     ///
     /// # Errors
     /// The voice is missing, or does not load.
     pub async fn synthesizer(
         &self,
         engine: &str,
-        voice: &str,
-        threads: usize,
+        mut spec: SynthesizerSpec,
     ) -> Result<Arc<dyn Synthesizer>, RoleError> {
-        let path = if engine == "piper" {
-            self.catalogue.require(&self.home, voice, ModelKind::Piper)?
-        } else {
-            PathBuf::new()
-        };
-        let (engine, spec) = (engine.to_owned(), SynthesizerSpec { voice: voice.to_owned(), path, threads });
-        Ok(blocking(move || synthesizer(&engine, &spec)).await?)
+        let row = synthesizer_row(engine)?;
+        if let Some(kind) = row.needs.model {
+            spec.path = self.catalogue.require(&self.home, &spec.voice, kind)?;
+        }
+        Ok((row.build)(&spec, &self.home).await?)
     }
 }
 
-/// How to build the recognizer `model` as `stt` is set up. The role `voice` looks for wake phrases with the same one.
+/// How to build the recognizer `model` of an engine. The role `voice` looks for wake phrases with the same one.
 #[must_use]
-pub fn recognizer_spec(config: &SttConfig, model: &str) -> RecognizerSpec {
+pub fn recognizer_spec(config: &SttConfig, provider: &SttProvider, model: &str) -> RecognizerSpec {
+    let language = provider.language.as_ref().unwrap_or(&config.language);
     RecognizerSpec {
         model: model.to_owned(),
         path: PathBuf::new(),
-        language: (!config.language.is_empty()).then(|| config.language.clone()),
-        threads: config.threads,
+        language: (!language.is_empty()).then(|| language.clone()),
+        threads: provider.threads.unwrap_or(config.threads),
         // One more than is served, so that the search for the wake phrase need not wait.
-        slots: config.slots + 1,
+        slots: provider.slots.unwrap_or(config.slots) + 1,
     }
+}
+
+/// How to build a voice of an engine.
+#[must_use]
+pub fn synthesizer_spec(config: &TtsConfig, provider: &TtsProvider, voice: &str) -> SynthesizerSpec {
+    let threads = provider.threads.unwrap_or(config.threads);
+    SynthesizerSpec { voice: voice.to_owned(), path: PathBuf::new(), threads }
 }
 
 /// Runs engine work that blocks, off the threads that serve the bus.

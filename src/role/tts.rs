@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::pool::blocking;
+use super::pool::{blocking, synthesizer_spec};
+use super::providers::{self, Place};
 use super::{Role, RoleContext, RoleError, millis};
 use crate::audio::wav_bytes;
 use crate::bus::Bus;
@@ -18,7 +19,8 @@ use crate::bus::message::node::Offer;
 use crate::bus::message::tts::{Chunk, Request, Say, Speech, Spoken, Stream};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
-use crate::engine::{EngineError, SpeakOptions, Synthesizer};
+use crate::config::{Classes, TtsProvider};
+use crate::engine::{EngineError, SpeakOptions, Synthesizer, synthesizer_row};
 use crate::sound::to_wire;
 use crate::telemetry::metrics as measured;
 use crate::text::sentence::SentenceSplitter;
@@ -37,40 +39,57 @@ pub struct Tts;
 #[async_trait]
 impl Role for Tts {
     async fn run(self: Box<Self>, context: RoleContext) -> Result<(), RoleError> {
-        let config = &context.config.tts;
-        let mut voices = Vec::new();
-        for voice in &config.voices {
-            let voice = context.pool.synthesizer(&config.engine, voice, config.threads).await?;
-            let warm = Arc::clone(&voice);
-            blocking::<_, EngineError>(move || {
-                warm.speak(WARM_UP, &SpeakOptions::default(), &mut |_| ControlFlow::Continue(()))
-            })
-            .await?;
-            voices.push(voice);
-        }
-        let spec = ServiceSpec {
-            capability: Capability::Tts,
-            about: "text to speech",
-            engine: config.engine.clone(),
-            models: voices.iter().map(|voice| voice.voice().to_owned()).collect(),
-            slots: config.slots,
-        };
-        let offer = Offer { languages: languages(&spec.models), ..spec.offer() };
-        let server = context.bus.service(spec).await?;
-        let worker = Worker { bus: context.bus.clone(), voices: voices.into(), max_text_chars: config.max_text_chars };
-        let streams = worker.clone();
-        server.serve(move |incoming| worker.clone().whole(incoming)).await?;
-        server.serve(move |incoming| streams.clone().stream(incoming)).await?;
-        server.ready().await?;
-        context.up(offer, Some(server.load()));
-        context.serve_until_stopped(server).await
+        let all = &context.config.tts.providers;
+        let names: Vec<&str> = all.iter().map(TtsProvider::name).collect();
+        providers::run(&context, Capability::Tts, &names, |at, place| provide(&context, &all[at], place)).await
     }
+}
+
+/// Serves with one engine.
+async fn provide(context: &RoleContext, provider: &TtsProvider, place: Place) -> Result<(), RoleError> {
+    let config = &context.config.tts;
+    let mut voices = Vec::new();
+    for voice in &provider.voices {
+        let spec = synthesizer_spec(config, provider, voice);
+        let voice = context.pool.synthesizer(&provider.engine, spec).await?;
+        let warm = Arc::clone(&voice);
+        blocking::<_, EngineError>(move || {
+            warm.speak(WARM_UP, &SpeakOptions::default(), &mut |_| ControlFlow::Continue(()))
+        })
+        .await?;
+        voices.push(voice);
+    }
+    let spec = ServiceSpec {
+        capability: Capability::Tts,
+        about: "text to speech",
+        engine: provider.engine.clone(),
+        models: voices.iter().map(|voice| voice.voice().to_owned()).collect(),
+        slots: provider.slots.unwrap_or(config.slots),
+    };
+    let reach = synthesizer_row(&provider.engine)?.reach();
+    let (name, classes) = (provider.name().to_owned(), provider.classes.clone());
+    let offer = Offer { name, classes, languages: languages(&spec.models), ..spec.offer() };
+    let offer = offer.reaching(providers::privacy(provider.privacy, reach));
+    let server = place.open(context, spec, &offer).await?;
+    let worker = Worker {
+        bus: context.bus.clone(),
+        voices: voices.into(),
+        classes: Arc::new(provider.classes.clone()),
+        max_text_chars: config.max_text_chars,
+    };
+    let streams = worker.clone();
+    server.serve(move |incoming| worker.clone().whole(incoming)).await?;
+    server.serve(move |incoming| streams.clone().stream(incoming)).await?;
+    server.ready().await?;
+    place.up(context, offer, server.load());
+    context.serve_until_stopped(server).await
 }
 
 #[derive(Clone)]
 struct Worker {
     bus: Bus,
     voices: Arc<[Arc<dyn Synthesizer>]>,
+    classes: Arc<Classes>,
     max_text_chars: usize,
 }
 
@@ -160,7 +179,10 @@ impl Worker {
         let names = || self.voices.iter().map(|voice| voice.voice()).collect::<Vec<_>>().join(", ");
         let voice = match &say.voice {
             None => self.voices.first(),
-            Some(name) => self.voices.iter().find(|voice| voice.voice() == name),
+            Some(name) => {
+                let name = providers::of_class(&self.classes, name);
+                self.voices.iter().find(|voice| voice.voice() == name)
+            }
         };
         let voice = voice.ok_or_else(|| {
             let wanted = say.voice.as_deref().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! From a need to an ordered list of hosts.
+//! From a need to an ordered list of engines, each of a host.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,24 +8,25 @@ use rand::{Rng, RngExt as _};
 
 use super::explain::{Nobody, nobody};
 use super::health::Health;
+use super::host::{Load, OfferId};
 use super::index::{Index, Serving};
 use super::need::{Latency, Need, Privacy};
 use super::policy::{Place, Policy, Ruled};
-use super::view::{Load, View};
+use super::view::View;
 
-/// How many hosts a decision names at most. Who has asked them all in vain decides anew: more is known by then.
+/// How many engines a decision names at most. A caller that has asked them all in vain decides anew: more is known by then.
 pub const TARGETS_MAX: usize = 5;
 
-/// A host to ask.
+/// An engine to ask.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
-    /// Its name.
-    pub host: String,
+    /// Its host, and its name there.
+    pub id: OfferId,
     /// Why it.
     pub reason: Reason,
 }
 
-/// Why a host was chosen. Shown as `lan, warm whisper-tiny.en, 0 of 2 busy, less loaded than den`.
+/// Why an engine was chosen. Shown as `lan, warm whisper-tiny.en, 0 of 2 busy, less loaded than den/whisper`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reason {
     /// Where it is.
@@ -42,8 +43,8 @@ pub struct Reason {
     pub full: bool,
     /// How often it failed in a row; it has rested since.
     pub failures: u32,
-    /// With whom it was drawn, and has less to do than.
-    pub rival: Option<String>,
+    /// With which it was drawn, and has less to do than.
+    pub rival: Option<OfferId>,
 }
 
 impl fmt::Display for Reason {
@@ -87,7 +88,7 @@ pub struct Router<'a> {
     pub health: &'a Health,
 }
 
-/// A decision in the making: who may still be drawn, and who was.
+/// A decision in the making: what may still be drawn, and what was.
 struct Draw<'a> {
     router: Router<'a>,
     need: &'a Need,
@@ -95,6 +96,8 @@ struct Draw<'a> {
     ruled: Ruled<'a>,
     now: Duration,
     open: FixedBitSet,
+    /// Those of the host that asks.
+    own: FixedBitSet,
     warm: FixedBitSet,
     full: FixedBitSet,
     /// Those that said themselves just now that they are full, when reports are doubted.
@@ -103,13 +106,13 @@ struct Draw<'a> {
 }
 
 impl<'a> Router<'a> {
-    /// The hosts to ask, in this order; at least one, [`TARGETS_MAX`] at most. `now` counts from whenever the caller
+    /// The engines to ask, in this order; at least one, [`TARGETS_MAX`] at most. `now` counts from whenever the caller
     /// likes, but always from then. The same `rng` gives the same list.
     ///
     /// The order, and within each the next:
     ///
-    /// 1. the host that the policy pins, even when it seems to be full;
-    /// 2. hosts with a free slot before full ones: a full one refuses at once, so it is worth asking only when all are
+    /// 1. what the policy pins, even when it seems to be full and is in a place that is not preferred;
+    /// 2. engines with a free slot before full ones: a full one refuses at once, so it is worth asking only when all are
     ///    full, and never for batch work;
     /// 3. local, lan, cloud, or as the policy prefers. So this host is left when its slots are all taken, not before;
     /// 4. those that have the model loaded;
@@ -125,53 +128,51 @@ impl<'a> Router<'a> {
         self.decide_beyond(&[], need, now, rng)
     }
 
-    /// The same without those who were `tried` in vain.
+    /// The same without those that were `tried` in vain.
     ///
     /// # Errors
-    /// [`Nobody`], which says how all stand, those who were tried as well.
+    /// [`Nobody`], which says how all stand, those that were tried as well.
     pub fn decide_beyond<R: Rng + ?Sized>(
         &self,
-        tried: &[String],
+        tried: &[OfferId],
         need: &Need,
         now: Duration,
         rng: &mut R,
     ) -> Result<Vec<Target>, Nobody> {
         let Some(index) = self.view.index_of(&need.capability) else { return Err(nobody(self, need, now)) };
         let mut draw = self.draw(need, index, now);
-        tried.iter().filter_map(|host| self.view.seat_of(host)).for_each(|at| remove(&mut draw.open, at));
-        draw.pinned();
-        let waves = if need.latency == Latency::Interactive { 2 } else { 1 };
-        for full in [false, true].into_iter().take(waves) {
-            for place in draw.ruled.prefer().iter() {
-                draw.place(place, full, rng);
-            }
-        }
+        let tried = tried.iter().filter_map(|id| index.position(&id.host, &id.engine));
+        tried.for_each(|at| remove(&mut draw.open, at));
+        draw.pinned(rng);
+        draw.waves(None, draw.ruled.prefer().iter(), rng);
         if draw.targets.is_empty() { Err(nobody(self, need, now)) } else { Ok(draw.targets) }
     }
 
     fn draw(self, need: &'a Need, index: &'a Index, now: Duration) -> Draw<'a> {
         let ruled = self.ruled(need);
-        let Serving { hosts: mut open, warm } = index.serving(&need.model, &need.language);
+        let Serving { offers: mut open, warm } = index.serving(&need.kind, &need.model, &need.language);
         let voice = (!need.voice.is_empty()).then(|| index.speaking(&need.voice));
-        for wanted in need.tags.iter().map(|tag| self.view.tagged(tag)).chain(voice) {
+        let engine = (!need.engine.is_empty()).then(|| index.called(&need.engine));
+        for wanted in need.tags.iter().map(|tag| index.tagged(tag)).chain(voice).chain(engine) {
             match wanted {
-                Some(hosts) => open.intersect_with(hosts),
+                Some(offers) => open.intersect_with(offers),
                 None => open.clear(),
             }
         }
+        let own: FixedBitSet = index.at_host(self.here).iter().copied().collect();
         match need.privacy {
             Privacy::Host => {
                 open.intersect_with(index.discreet());
-                open.intersect_with(&self.itself());
+                open.intersect_with(&own);
             }
             Privacy::Lan => open.difference_with(index.cloud()),
             Privacy::Any => {}
         }
-        open.difference_with(self.view.draining());
+        open.difference_with(index.draining());
         let mut full = index.full().clone();
-        ruled.deny().filter_map(|host| self.view.seat_of(host)).for_each(|at| remove(&mut open, at));
+        ruled.deny().for_each(|denied| open.difference_with(&index.meant(denied)));
         let mut refused = FixedBitSet::new();
-        for (at, known) in self.health.all_known(self.view, &need.capability, index, now) {
+        for (at, known) in self.health.all_known(&need.capability, index, now) {
             full.grow(at + 1);
             full.set(at, known.full);
             if known.refused {
@@ -183,41 +184,23 @@ impl<'a> Router<'a> {
         }
         let doubts = need.latency == Latency::Interactive && self.health.doubts_reports(&need.capability);
         let refused = doubts.then_some(refused);
-        Draw {
-            router: self,
-            need,
-            index,
-            ruled,
-            now,
-            open,
-            warm,
-            full,
-            refused,
-            targets: Vec::with_capacity(TARGETS_MAX),
-        }
+        let targets = Vec::with_capacity(TARGETS_MAX);
+        Draw { router: self, need, index, ruled, now, open, own, warm, full, refused, targets }
     }
 
-    /// The policy for what is wanted. A rule for a class fits a model that anybody says to be of it.
+    /// The policy for what is wanted. A rule for a class fits a model that any engine says to be of it.
     pub(super) fn ruled(&self, need: &Need) -> Ruled<'a> {
         let model = need.model.as_str();
         let classes: Vec<&str> = if model.is_empty() || self.policy.rules.is_empty() {
             Vec::new()
         } else {
             let index = self.view.index_of(&need.capability);
-            let seat = index.and_then(|index| index.serving(model, "").hosts.ones().next());
-            let offer = seat.and_then(|at| self.view.seat(at)).and_then(|seat| seat.host.offer(&need.capability));
-            let models = offer.into_iter().flat_map(|offer| &offer.models);
+            let at = index.and_then(|index| index.serving(&need.kind, model, "").offers.ones().next());
+            let listing = index.zip(at).and_then(|(index, at)| index.listing(at));
+            let models = listing.into_iter().flat_map(|listing| &listing.offer().models);
             models.filter(|of| of.name == model).flat_map(|of| &of.classes).map(String::as_str).collect()
         };
         self.policy.ruled(|fits| !model.is_empty() && (fits == model || classes.contains(&fits)))
-    }
-
-    fn itself(&self) -> FixedBitSet {
-        let mut set = FixedBitSet::new();
-        if let Some(at) = self.view.seat_of(self.here) {
-            set.grow_and_insert(at);
-        }
-        set
     }
 }
 
@@ -243,26 +226,45 @@ fn member(set: &FixedBitSet, n: usize) -> Option<usize> {
 }
 
 impl Draw<'_> {
-    fn pinned(&mut self) {
-        let at = self.router.view.seat_of(self.ruled.pin()).filter(|at| self.open.contains(*at));
-        if let Some(at) = at
-            && (self.need.latency == Latency::Interactive || !self.full.contains(at))
-        {
-            self.take(at, None);
+    /// Draws from what the policy pins, wherever it is; first from the places that are preferred.
+    fn pinned<R: Rng + ?Sized>(&mut self, rng: &mut R) {
+        if self.ruled.pin().is_empty() {
+            return;
+        }
+        let pinned = self.index.meant(self.ruled.pin());
+        let others = [Place::Local, Place::Lan, Place::Cloud];
+        let preferred = self.ruled.prefer();
+        let others = others.into_iter().filter(|place| !preferred.iter().any(|other| other == *place));
+        self.waves(Some(&pinned), preferred.iter().chain(others), rng);
+    }
+
+    /// Draws place by place, first from those with a free slot; from all, or from some `of` them.
+    fn waves<R: Rng + ?Sized>(
+        &mut self,
+        of: Option<&FixedBitSet>,
+        places: impl Iterator<Item = Place> + Clone,
+        rng: &mut R,
+    ) {
+        let waves = if self.need.latency == Latency::Interactive { 2 } else { 1 };
+        for full in [false, true].into_iter().take(waves) {
+            for place in places.clone() {
+                self.place(of, place, full, rng);
+            }
         }
     }
 
-    /// Draws from the hosts of a place with or without a free slot.
-    fn place<R: Rng + ?Sized>(&mut self, place: Place, full: bool, rng: &mut R) {
+    /// Draws from those of a place with or without a free slot.
+    fn place<R: Rng + ?Sized>(&mut self, of: Option<&FixedBitSet>, place: Place, full: bool, rng: &mut R) {
         let mut here = self.open.clone();
+        of.into_iter().for_each(|of| here.intersect_with(of));
         match place {
             Place::Cloud => here.intersect_with(self.index.cloud()),
             Place::Local => {
-                here.intersect_with(&self.router.itself());
+                here.intersect_with(&self.own);
                 here.difference_with(self.index.cloud());
             }
             Place::Lan => {
-                here.difference_with(&self.router.itself());
+                here.difference_with(&self.own);
                 here.difference_with(self.index.cloud());
             }
         }
@@ -307,18 +309,19 @@ impl Draw<'_> {
         }
     }
 
-    /// Whether a host is full, and what one more request would come to there.
+    /// Whether one is full, and what one more request would come to there.
     fn cost(&self, at: usize) -> (bool, f64) {
-        let Some(seat) = self.router.view.seat(at) else { return (true, f64::INFINITY) };
-        let known = self.router.health.known(seat, &self.need.capability, at, self.index.load(at), self.now);
-        (known.full, self.index.measured(known.load).cost_ms() / self.ruled.weight(&seat.host.name))
+        let Some(listing) = self.index.listing(at) else { return (true, f64::INFINITY) };
+        let known = self.router.health.known(listing, &self.need.capability, at, self.index.load(at), self.now);
+        let weight = self.ruled.weight(&listing.host.name, listing.offer());
+        (known.full, self.index.measured(known.load).cost_ms() / weight)
     }
 
     fn take(&mut self, at: usize, rival: Option<usize>) {
         remove(&mut self.open, at);
-        let Some(seat) = self.router.view.seat(at) else { return };
-        let Some(mut reason) = self.router.reason(self.need, at, self.now) else { return };
-        reason.rival = rival.and_then(|at| self.router.view.seat(at)).map(|seat| seat.host.name.clone());
-        self.targets.push(Target { host: seat.host.name.clone(), reason });
+        let Some(listing) = self.index.listing(at) else { return };
+        let mut reason = self.router.reason(self.need, at, listing, self.now);
+        reason.rival = rival.and_then(|at| self.index.listing(at)).map(super::index::Listing::id);
+        self.targets.push(Target { id: listing.id(), reason });
     }
 }

@@ -1,5 +1,5 @@
-//! Why each host is taken or not, and why nobody is. It looks at one host after the other, where `decide` sifts them
-//! all at once; the property tests hold the two together.
+//! Why each engine is taken or not, and why none is. It looks at one after the other, where `decide` sifts them all at
+//! once; the property tests hold the two together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,23 +9,26 @@ use rand::Rng;
 
 use super::decide::{Reason, Router};
 use super::health::{COOL_DOWN_MIN, Known, Standing};
+use super::host::{Host, Model, Offer, OfferId};
+use super::index::Listing;
 use super::need::{Latency, Need, Privacy, language_serves};
-use super::policy::Place;
-use super::view::{Host, Model, Offer};
+use super::policy::{Place, means};
 
-/// How many hosts an error names.
+/// What a model of no particular kind is for.
+const USUAL: &str = "usual";
+/// How many engines an error names.
 const NAMED_MAX: usize = 5;
 
-/// What a decision does with a host that offers the capability.
+/// What a decision does with an engine of the capability.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// The host.
-    pub host: String,
+    /// Its host, and its name there.
+    pub id: OfferId,
     /// What, and why.
     pub verdict: Verdict,
 }
 
-/// What a decision does with a host, and why. Of several reasons against it the first of these counts.
+/// What a decision does with an engine, and why. Of several reasons against it the first of these counts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// It is asked as the `rank`th, from 1.
@@ -41,11 +44,11 @@ pub enum Verdict {
     Lacks(Lack),
     /// What is asked may not travel there, and this is where it is.
     Private(Place),
-    /// The policy denies it.
+    /// The policy denies it, or its host.
     Denied,
     /// The policy leaves its place out.
     LeftOut(Place),
-    /// It is about to stop.
+    /// Its host is about to stop.
     Draining,
     /// It failed.
     Resting {
@@ -58,10 +61,10 @@ pub enum Verdict {
     Full,
 }
 
-/// What a host does not have.
+/// What an engine does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lack {
-    /// Of what kind: `voice`, `model`, `language` or `tag`.
+    /// Of what kind: `engine`, `voice`, `kind`, `model`, `language` or `tag`.
     pub what: &'static str,
     /// What is wanted.
     pub wanted: String,
@@ -187,7 +190,7 @@ impl fmt::Display for Verdict {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.host, self.verdict)
+        write!(f, "{}: {}", self.id, self.verdict)
     }
 }
 
@@ -196,71 +199,67 @@ fn failed(failures: u32) -> String {
 }
 
 impl Router<'_> {
-    /// What [`Router::decide`] does with each host that offers the capability, with the same `rng`: first those it
-    /// takes, in their order, then the others by name.
+    /// What [`Router::decide`] does with each engine of the capability, with the same `rng`: first those it takes, in their
+    /// order, then the others by host and name.
     pub fn explain<R: Rng + ?Sized>(&self, need: &Need, now: Duration, rng: &mut R) -> Vec<Line> {
         let targets = self.decide(need, now, rng).unwrap_or_default();
-        let rank = |host: &str| targets.iter().position(|target| target.host == host);
+        let rank = |id: &OfferId| targets.iter().position(|target| target.id == *id);
         let mut lines: Vec<Line> = (self.verdicts(need, now).into_iter())
-            .map(|(host, verdict)| match rank(host) {
-                Some(at) => Line {
-                    host: host.to_owned(),
-                    verdict: Verdict::Taken { rank: at + 1, reason: targets[at].reason.clone() },
-                },
-                None => Line { host: host.to_owned(), verdict },
+            .map(|(id, verdict)| match rank(&id) {
+                Some(at) => Line { id, verdict: Verdict::Taken { rank: at + 1, reason: targets[at].reason.clone() } },
+                None => Line { id, verdict },
             })
             .collect();
-        lines.sort_by_cached_key(|line| (rank(&line.host).unwrap_or(usize::MAX), line.host.clone()));
+        lines.sort_by_cached_key(|line| (rank(&line.id).unwrap_or(usize::MAX), line.id.clone()));
         lines
     }
 
-    /// How it would be with a host that fits.
-    pub(super) fn reason(&self, need: &Need, at: usize, now: Duration) -> Option<Reason> {
-        let seat = self.view.seat(at)?;
-        let offer = seat.host.offer(&need.capability)?;
-        let Known { standing, load, full, .. } = self.health.known(seat, &need.capability, at, offer.load, now);
+    /// How it would be with an engine that fits.
+    pub(super) fn reason(&self, need: &Need, at: usize, listing: &Listing, now: Duration) -> Reason {
+        let (host, offer) = (&listing.host.name, listing.offer());
+        let Known { standing, load, full, .. } = self.health.known(listing, &need.capability, at, offer.load, now);
         let mut fitting = offer.models.iter().filter(|model| fits(need, offer, model)).peekable();
         let first = fitting.peek().copied();
         let model = fitting.find(|model| model.warm).or(first);
-        Some(Reason {
-            place: self.place(&seat.host, offer),
-            pinned: seat.host.name == self.ruled(need).pin(),
+        Reason {
+            place: self.place(host, offer),
+            pinned: means(self.ruled(need).pin(), host, offer),
             model: model.map(|model| model.name.clone()).unwrap_or_default(),
             warm: model.is_none_or(|model| model.warm),
             load,
             full,
             failures: if let Standing::Due { failures } = standing { failures } else { 0 },
             rival: None,
-        })
+        }
     }
 
-    fn place(&self, host: &Host, offer: &Offer) -> Place {
+    fn place(&self, host: &str, offer: &Offer) -> Place {
         match offer.privacy {
             Privacy::Any => Place::Cloud,
-            Privacy::Host | Privacy::Lan if host.name == self.here => Place::Local,
+            Privacy::Host | Privacy::Lan if host == self.here => Place::Local,
             Privacy::Host | Privacy::Lan => Place::Lan,
         }
     }
 
-    /// Each host that offers the capability, as if it were alone.
-    fn verdicts(&self, need: &Need, now: Duration) -> Vec<(&str, Verdict)> {
+    /// Each engine of the capability, as if it were alone.
+    fn verdicts(&self, need: &Need, now: Duration) -> Vec<(OfferId, Verdict)> {
         let ruled = self.ruled(need);
-        let verdicts = self.view.seats().filter_map(|(at, seat)| {
-            let host = &seat.host;
-            let offer = host.offer(&need.capability)?;
-            let place = self.place(host, offer);
-            let known = self.health.known(seat, &need.capability, at, offer.load, now);
+        let listings = self.view.index_of(&need.capability).into_iter().flat_map(|index| index.listings());
+        let verdicts = listings.map(|(at, listing)| {
+            let (host, offer) = (&listing.host, listing.offer());
+            let place = self.place(&host.name, offer);
+            let known = self.health.known(listing, &need.capability, at, offer.load, now);
             let private = match need.privacy {
                 Privacy::Host => host.name != self.here || offer.privacy != Privacy::Host,
                 Privacy::Lan => place == Place::Cloud,
                 Privacy::Any => false,
             };
-            let pinned = host.name == ruled.pin();
+            let pinned = means(ruled.pin(), &host.name, offer);
             let verdict = if let Some(lack) = lack(need, host, offer) {
                 Verdict::Lacks(lack)
             } else if private {
                 Verdict::Private(place)
-            } else if ruled.deny().any(|denied| denied == host.name) {
+            } else if ruled.deny().any(|denied| means(denied, &host.name, offer)) {
                 Verdict::Denied
             } else if !pinned && !ruled.prefer().iter().any(|preferred| preferred == place) {
                 Verdict::LeftOut(place)
@@ -273,9 +272,9 @@ impl Router<'_> {
             } else if known.full && need.latency == Latency::Batch {
                 Verdict::Full
             } else {
-                Verdict::Spare(self.reason(need, at, now)?)
+                Verdict::Spare(self.reason(need, at, listing, now))
             };
-            Some((host.name.as_str(), verdict))
+            (listing.id(), verdict)
         });
         verdicts.collect()
     }
@@ -287,7 +286,8 @@ fn fits(need: &Need, offer: &Offer, model: &Model) -> bool {
 }
 
 fn is_wanted(need: &Need, model: &Model) -> bool {
-    need.model.is_empty() || model.name == need.model || model.classes.contains(&need.model)
+    let is_named = need.model.is_empty() || model.name == need.model || model.classes.contains(&need.model);
+    is_named && model.kind == need.kind
 }
 
 fn languages<'a>(offer: &'a Offer, model: &'a Model) -> &'a [String] {
@@ -298,13 +298,25 @@ fn takes(languages: &[String], wanted: &str) -> bool {
     languages.is_empty() || languages.iter().any(|language| language_serves(language, wanted))
 }
 
-/// The first thing that is wanted and that a host does not have.
+/// The first thing that is wanted and that an engine does not have.
 fn lack(need: &Need, host: &Host, offer: &Offer) -> Option<Lack> {
+    if !need.engine.is_empty() && !offer.is_called(&need.engine) {
+        let has = if offer.name.is_empty() { &offer.engine } else { &offer.name };
+        return Some(Lack { what: "engine", wanted: need.engine.clone(), has: vec![has.clone()] });
+    }
+    // An engine without models does what the capability is asked for as a rule.
+    let has_kind = offer.models.iter().any(|model| model.kind == need.kind);
+    if !(has_kind || offer.models.is_empty() && need.kind.is_empty()) {
+        let named = |kind: &str| if kind.is_empty() { USUAL } else { kind }.to_owned();
+        let kinds: BTreeSet<&str> = offer.models.iter().map(|model| model.kind.as_str()).collect();
+        return Some(Lack { what: "kind", wanted: named(&need.kind), has: kinds.into_iter().map(named).collect() });
+    }
     if !need.voice.is_empty() && !offer.voices.contains(&need.voice) {
         return Some(Lack { what: "voice", wanted: need.voice.clone(), has: offer.voices.clone() });
     }
     if !need.model.is_empty() && !offer.models.iter().any(|model| is_wanted(need, model)) {
-        let names = offer.models.iter().flat_map(|model| [&model.name].into_iter().chain(&model.classes));
+        let models = offer.models.iter().filter(|model| model.kind == need.kind);
+        let names = models.flat_map(|model| [&model.name].into_iter().chain(&model.classes));
         return Some(Lack { what: "model", wanted: need.model.clone(), has: names.cloned().collect() });
     }
     if !need.language.is_empty() {
@@ -324,17 +336,17 @@ fn lack(need: &Need, host: &Host, offer: &Offer) -> Option<Lack> {
     Some(Lack { what: "tag", wanted: tag.clone(), has: host.tags.clone() })
 }
 
-/// Why nobody can be asked: those hosts tell it that came nearest to being asked.
+/// Why nobody can be asked: those engines tell it that came nearest to being asked.
 pub(super) fn nobody(router: &Router<'_>, need: &Need, now: Duration) -> Nobody {
     let verdicts = router.verdicts(need, now);
     let nearest = verdicts.iter().map(|(_, verdict)| nearness(verdict)).max().unwrap_or(0);
-    let near: Vec<&(&str, Verdict)> = verdicts.iter().filter(|(_, verdict)| nearness(verdict) == nearest).collect();
-    let hosts = names(near.iter().map(|(host, _)| *host));
+    let near: Vec<&(OfferId, Verdict)> = verdicts.iter().filter(|(_, verdict)| nearness(verdict) == nearest).collect();
+    let hosts = names(near.iter().map(|(id, _)| id.to_string()));
     let capability = need.capability.clone();
     let (text, ruled) = (need.to_string(), router.ruled(need));
     match near.first().map(|(_, verdict)| verdict) {
         None => {
-            let offered = names(router.view.capabilities());
+            let offered = names(router.view.capabilities().map(str::to_owned));
             let offered = if offered.is_empty() { "nothing, no other host is known".to_owned() } else { offered };
             Nobody::NotOffered { need: text, offered }
         }
@@ -367,7 +379,7 @@ pub(super) fn nobody(router: &Router<'_>, need: &Need, now: Duration) -> Nobody 
     }
 }
 
-/// How near a host came to being asked.
+/// How near an engine came to being asked.
 fn nearness(verdict: &Verdict) -> u8 {
     match verdict {
         Verdict::Lacks(_) => 0,
@@ -381,8 +393,8 @@ fn nearness(verdict: &Verdict) -> u8 {
     }
 }
 
-/// What hosts have of the kinds that they lack something of.
-fn instead(verdicts: &[(&str, Verdict)]) -> String {
+/// What engines have of the kinds that they lack something of.
+fn instead(verdicts: &[(OfferId, Verdict)]) -> String {
     let mut by_kind: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (_, verdict) in verdicts {
         if let Verdict::Lacks(lack) = verdict {
@@ -397,8 +409,8 @@ fn instead(verdicts: &[(&str, Verdict)]) -> String {
     kinds.collect::<Vec<_>>().join("; ")
 }
 
-fn names<'a>(of: impl Iterator<Item = &'a str>) -> String {
-    let all: BTreeSet<&str> = of.collect();
+fn names(of: impl Iterator<Item = String>) -> String {
+    let all: BTreeSet<String> = of.collect();
     let more = all.len().saturating_sub(NAMED_MAX);
     let named = all.into_iter().take(NAMED_MAX).collect::<Vec<_>>().join(", ");
     if more == 0 { named } else { format!("{named} and {more} more") }

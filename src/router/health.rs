@@ -1,4 +1,4 @@
-//! What a caller has learnt about the hosts it asked: who failed, who was full, and what it has in flight itself.
+//! What a caller has learnt about the engines it asked: who failed, who was full, and what it has in flight itself.
 //!
 //! ```text
 //!            failed                     1 s, 2 s, 4 s … 30 s
@@ -12,8 +12,8 @@
 //!                                                       └─────────┘
 //! ```
 //!
-//! A host that gives no sign of life fails for all that it offers, as far as it had not failed before, until its next report:
-//! each capability would otherwise have to wait for that sign by itself.
+//! A host that gives no sign of life fails for all that it offers, as far as that had not failed before, until its next report:
+//! each engine would otherwise have to wait for that sign by itself.
 //!
 //! 'Full' is no failure: the host lives. It counts as full until its next report, for a second at most.
 //!
@@ -26,14 +26,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::index::Index;
-use super::view::{Load, Seat, View};
+use super::host::{Load, OfferId};
+use super::index::{Index, Listing};
+use super::view::View;
 
-/// How long a host rests after its first failure; it doubles with each further one.
+/// How long an engine rests after its first failure; it doubles with each further one.
 pub const COOL_DOWN_MIN: Duration = Duration::from_secs(1);
 /// How long it rests at most.
 pub const COOL_DOWN_MAX: Duration = Duration::from_secs(30);
-/// How long a host counts as full that said so, unless it reports earlier.
+/// How long an engine counts as full that said so, unless it reports earlier.
 pub const BUSY_AVOID: Duration = Duration::from_secs(1);
 /// After this time a probe of which nothing was heard counts as lost, and the next may go.
 pub const PROBE_MAX: Duration = Duration::from_secs(30);
@@ -44,7 +45,7 @@ pub const SILENT_REST: Duration = Duration::from_secs(3);
 /// How much the last request weighs in the share of those that were refused.
 const REFUSED_WEIGHT: f64 = 0.1;
 
-/// How a request to a host ended.
+/// How a request to an engine ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It answered, if only that the request can't be answered: it lives.
@@ -57,7 +58,7 @@ pub enum Outcome {
     Abandoned,
 }
 
-/// How a host stands with a caller.
+/// How an engine stands with a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Nothing is against it.
@@ -91,8 +92,8 @@ impl Standing {
 
 /// A request on its way, to be given back to [`Health::settle`] however it ends.
 #[derive(Debug)]
-#[must_use = "a ticket that is not settled counts as in flight for good"]
-pub struct Ticket {
+#[must_use = "a permit that is not settled counts as in flight for good"]
+pub struct Permit {
     capability: String,
     at: usize,
     arrival: u64,
@@ -100,8 +101,8 @@ pub struct Ticket {
     probe: bool,
 }
 
-impl Ticket {
-    /// Whether it is the one that finds out how a host is that failed.
+impl Permit {
+    /// Whether it is the one that finds out how an engine is that failed.
     #[must_use]
     pub fn is_probe(&self) -> bool {
         self.probe
@@ -110,7 +111,7 @@ impl Ticket {
 
 /// What a caller has learnt. One goes with one [`View`].
 ///
-/// It holds an entry a host and capability of which there is something to say; those of hosts that left are dropped.
+/// It holds an entry for each engine of which there is something to say; those of engines that left are dropped.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     learnt: HashMap<String, Learnt>,
@@ -121,7 +122,7 @@ pub struct Health {
 /// What was learnt about a capability.
 #[derive(Debug, Clone, Default)]
 struct Learnt {
-    /// By seat.
+    /// By place in the index.
     entries: HashMap<usize, Entry>,
     /// Which share of the last requests was refused.
     refused: f64,
@@ -143,7 +144,7 @@ struct Entry {
     busy_until: Option<Duration>,
 }
 
-/// What a caller knows of a host beyond the view.
+/// What a caller knows of an engine beyond the view.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known {
     pub(super) standing: Standing,
@@ -161,15 +162,16 @@ impl Health {
         Self::default()
     }
 
-    /// A request is about to go to a host. `None` when it may not: the host is gone, cools down, or is being probed by
-    /// another request; then the next target is to be asked.
-    pub fn admit(&mut self, view: &View, capability: &str, host: &str, now: Duration) -> Option<Ticket> {
+    /// A request is about to go to an engine. `None` when it may not: the engine is gone, cools down, or is being probed
+    /// by another request; then the next target is to be asked.
+    pub fn admit(&mut self, view: &View, capability: &str, id: &OfferId, now: Duration) -> Option<Permit> {
         self.tidy(view);
-        let at = view.seat_of(host)?;
-        let seat = view.seat(at)?;
-        let entry = self.entry_mut(capability, at, seat);
-        entry.see(seat);
-        let standing = entry.standing(seat, now);
+        let index = view.index_of(capability)?;
+        let at = index.position(&id.host, &id.engine)?;
+        let listing = index.listing(at)?;
+        let entry = self.entry_mut(capability, at, listing);
+        entry.see(listing);
+        let standing = entry.standing(listing, now);
         if !standing.is_open() {
             return None;
         }
@@ -179,24 +181,25 @@ impl Health {
         }
         entry.in_flight += 1;
         self.learnt.get_mut(capability)?.refused *= 1.0 - REFUSED_WEIGHT;
-        Some(Ticket { capability: capability.to_owned(), at, arrival: seat.arrival, began: now, probe })
+        Some(Permit { capability: capability.to_owned(), at, arrival: listing.arrival, began: now, probe })
     }
 
     /// A request has ended.
-    pub fn settle(&mut self, view: &View, ticket: Ticket, outcome: Outcome, now: Duration) {
+    pub fn settle(&mut self, view: &View, permit: Permit, outcome: Outcome, now: Duration) {
         self.tidy(view);
-        let Some(learnt) = self.learnt.get_mut(&ticket.capability) else { return };
+        let Some(learnt) = self.learnt.get_mut(&permit.capability) else { return };
         if outcome == Outcome::Busy {
             learnt.refused += REFUSED_WEIGHT;
         }
         let entries = &mut learnt.entries;
-        let Some(seat) = view.seat(ticket.at).filter(|seat| seat.arrival == ticket.arrival) else { return };
-        let Some(entry) = entries.get_mut(&ticket.at).filter(|entry| entry.arrival == ticket.arrival) else { return };
-        entry.see(seat);
+        let listing = view.index_of(&permit.capability).and_then(|index| index.listing(permit.at));
+        let Some(listing) = listing.filter(|listing| listing.arrival == permit.arrival) else { return };
+        let Some(entry) = entries.get_mut(&permit.at).filter(|entry| entry.arrival == permit.arrival) else { return };
+        entry.see(listing);
         entry.in_flight = entry.in_flight.saturating_sub(1);
-        entry.hear(&ticket, outcome, now);
+        entry.hear(&permit, outcome, now);
         if entry.is_blank() {
-            entries.remove(&ticket.at);
+            entries.remove(&permit.at);
         }
     }
 
@@ -204,10 +207,13 @@ impl Health {
     /// it has failed at before keeps its own rest.
     pub fn fell_silent(&mut self, view: &View, host: &str, now: Duration) {
         self.tidy(view);
-        let Some((at, seat)) = view.seat_of(host).and_then(|at| Some((at, view.seat(at)?))) else { return };
-        for offer in &seat.host.offers {
-            let entry = self.entry_mut(&offer.capability, at, seat);
-            entry.see(seat);
+        let Some(silent) = view.host(host) else { return };
+        for (_, offer) in silent.distinct() {
+            let Some(index) = view.index_of(&offer.capability) else { continue };
+            let at = index.position(host, &offer.name);
+            let Some((at, listing)) = at.and_then(|at| Some((at, index.listing(at)?))) else { continue };
+            let entry = self.entry_mut(&offer.capability, at, listing);
+            entry.see(listing);
             if entry.failures == 0 {
                 (entry.failures, entry.silent) = (1, true);
                 (entry.failed, entry.rests_until) = (now, now + SILENT_REST);
@@ -215,14 +221,15 @@ impl Health {
         }
     }
 
-    /// How a host stands.
+    /// How an engine stands.
     #[must_use]
-    pub fn standing(&self, view: &View, capability: &str, host: &str, now: Duration) -> Standing {
-        let known = view.seat_of(host).and_then(|at| {
-            let seat = view.seat(at)?;
-            Some((seat, self.entry(seat, capability, at)?))
+    pub fn standing(&self, view: &View, capability: &str, id: &OfferId, now: Duration) -> Standing {
+        let known = view.index_of(capability).and_then(|index| {
+            let at = index.position(&id.host, &id.engine)?;
+            let listing = index.listing(at)?;
+            Some((listing, self.entry(listing, capability, at)?))
         });
-        known.map_or(Standing::Well, |(seat, entry)| entry.standing(seat, now))
+        known.map_or(Standing::Well, |(listing, entry)| entry.standing(listing, now))
     }
 
     /// Whether most of the last requests for a capability were refused, so that reports are not worth much.
@@ -243,59 +250,61 @@ impl Health {
         self.len() == 0
     }
 
-    /// Drops what is known of hosts that left.
+    /// Drops what is known of engines that left.
     fn tidy(&mut self, view: &View) {
         if self.departures != view.departures() {
             self.departures = view.departures();
-            for learnt in self.learnt.values_mut() {
-                let entries = &mut learnt.entries;
-                entries.retain(|at, entry| view.seat(*at).is_some_and(|seat| seat.arrival == entry.arrival));
+            for (capability, learnt) in &mut self.learnt {
+                let index = view.index_of(capability);
+                learnt.entries.retain(|at, entry| {
+                    let listing = index.and_then(|index| index.listing(*at));
+                    listing.is_some_and(|listing| listing.arrival == entry.arrival)
+                });
             }
         }
     }
 
-    fn entry(&self, seat: &Seat, capability: &str, at: usize) -> Option<&Entry> {
-        self.learnt.get(capability)?.entries.get(&at).filter(|entry| entry.arrival == seat.arrival)
+    fn entry(&self, listing: &Listing, capability: &str, at: usize) -> Option<&Entry> {
+        self.learnt.get(capability)?.entries.get(&at).filter(|entry| entry.arrival == listing.arrival)
     }
 
     /// The same, made if there is none.
-    fn entry_mut(&mut self, capability: &str, at: usize, seat: &Seat) -> &mut Entry {
+    fn entry_mut(&mut self, capability: &str, at: usize, listing: &Listing) -> &mut Entry {
         let entry = self.learnt.entry(capability.to_owned()).or_default().entries.entry(at).or_default();
-        if entry.arrival != seat.arrival {
-            *entry = Entry { arrival: seat.arrival, ..Entry::default() };
+        if entry.arrival != listing.arrival {
+            *entry = Entry { arrival: listing.arrival, ..Entry::default() };
         }
         entry
     }
 
-    /// What is known of a host beyond what it `reported`.
-    pub(super) fn known(&self, seat: &Seat, capability: &str, at: usize, reported: Load, now: Duration) -> Known {
-        let entry = self.entry(seat, capability, at);
+    /// What is known of an engine beyond what its host `reported`.
+    pub(super) fn known(&self, listing: &Listing, capability: &str, at: usize, reported: Load, now: Duration) -> Known {
+        let entry = self.entry(listing, capability, at);
         entry.map_or_else(
             || Known { standing: Standing::Well, load: reported, full: reported.is_full(), refused: false },
-            |entry| entry.known(seat, reported, now),
+            |entry| entry.known(listing, reported, now),
         )
     }
 
-    /// All that is known for a capability beyond what hosts reported, by seat.
+    /// All that is known for a capability beyond what hosts reported, by place in its index.
     pub(super) fn all_known<'a>(
         &'a self,
-        view: &'a View,
         capability: &str,
         index: &'a Index,
         now: Duration,
     ) -> impl Iterator<Item = (usize, Known)> + 'a {
         let entries = self.learnt.get(capability).into_iter().flat_map(|learnt| &learnt.entries);
         entries.filter_map(move |(at, entry)| {
-            let seat = view.seat(*at).filter(|seat| seat.arrival == entry.arrival)?;
-            Some((*at, entry.known(seat, index.load(*at), now)))
+            let listing = index.listing(*at).filter(|listing| listing.arrival == entry.arrival)?;
+            Some((*at, entry.known(listing, index.load(*at), now)))
         })
     }
 }
 
 impl Entry {
-    fn standing(&self, seat: &Seat, now: Duration) -> Standing {
+    fn standing(&self, listing: &Listing, now: Duration) -> Standing {
         let failures = self.failures;
-        if failures == 0 || self.silent && self.report != seat.report {
+        if failures == 0 || self.silent && self.report != listing.report {
             Standing::Well
         } else if self.probing_since.is_some_and(|since| now < since + PROBE_MAX) {
             Standing::Probing { failures }
@@ -306,20 +315,20 @@ impl Entry {
         }
     }
 
-    fn known(&self, seat: &Seat, reported: Load, now: Duration) -> Known {
+    fn known(&self, listing: &Listing, reported: Load, now: Duration) -> Known {
         let mut load = reported;
         let mut refused = false;
-        if self.report == seat.report {
+        if self.report == listing.report {
             load.in_flight = (load.in_flight + self.in_flight).saturating_sub(self.in_flight_reported);
             refused = self.busy_until.is_some_and(|until| now < until);
         }
-        Known { standing: self.standing(seat, now), load, full: refused || load.is_full(), refused }
+        Known { standing: self.standing(listing, now), load, full: refused || load.is_full(), refused }
     }
 
     /// Notes where the host's last report left things. To be called before anything changes.
-    fn see(&mut self, seat: &Seat) {
-        if self.report != seat.report {
-            self.report = seat.report;
+    fn see(&mut self, listing: &Listing) {
+        if self.report != listing.report {
+            self.report = listing.report;
             self.in_flight_reported = self.in_flight;
             self.busy_until = None;
             if self.silent {
@@ -328,8 +337,8 @@ impl Entry {
         }
     }
 
-    fn hear(&mut self, ticket: &Ticket, outcome: Outcome, now: Duration) {
-        let probed = ticket.probe && self.probing_since == Some(ticket.began);
+    fn hear(&mut self, permit: &Permit, outcome: Outcome, now: Duration) {
+        let probed = permit.probe && self.probing_since == Some(permit.began);
         if probed {
             self.probing_since = None;
         }
@@ -340,7 +349,7 @@ impl Entry {
                 self.busy_until = Some(now + BUSY_AVOID);
             }
             // What was on its way when the host failed tells the same once more.
-            Outcome::Failed if self.failures == 0 || probed || ticket.began > self.failed => {
+            Outcome::Failed if self.failures == 0 || probed || permit.began > self.failed => {
                 let rest = COOL_DOWN_MIN * 2_u32.saturating_pow(self.failures.min(16));
                 self.failures = self.failures.saturating_add(1);
                 self.silent = false;

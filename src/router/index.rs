@@ -1,34 +1,68 @@
-//! Which hosts offer what of one capability: bit sets over the seats of the view.
+//! Which engines of which hosts offer what of one capability: a list of offers, and bit sets over it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use fixedbitset::FixedBitSet;
 
+use super::host::{Host, Load, Model, Offer, OfferId};
 use super::need::{Privacy, normal_language};
-use super::view::{Load, Model, Offer};
 
 /// Of the languages of models that say none.
 const ANY_LANGUAGE: &str = "*";
 
-/// Who serves a model in a language.
+/// An offer in the list. Bit sets count in places of the list; one is used again when its offer is gone.
+#[derive(Debug, Clone)]
+pub(super) struct Listing {
+    pub(super) host: Arc<Host>,
+    /// Which of its offers.
+    nth: usize,
+    /// Tells this run of this host from what had the place before.
+    pub(super) arrival: u64,
+    /// Which report of the host this is.
+    pub(super) report: u64,
+}
+
+impl Listing {
+    pub(super) fn offer(&self) -> &Offer {
+        &self.host.offers[self.nth]
+    }
+
+    pub(super) fn id(&self) -> OfferId {
+        OfferId::new(&self.host.name, &self.offer().name)
+    }
+}
+
+/// What serves a model in a language.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Serving {
-    pub(super) hosts: FixedBitSet,
+    pub(super) offers: FixedBitSet,
     /// Those of them that have it loaded.
     pub(super) warm: FixedBitSet,
 }
 
+/// What serves a model or class (empty: whichever), then by [`language_keys`].
+type ByModel = HashMap<String, HashMap<String, Serving>>;
+
 /// Who offers what of one capability.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Index {
-    all: FixedBitSet,
+    listings: Vec<Option<Listing>>,
+    free: Vec<usize>,
+    by_host: HashMap<String, Vec<usize>>,
     cloud: FixedBitSet,
-    /// Nothing leaves them.
+    /// Nothing leaves their hosts.
     discreet: FixedBitSet,
     full: FixedBitSet,
+    /// Those whose hosts are about to stop.
+    draining: FixedBitSet,
+    /// By the tags of their hosts.
+    tags: HashMap<String, FixedBitSet>,
+    /// By all that [`Offer::is_called`].
+    engines: HashMap<String, FixedBitSet>,
     voices: HashMap<String, FixedBitSet>,
-    /// By model or class (empty: whichever), then by [`language_keys`].
-    serving: HashMap<String, HashMap<String, Serving>>,
+    /// By what models are asked for, see [`Model::kind`].
+    serving: HashMap<String, ByModel>,
     loads: Vec<Load>,
     /// How many of them have a usual time, and how many requests these do in [`PACE_MS`] one after the other.
     measured: u64,
@@ -43,8 +77,8 @@ fn pace(load: Load) -> Option<u64> {
     (load.usual_ms > 0).then(|| PACE_MS / u64::from(load.usual_ms))
 }
 
-/// Says of a key whether a seat has it; a key that nobody has goes.
-pub(super) fn mark(sets: &mut HashMap<String, FixedBitSet>, key: &str, at: usize, there: bool) {
+/// Says of a key whether a place has it; a key that no place has goes.
+fn mark(sets: &mut HashMap<String, FixedBitSet>, key: &str, at: usize, there: bool) {
     if let Some(set) = sets.get_mut(key) {
         set.grow(at + 1);
         set.set(at, there);
@@ -78,14 +112,63 @@ fn language_keys(languages: &[String]) -> Vec<String> {
 }
 
 impl Index {
+    /// Takes in a host's report of its `nth` offer: it has come, has changed, or is still there.
+    pub(super) fn put(&mut self, host: &Arc<Host>, nth: usize, report: u64) {
+        let offer = &host.offers[nth];
+        let known = self.position(&host.name, &offer.name);
+        let at = known.unwrap_or_else(|| self.free.pop().unwrap_or(self.listings.len()));
+        if at == self.listings.len() {
+            self.listings.push(None);
+        }
+        if known.is_none() {
+            self.by_host.entry(host.name.clone()).or_default().push(at);
+        }
+        let old = self.listings[at].take();
+        let arrival = old.as_ref().filter(|old| old.host.instance == host.instance).map_or(report, |old| old.arrival);
+        match old {
+            Some(old) if old.host.has_shape_of(host) => {
+                self.draining.set(at, host.draining);
+                self.take_load(at, offer.load);
+            }
+            old => {
+                if let Some(old) = old {
+                    self.take(at, &old.host, old.offer(), false);
+                }
+                self.take(at, host, offer, true);
+            }
+        }
+        self.listings[at] = Some(Listing { host: Arc::clone(host), nth, arrival, report });
+    }
+
+    /// An offer is there no more.
+    pub(super) fn remove(&mut self, host: &str, name: &str) {
+        let Some(at) = self.position(host, name) else { return };
+        if let Some(old) = self.listings[at].take() {
+            self.take(at, &old.host, old.offer(), false);
+            self.free.push(at);
+        }
+        if let Some(places) = self.by_host.get_mut(host) {
+            places.retain(|place| *place != at);
+            if places.is_empty() {
+                self.by_host.remove(host);
+            }
+        }
+    }
+
     /// Takes an offer in, or out.
-    pub(super) fn take(&mut self, at: usize, offer: &Offer, there: bool) {
-        for set in [&mut self.all, &mut self.cloud, &mut self.discreet, &mut self.full] {
+    fn take(&mut self, at: usize, host: &Host, offer: &Offer, there: bool) {
+        for set in [&mut self.cloud, &mut self.discreet, &mut self.full, &mut self.draining] {
             set.grow(at + 1);
         }
-        self.all.set(at, there);
         self.cloud.set(at, there && offer.privacy == Privacy::Any);
         self.discreet.set(at, there && offer.privacy == Privacy::Host);
+        self.draining.set(at, there && host.draining);
+        for tag in &host.tags {
+            mark(&mut self.tags, tag, at, there);
+        }
+        for name in [&offer.name, &offer.engine] {
+            mark(&mut self.engines, name, at, there);
+        }
         for voice in &offer.voices {
             mark(&mut self.voices, voice, at, there);
         }
@@ -95,35 +178,42 @@ impl Index {
             let languages = if model.languages.is_empty() { &offer.languages } else { &model.languages };
             let keys = language_keys(languages);
             for name in [&String::new(), &model.name].into_iter().chain(&model.classes) {
-                self.serve(name, &keys, at, there.then_some(model.warm));
+                self.serve(&model.kind, name, &keys, at, there.then_some(model.warm));
             }
         }
         self.take_load(at, if there { offer.load } else { Load::default() });
     }
 
     /// `there` says whether it is warm.
-    fn serve(&mut self, name: &str, keys: &[String], at: usize, there: Option<bool>) {
-        if there.is_some() && !self.serving.contains_key(name) {
-            self.serving.insert(name.to_owned(), HashMap::new());
+    fn serve(&mut self, kind: &str, name: &str, keys: &[String], at: usize, there: Option<bool>) {
+        if there.is_some() && !self.serving.contains_key(kind) {
+            self.serving.insert(kind.to_owned(), ByModel::new());
         }
-        let Some(by_language) = self.serving.get_mut(name) else { return };
+        let Some(by_model) = self.serving.get_mut(kind) else { return };
+        if there.is_some() && !by_model.contains_key(name) {
+            by_model.insert(name.to_owned(), HashMap::new());
+        }
+        let Some(by_language) = by_model.get_mut(name) else { return };
         for key in keys {
             if there.is_some() && !by_language.contains_key(key) {
                 by_language.insert(key.clone(), Serving::default());
             }
             let Some(serving) = by_language.get_mut(key) else { continue };
-            serving.hosts.grow(at + 1);
+            serving.offers.grow(at + 1);
             serving.warm.grow(at + 1);
-            serving.hosts.set(at, there.is_some());
+            serving.offers.set(at, there.is_some());
             // One warm model of several will do.
             let warm = there.is_some_and(|warm| warm || serving.warm.contains(at));
             serving.warm.set(at, warm);
-            if serving.hosts.is_clear() {
+            if serving.offers.is_clear() {
                 by_language.remove(key);
             }
         }
         if by_language.is_empty() {
-            self.serving.remove(name);
+            by_model.remove(name);
+        }
+        if by_model.is_empty() {
+            self.serving.remove(kind);
         }
     }
 
@@ -146,16 +236,51 @@ impl Index {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.all.is_clear()
+        self.by_host.is_empty()
     }
 
-    /// Who serves a model in a language; either may be empty.
-    pub(super) fn serving(&self, model: &str, language: &str) -> Serving {
+    /// All that is listed, with its place.
+    pub(super) fn listings(&self) -> impl Iterator<Item = (usize, &Listing)> {
+        self.listings.iter().enumerate().filter_map(|(at, listing)| Some((at, listing.as_ref()?)))
+    }
+
+    pub(super) fn listing(&self, at: usize) -> Option<&Listing> {
+        self.listings.get(at)?.as_ref()
+    }
+
+    /// The place of an engine.
+    pub(super) fn position(&self, host: &str, name: &str) -> Option<usize> {
+        let is_it = |at: &usize| self.listing(*at).is_some_and(|listing| listing.offer().name == name);
+        self.at_host(host).iter().copied().find(is_it)
+    }
+
+    /// The places of a host.
+    pub(super) fn at_host(&self, host: &str) -> &[usize] {
+        self.by_host.get(host).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The places that the policy means by a name, see [`super::policy::means`].
+    pub(super) fn meant(&self, name: &str) -> FixedBitSet {
+        let mut set = FixedBitSet::with_capacity(self.listings.len());
+        set.extend(self.at_host(name).iter().copied());
+        match name.rsplit_once('/') {
+            Some(("*", engine)) => self.engines.get(engine).into_iter().for_each(|engines| set.union_with(engines)),
+            Some((host, engine)) => {
+                let called = |at: &usize| self.listing(*at).is_some_and(|listing| listing.offer().is_called(engine));
+                set.extend(self.at_host(host).iter().copied().filter(called));
+            }
+            None => {}
+        }
+        set
+    }
+
+    /// What serves a model of a kind in a language; each may be empty.
+    pub(super) fn serving(&self, kind: &str, model: &str, language: &str) -> Serving {
         let mut found = Serving::default();
-        let Some(by_language) = self.serving.get(model) else { return found };
+        let Some(by_language) = self.serving.get(kind).and_then(|by_model| by_model.get(model)) else { return found };
         let mut add = |key: &str| {
             if let Some(serving) = by_language.get(key) {
-                found.hosts.union_with(&serving.hosts);
+                found.offers.union_with(&serving.offers);
                 found.warm.union_with(&serving.warm);
             }
         };
@@ -172,12 +297,26 @@ impl Index {
         self.voices.get(voice)
     }
 
-    /// Whom a provider outside answers for.
+    pub(super) fn tagged(&self, tag: &str) -> Option<&FixedBitSet> {
+        self.tags.get(tag)
+    }
+
+    /// Those that are called so.
+    pub(super) fn called(&self, engine: &str) -> Option<&FixedBitSet> {
+        self.engines.get(engine)
+    }
+
+    /// Those whose hosts are about to stop.
+    pub(super) fn draining(&self) -> &FixedBitSet {
+        &self.draining
+    }
+
+    /// Those for which a provider outside answers.
     pub(super) fn cloud(&self) -> &FixedBitSet {
         &self.cloud
     }
 
-    /// From whom nothing goes on to other hosts.
+    /// Those from which nothing goes on to other hosts.
     pub(super) fn discreet(&self) -> &FixedBitSet {
         &self.discreet
     }
@@ -191,8 +330,8 @@ impl Index {
         self.loads.get(at).copied().unwrap_or_default()
     }
 
-    /// The load with a usual time: that of a host that had no request yet is the harmonic mean of the others', and 1 ms
-    /// while nobody has one.
+    /// The load with a usual time: that of an engine that had no request yet is the harmonic mean of the others', and 1 ms
+    /// while none has one.
     pub(super) fn measured(&self, load: Load) -> Load {
         let usual_ms = (PACE_MS * self.measured).checked_div(self.paces).unwrap_or(1);
         let usual_ms = u32::try_from(usual_ms).unwrap_or(u32::MAX).max(1);

@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 pub struct Need {
     /// The capability, such as `stt`.
     pub capability: String,
+    /// What a model is asked for, such as `embed`; empty: what the capability is asked for as a rule, such as to chat.
+    pub kind: String,
+    /// An engine, by its name on the host or by that of what does the work.
+    pub engine: String,
     /// A model by its name, or a class of models, such as `planner` or `chat`.
     pub model: String,
     /// A language, such as `en` or `en-GB`. `en` is served by `en-GB` as well, `en-US` by `en`, `en-US` not by `en-GB`.
@@ -64,9 +68,15 @@ impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.capability)?;
         let tags = self.tags.join("+");
-        let wanted =
-            [("voice", &self.voice), ("model", &self.model), ("language", &self.language), ("on", &tags)].into_iter();
-        for (n, (what, value)) in wanted.filter(|(_, value)| !value.is_empty()).enumerate() {
+        let wanted = [
+            ("kind", &self.kind),
+            ("voice", &self.voice),
+            ("model", &self.model),
+            ("language", &self.language),
+            ("engine", &self.engine),
+            ("on", &tags),
+        ];
+        for (n, (what, value)) in wanted.into_iter().filter(|(_, value)| !value.is_empty()).enumerate() {
             write!(f, "{} {what} {value}", if n == 0 { "" } else { "," })?;
         }
         Ok(())

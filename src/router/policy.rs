@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::host::Offer;
+
 /// How requests for one capability are routed.
 ///
 /// ```toml
@@ -14,8 +16,8 @@ use serde::{Deserialize, Serialize};
 /// [route.tts]                      # that host's voices
 /// pin = "studio"
 ///
-/// [route.llm]
-/// deny = ["kitchen"]
+/// [route.llm]                      # a host, one engine of a host, or an engine wherever it is
+/// deny = ["kitchen", "rack/openai", "*/fake"]
 /// weights = { rack = 2.0 }
 ///
 /// [[route.llm.rules]]              # always remote for big models
@@ -27,14 +29,15 @@ use serde::{Deserialize, Serialize};
 pub struct Policy {
     /// The places to ask, in this order. A place that is not named is not asked.
     pub prefer: Places,
-    /// The host that is asked first wherever it is, even when it seems to be full; the others only when it can't.
-    /// Empty: none.
+    /// What is asked first wherever it is, even when it seems to be full; the others only when it can't. A host, or one
+    /// of its engines: `rack`, `rack/ollama`, `*/ollama`. Empty: nothing.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub pin: String,
-    /// Hosts that are never asked.
+    /// Hosts that are never asked, and engines, written the same way.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<String>,
-    /// How much more a host should get than its load says: one with 2.0 counts as half as loaded. 1.0 where not named.
+    /// How much more a host or an engine should get than its load says: one with 2.0 counts as half as loaded. 1.0 where not
+    /// named; of several that fit, that of the engine of the host counts, then that of the host.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<String, Weight>,
     /// What is different for some models. The first rule that fits counts.
@@ -102,7 +105,7 @@ pub struct Places(Vec<Place>);
 
 impl Places {
     /// In their order.
-    pub fn iter(&self) -> impl Iterator<Item = Place> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = Place> + Clone + '_ {
         self.0.iter().copied()
     }
 }
@@ -185,7 +188,19 @@ impl<'a> Ruled<'a> {
         self.policy.deny.iter().chain(self.rule.into_iter().flat_map(|rule| &rule.deny)).map(String::as_str)
     }
 
-    pub(super) fn weight(&self, host: &str) -> f64 {
-        self.policy.weights.get(host).map_or(1.0, |weight| weight.0)
+    pub(super) fn weight(&self, host: &str, offer: &Offer) -> f64 {
+        let fitting = self.policy.weights.iter().filter(|(name, _)| means(name, host, offer));
+        let nearest = fitting.min_by_key(|(name, _)| match name.as_str() {
+            name if name == host => 1,
+            name if name.starts_with("*/") => 2,
+            _ => 0,
+        });
+        nearest.map_or(1.0, |(_, weight)| weight.0)
     }
+}
+
+/// Whether a policy means an engine by `name`: by its host's name, by `host/engine`, or by `*/engine`.
+pub(super) fn means(name: &str, host: &str, offer: &Offer) -> bool {
+    let is_engine = |(of, engine): (&str, &str)| (of == "*" || of == host) && offer.is_called(engine);
+    name == host || name.rsplit_once('/').is_some_and(is_engine)
 }

@@ -33,6 +33,8 @@ pub mod header {
     pub const SESSION: &str = "Session";
     /// The host that answered.
     pub const NODE: &str = "Node";
+    /// Which engine of the host is asked, by its name.
+    pub const ENGINE: &str = "Engine";
     /// How far the request may travel: `host`, `lan` or `any`; absent means any.
     pub const PRIVACY: &str = "Privacy";
     /// Why that host.

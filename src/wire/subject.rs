@@ -57,6 +57,12 @@ impl Capability {
     pub const ALL: [Self; 9] =
         [Self::Stt, Self::Tts, Self::Llm, Self::Agent, Self::Voice, Self::Osc, Self::Midi, Self::Audio, Self::Node];
 
+    /// The one with this token.
+    #[must_use]
+    pub fn of(token: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|capability| capability.token() == token)
+    }
+
     /// The subject token.
     #[must_use]
     pub const fn token(self) -> &'static str {

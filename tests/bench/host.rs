@@ -11,7 +11,7 @@ use sidetone::bus::{Bus, Call};
 use sidetone::config::Config;
 use sidetone::engine::{ChatModel as _, ChatTimeouts, LlamaCpp, LlamaCppSpec, SpeakOptions, TranscribeOptions};
 use sidetone::home::Home;
-use sidetone::role::pool::{Pool, blocking, recognizer_spec};
+use sidetone::role::pool::{Pool, blocking, recognizer_spec, synthesizer_spec};
 use tokio_util::sync::CancellationToken;
 
 use crate::audio::{PERIOD, settings};
@@ -218,8 +218,9 @@ async fn load(home: &Home) -> anyhow::Result<Loaded> {
     let config = Config::default();
     let pool = Pool::new(home)?;
     let hear = async {
-        let spec = recognizer_spec(&config.stt, &config.stt.model);
-        let recognizer = pool.recognizer(&config.stt.engine, spec).await?;
+        let provider = config.stt.providers.first().context("no recognizer is set")?;
+        let spec = recognizer_spec(&config.stt, provider, &provider.model);
+        let recognizer = pool.recognizer(&provider.engine, spec).await?;
         blocking::<_, sidetone::engine::EngineError>(move || {
             // As role `stt` does: silence would not get as far as the model.
             let hum: Vec<f32> = (0..16_000).map(|n| 0.01 * (n as f32 * 0.086).sin()).collect();
@@ -230,8 +231,9 @@ async fn load(home: &Home) -> anyhow::Result<Loaded> {
         .map_err(anyhow::Error::from)
     };
     let speak = async {
-        let voice = config.tts.voices.first().context("no voice is set")?;
-        let voice = pool.synthesizer(&config.tts.engine, voice, config.tts.threads).await?;
+        let provider = config.tts.providers.first().context("no synthesizer is set")?;
+        let voice = provider.voices.first().context("no voice is set")?;
+        let voice = pool.synthesizer(&provider.engine, synthesizer_spec(&config.tts, provider, voice)).await?;
         blocking::<_, sidetone::engine::EngineError>(move || {
             voice.speak("Ready.", &SpeakOptions::default(), &mut |_| std::ops::ControlFlow::Continue(()))?;
             Ok(voice)
@@ -240,11 +242,12 @@ async fn load(home: &Home) -> anyhow::Result<Loaded> {
         .map_err(anyhow::Error::from)
     };
     let chat = async {
+        let provider = config.llm.providers.first().context("no provider is set")?;
         let spec = LlamaCppSpec {
-            model: config.llm.embedded_model.clone(),
-            path: pool.catalogue().find(&config.llm.embedded_model)?.dir(home),
+            model: provider.embedded_model.clone(),
+            path: pool.catalogue().find(&provider.embedded_model)?.dir(home),
             threads: config.llm.threads,
-            context_tokens: config.llm.context_tokens,
+            context_tokens: provider.context_tokens,
             load_timeout: Duration::from_secs(120),
         };
         let model = LlamaCpp::start(&spec, ChatTimeouts::default(), home).await?;

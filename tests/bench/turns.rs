@@ -14,7 +14,7 @@ use sidetone::bus::{Bus, Call, subject};
 use sidetone::config::Config;
 use sidetone::engine::SpeakOptions;
 use sidetone::home::Home;
-use sidetone::role::pool::Pool;
+use sidetone::role::pool::{Pool, synthesizer_spec};
 
 use crate::jack::Peer;
 use crate::observe::{Observer, Work};
@@ -68,8 +68,10 @@ impl Question {
 
 /// The questions: spoken by the configured voice, the wake word by a person.
 pub async fn questions(home: &Home, config: &Config) -> anyhow::Result<Vec<Question>> {
-    let voice = config.tts.voices.first().context("no voice is set")?;
-    let voice = Pool::new(home)?.synthesizer(&config.tts.engine, voice, config.tts.threads).await?;
+    let provider = config.tts.providers.first().context("no synthesizer is set")?;
+    let voice = provider.voices.first().context("no voice is set")?;
+    let spec = synthesizer_spec(&config.tts, provider, voice);
+    let voice = Pool::new(home)?.synthesizer(&provider.engine, spec).await?;
     let say = |text: &str| -> anyhow::Result<Vec<f32>> {
         let mut samples = Vec::new();
         voice.speak(text, &SpeakOptions::default(), &mut |piece| {

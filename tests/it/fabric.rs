@@ -3,6 +3,7 @@
 mod chaos;
 mod cluster;
 mod death;
+mod engines;
 mod listen;
 mod memory;
 mod network;

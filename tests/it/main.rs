@@ -17,6 +17,7 @@ mod engines;
 mod graph;
 mod jack;
 mod layout;
+mod own_engine;
 mod session;
 mod support;
 mod watch;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
-use sidetone::router::{Health, Host, Load, Need, Offer, Outcome, Policy, Router, TARGETS_MAX, Ticket, View};
+use sidetone::router::{Health, Host, Load, Need, Offer, OfferId, Outcome, Permit, Policy, Router, TARGETS_MAX, View};
 
 use super::figures::Figures;
 
@@ -105,7 +105,7 @@ struct Request {
     begun_us: u64,
     /// Whom to ask next.
     targets: VecDeque<usize>,
-    ticket: Option<Ticket>,
+    permit: Option<Permit>,
     /// How often it was refused, or lost its host.
     in_vain: usize,
     /// Whether it came after the warm-up.
@@ -298,7 +298,7 @@ impl<'a> Simulation<'a> {
             work_us: exponential(&mut self.world, self.scenario.work_s * S as f64),
             begun_us: 0,
             targets: VecDeque::new(),
-            ticket: None,
+            permit: None,
             in_vain: 0,
             counts: self.now_us >= self.scenario.warm_up_s * S,
         };
@@ -332,11 +332,12 @@ impl<'a> Simulation<'a> {
             // No caller works itself, so that nothing is local.
             let router = Router { here: "caller", view: &self.view, policy: &self.policy, health };
             let targets = router.decide(&self.need, now, &mut self.choice).unwrap_or_default();
-            request.targets = targets.iter().map(|target| self.numbers[&target.host]).collect();
+            request.targets = targets.iter().map(|target| self.numbers[&target.id.host]).collect();
         }
         while let Some(host) = request.targets.pop_front() {
-            request.ticket = health.admit(&self.view, "llm", &self.workers[host].name, now);
-            if request.ticket.is_some() {
+            let id = OfferId::new(&self.workers[host].name, "");
+            request.permit = health.admit(&self.view, "llm", &id, now);
+            if request.permit.is_some() {
                 return Some(host);
             }
         }
@@ -385,9 +386,9 @@ impl<'a> Simulation<'a> {
 
     fn hear(&mut self, at: usize, outcome: Outcome) {
         let request = &mut self.requests[at];
-        if let Some(ticket) = request.ticket.take() {
+        if let Some(permit) = request.permit.take() {
             let now = Duration::from_micros(self.now_us);
-            self.health[request.caller].settle(&self.view, ticket, outcome, now);
+            self.health[request.caller].settle(&self.view, permit, outcome, now);
         }
         if outcome == Outcome::Answered {
             if request.counts {

@@ -27,6 +27,8 @@ pub struct Call {
     pub format: Format,
     /// Why this host is asked; the reply gives it back.
     pub route: Option<String>,
+    /// Which engine of the host is asked, by its name; `None`: one that fits.
+    pub engine: Option<String>,
     /// How far it may travel; the host that is asked refuses what breaks it.
     pub privacy: Privacy,
 }
@@ -35,7 +37,7 @@ impl Call {
     /// A call with a deadline, in MessagePack.
     #[must_use]
     pub const fn within(deadline: Duration) -> Self {
-        Self { deadline, turn: None, format: Format::MsgPack, route: None, privacy: Privacy::Any }
+        Self { deadline, turn: None, format: Format::MsgPack, route: None, engine: None, privacy: Privacy::Any }
     }
 
     /// The same for a turn.
@@ -69,6 +71,9 @@ impl Call {
         }
         if let Some(route) = &self.route {
             headers::set(&mut headers, header::ROUTE, codec::one_line(route));
+        }
+        if let Some(engine) = &self.engine {
+            headers::set(&mut headers, header::ENGINE, codec::one_line(engine));
         }
         if self.privacy != Privacy::Any {
             headers::set(&mut headers, header::PRIVACY, self.privacy.token());

@@ -31,6 +31,7 @@ use super::copies;
 use super::session::now;
 use crate::bus::connect::{Bus, BusError};
 use crate::wire::codec::{self, Format, header};
+use crate::wire::contract::table::CANCELLED;
 use crate::wire::message::fault::{Fault, FaultCode};
 use crate::wire::message::job::{Job, JobState, JobStatus};
 use crate::wire::message::{Ask, Message as _};
@@ -492,7 +493,5 @@ fn unknown(id: &str) -> BusError {
 #[must_use]
 pub fn capability_of(state: &JobState) -> Option<Capability> {
     let (capability, ..) = subject::parse_job(&state.subject)?;
-    [Capability::Stt, Capability::Tts, Capability::Llm, Capability::Agent]
-        .into_iter()
-        .find(|known| known.token() == capability)
+    Capability::of(&capability).filter(|capability| CANCELLED.contains(capability))
 }

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::engines::Engines;
 use super::service::Server;
 use super::slots::{Slot, Slots};
 use super::worker::{CancelEntry, ServiceWorker};
@@ -34,6 +35,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(6 * 3_600);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How long one question for a job stands.
 const PULL: Duration = Duration::from_secs(30);
+/// The pause before a job is handed out again that another engine of the host is to have.
+const FOR_OTHER_AFTER: Duration = Duration::from_millis(50);
 /// The first pause before a job that failed is tried again; each next is twice as long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The server forgets a consumer that no host has used for so long; the jobs stay.
@@ -119,6 +122,7 @@ impl Server {
             };
             let puller = Puller {
                 worker: Arc::clone(&self.worker),
+                engines: self.engines.clone(),
                 stop: self.stop.clone(),
                 consumer: format!("{}-{}-{how}", A::VERB.capability, A::VERB.name),
                 filter: subject::job(&A::VERB, target, "*"),
@@ -133,6 +137,7 @@ impl Server {
 #[derive(Clone)]
 struct Puller<F> {
     worker: Arc<ServiceWorker>,
+    engines: Engines,
     stop: CancellationToken,
     consumer: String,
     filter: String,
@@ -208,6 +213,10 @@ impl<F> Puller<F> {
             works();
             let Some(message) = message else { continue };
             let message = message.map_err(|e| failed(&e))?;
+            if self.is_for_other::<A>(&message) {
+                acknowledge(&message, AckKind::Nak(Some(FOR_OTHER_AFTER))).await;
+                continue;
+            }
             let Some(slot) = self.worker.slots.try_idle() else {
                 // A caller took it meanwhile: another host may have a slot.
                 acknowledge(&message, AckKind::Nak(None)).await;
@@ -221,6 +230,17 @@ impl<F> Puller<F> {
                 }
             });
         }
+    }
+
+    /// Whether a job names a model that another engine of this host has, and this one has not.
+    fn is_for_other<A: Ask>(&self, message: &jetstream::Message) -> bool {
+        if !self.engines.are_several() {
+            return false;
+        }
+        let job = codec::decode::<Job>("", &message.payload);
+        let request = job.ok().and_then(|job| serde_json::from_value::<A>(job.request).ok());
+        let model = request.as_ref().and_then(Ask::model);
+        model.is_some_and(|model| self.engines.has_other_for(self.worker.offer(), model))
     }
 
     /// Does one job, as far as it gets.

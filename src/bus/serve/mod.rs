@@ -1,6 +1,7 @@
 //! The worker's side: verbs served, replies streamed, audio taken in, jobs done.
 
 pub mod batch;
+mod engines;
 pub mod ingest;
 pub mod service;
 pub mod sink;

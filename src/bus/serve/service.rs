@@ -12,12 +12,16 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-pub use super::spec::{Incoming, ServiceSpec};
+pub use super::engines::Engines;
+use super::engines::{Take, Taker};
+pub use super::spec::{EngineSpec, Incoming, ServiceSpec};
 use super::worker::ServiceWorker;
 use crate::bus::connect::{Bus, BusError, NatsConnection};
+use crate::wire::contract::capability::carries;
+use crate::wire::message::Ask;
 use crate::wire::message::fault::Fault;
-use crate::wire::message::{Ask, Replies};
-use crate::wire::subject::{self, Capability, Target};
+use crate::wire::message::node::Offer;
+use crate::wire::subject::{self, Target};
 
 /// How long cancelled handlers, and the last replies, may take to be gone.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -29,6 +33,7 @@ pub struct Server {
     pub(super) spec: ServiceSpec,
     service: Option<Service>,
     pub(super) worker: Arc<ServiceWorker>,
+    pub(super) engines: Engines,
     pub(super) stop: CancellationToken,
     /// What it must be able to hear, and how much the server had refused before it began to.
     subjects: Mutex<Vec<String>>,
@@ -64,15 +69,20 @@ impl Bus {
     /// # Errors
     /// [`BusError::Client`] if NATS refuses it.
     pub async fn service(&self, spec: ServiceSpec) -> Result<Server, BusError> {
-        let replies = if spec.capability == Capability::Tts { Replies::Audio } else { Replies::One };
-        let connection = self.connection(replies).clone();
-        let worker = Arc::new(ServiceWorker::new(self, &connection, spec.clone()));
+        let only = EngineSpec::only(spec.offer());
+        self.engine(spec, only).await
+    }
+
+    /// Opens the service of one of several engines of a capability.
+    ///
+    /// # Errors
+    /// As [`Bus::service`].
+    pub async fn engine(&self, spec: ServiceSpec, engine: EngineSpec) -> Result<Server, BusError> {
+        let connection = self.connection(carries(spec.capability)).clone();
+        let EngineSpec { offer, rank, engines } = engine;
+        let metadata = metadata(self.node(), &offer);
+        let worker = Arc::new(ServiceWorker::new(self, &connection, spec.clone(), offer));
         let (load, slots) = (Load(Arc::clone(&worker)), spec.slots);
-        let metadata = HashMap::from([
-            ("node".to_owned(), self.node().to_owned()),
-            ("engine".to_owned(), spec.engine.clone()),
-            ("models".to_owned(), spec.models.join(",")),
-        ]);
         let name = spec.capability.token();
         let refusals = (connection.refusals(), self.inner.control.refusals());
         let service = connection
@@ -91,10 +101,12 @@ impl Bus {
             spec,
             service: Some(service),
             worker,
+            engines,
             stop: CancellationToken::new(),
             subjects: Mutex::default(),
             refusals,
         };
+        server.engines.add(&server.worker.slots, server.worker.offer().clone(), rank);
         server.hear_cancels().await?;
         Ok(server)
     }
@@ -139,6 +151,7 @@ impl Server {
         self.endpoint::<A, F, R>(&name, subject, Some(self.bus.node()), about::<A>(true), &handler).await
     }
 
+    /// Serves a verb on a subject; with a queue `group` of its own, else in that of the capability.
     async fn endpoint<A, F, R>(
         &self,
         name: &str,
@@ -155,6 +168,7 @@ impl Server {
         let Some(service) = &self.service else {
             return Err(BusError::client(format!("the endpoint {name} on {subject}"), "the service is stopped"));
         };
+        let is_shared = group.is_none();
         let group = group.map_or_else(|| self.spec.capability.token().to_owned(), subject::token);
         let mut endpoint = service
             .endpoint_builder()
@@ -165,7 +179,13 @@ impl Server {
             .await
             .map_err(|e| BusError::client(format!("the endpoint {name} on {subject}"), e))?;
         self.needs([subject.clone()]);
-        let (worker, handler, stop) = (Arc::clone(&self.worker), handler.clone(), self.stop.clone());
+        let (worker, stop, engines) = (Arc::clone(&self.worker), self.stop.clone(), self.engines.clone());
+        let take: Take = {
+            let (worker, handler) = (Arc::clone(&worker), handler.clone());
+            Arc::new(move |request| worker.take::<A, F, R>(request, &handler))
+        };
+        engines.takes(&worker.slots, A::VERB.name, Arc::clone(&take));
+        let is_by_model = is_shared && subject != A::VERB.subject(Target::Any);
         self.worker.tasks.spawn(async move {
             loop {
                 tokio::select! {
@@ -173,7 +193,11 @@ impl Server {
                     () = stop.cancelled() => break,
                     request = endpoint.next() => {
                         let Some(request) = request else { break };
-                        worker.take::<A, F, R>(request, &handler);
+                        match worker.taker::<A>(&engines, &request, is_by_model) {
+                            Taker::Itself => take(request),
+                            Taker::Other(take) => take(request),
+                            Taker::Nobody(others) => worker.disown(request, &others),
+                        }
                     }
                 }
             }
@@ -249,6 +273,7 @@ impl Server {
     /// dropped by the client: its caller waits until its deadline.
     pub async fn stop(self, deadline: Duration) -> bool {
         self.stop.cancel();
+        self.engines.remove(&self.worker.slots);
         self.worker.tasks.close();
         let finished = timeout(deadline, self.worker.tasks.wait()).await.is_ok();
         if !finished {
@@ -270,12 +295,29 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
+        self.engines.remove(&self.worker.slots);
         self.worker.cancel_all();
         if let Some(service) = self.service.take() {
             // It never waits: it tells its tasks.
             let _ = service.stop().now_or_never();
         }
     }
+}
+
+/// What `nats micro info` shows of an engine.
+fn metadata(node: &str, offer: &Offer) -> HashMap<String, String> {
+    let kinds = offer.kinds.iter().map(|(kind, models)| format!("{kind}: {}", models.join(",")));
+    let all = [
+        ("node", node.to_owned()),
+        ("engine", offer.engine.clone()),
+        ("name", offer.name.clone()),
+        ("models", offer.models.join(",")),
+        ("kinds", kinds.collect::<Vec<_>>().join("; ")),
+        ("privacy", offer.privacy.map(|privacy| privacy.token().to_owned()).unwrap_or_default()),
+    ];
+    // The first ones stand at every service.
+    let is_shown = |(name, value): &(&str, String)| matches!(*name, "node" | "engine" | "models") || !value.is_empty();
+    all.into_iter().filter(is_shown).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// What `nats micro info` shows of an endpoint. The schemas stand at the first of a verb's endpoints only: with every

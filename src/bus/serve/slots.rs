@@ -44,6 +44,11 @@ impl Slots {
         self.total.saturating_sub(self.free.available_permits() + batch)
     }
 
+    /// Whether there is one for a caller that waits.
+    pub(super) fn is_free(&self) -> bool {
+        self.in_flight() < self.total
+    }
+
     /// Slots that give way.
     pub(super) fn batch(&self) -> usize {
         self.lock().len()

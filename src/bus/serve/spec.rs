@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
+use super::engines::Engines;
 use super::sink::Sink;
 use crate::wire::message::Ask;
 use crate::wire::message::node::{Offer, Privacy};
@@ -37,6 +38,25 @@ impl ServiceSpec {
             warm: self.models.clone(),
             ..Offer::default()
         }
+    }
+}
+
+/// What tells an engine from the others of its capability on this host.
+#[derive(Debug, Clone)]
+pub struct EngineSpec {
+    /// The same as the host says it of itself in NODES.
+    pub offer: Offer,
+    /// Its place in the order of the settings, which is that in which they are asked.
+    pub rank: usize,
+    /// All of them.
+    pub engines: Engines,
+}
+
+impl EngineSpec {
+    /// The only one.
+    #[must_use]
+    pub fn only(offer: Offer) -> Self {
+        Self { offer, rank: 0, engines: Engines::default() }
     }
 }
 

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use ulid::Ulid;
 
-use super::sink::{Sink, Wanted};
+use super::engines::{Engines, Taker, Wanted};
+use super::sink::{self, Sink};
 use super::slots::Slots;
 use super::spec::{Incoming, ServiceSpec};
 use crate::bus::ask::MAX_DEADLINE;
@@ -26,7 +27,7 @@ use crate::telemetry::parent::Parent;
 use crate::telemetry::trace::Trace;
 use crate::wire::codec::{self, Format, header};
 use crate::wire::message::fault::{Fault, FaultCode};
-use crate::wire::message::node::Privacy;
+use crate::wire::message::node::{Offer, Privacy};
 use crate::wire::message::{Ask, Message, Replies};
 use crate::wire::stream::status;
 use crate::wire::subject;
@@ -52,6 +53,7 @@ pub(super) struct ServiceWorker {
     node: HeaderValue,
     link: NatsConnection,
     spec: ServiceSpec,
+    offer: Offer,
     pub(super) slots: Arc<Slots>,
     running: Mutex<Requests>,
     /// The usual time of a request, in ms, to which the latest count most; 0 before the first.
@@ -69,11 +71,50 @@ struct Requests {
 }
 
 impl ServiceWorker {
-    pub(super) fn new(bus: &Bus, link: &NatsConnection, spec: ServiceSpec) -> Self {
+    pub(super) fn new(bus: &Bus, link: &NatsConnection, spec: ServiceSpec, offer: Offer) -> Self {
         let (slots, running, tasks) = (Slots::new(spec.slots), Mutex::default(), TaskTracker::new());
         let node = HeaderValue::from(codec::one_line(bus.node()));
-        metrics::gauge!(measured::SLOTS, "capability" => spec.capability.token()).set(spec.slots as f64);
-        Self { bus: bus.clone(), node, link: link.clone(), spec, slots, running, usual_ms: AtomicU64::new(0), tasks }
+        metrics::gauge!(measured::SLOTS, "capability" => spec.capability.token()).increment(spec.slots as f64);
+        let (bus, link, usual_ms) = (bus.clone(), link.clone(), AtomicU64::new(0));
+        Self { bus, node, link, spec, offer, slots, running, usual_ms, tasks }
+    }
+
+    /// What it offers.
+    pub(super) fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// Which of the host's `engines` takes a request that this one has heard.
+    pub(super) fn taker<A: Ask>(&self, engines: &Engines, request: &Request, is_by_model: bool) -> Taker {
+        let headers = request.message.headers.as_ref();
+        let engine = headers::text(headers, header::ENGINE);
+        let is_other = !engine.is_empty() && engine != self.offer.name;
+        if !is_other && (!engine.is_empty() || !engines.are_several()) {
+            return Taker::Itself;
+        }
+        let mut wanted = Wanted {
+            engine: engine.to_owned(),
+            privacy: Privacy::of(headers::text(headers, header::PRIVACY)),
+            is_by_model,
+            ..Wanted::default()
+        };
+        if engine.is_empty() {
+            // One that can't be read is answered by whichever engine has heard it.
+            let body = codec::decode::<A>(headers::text(headers, header::CONTENT_TYPE), &request.message.payload);
+            let Ok(asked) = body else { return Taker::Itself };
+            wanted.model = asked.model().map(str::to_owned);
+            wanted.language = asked.language().map(str::to_owned);
+        }
+        engines.taker(&self.slots, A::VERB.name, &wanted)
+    }
+
+    /// Answers a request for an engine that the host has not (any more).
+    pub(super) fn disown(self: &Arc<Self>, request: Request, others: &str) {
+        let engine = headers::text(request.message.headers.as_ref(), header::ENGINE);
+        let (capability, node) = (self.spec.capability, self.bus.node());
+        let text = format!("{node} has no {capability} engine {engine:?}; it has {others}");
+        let worker = Arc::clone(self);
+        self.tasks.spawn(async move { worker.finish(&request, Err(Fault::unavailable(text))).await });
     }
 
     pub(super) fn bus(&self) -> &Bus {
@@ -226,7 +267,7 @@ impl ServiceWorker {
         let streaming = A::REPLIES != Replies::One && asked.wants_stream();
         let replies = if streaming {
             let (reply, credit) = (request.message.reply.clone(), headers::number(headers, header::CREDIT));
-            let wanted = Wanted { verb: A::VERB, replies: A::REPLIES, reply, format, credit };
+            let wanted = sink::Wanted { verb: A::VERB, replies: A::REPLIES, reply, format, credit };
             Sink::new(&self.bus, wanted, cancel.clone())
         } else {
             Sink::none()
@@ -242,6 +283,7 @@ impl ServiceWorker {
         if cancel.is_cancelled() {
             return Err(Fault::cancelled());
         }
+        self.check_privacy(incoming.privacy)?;
         let reply = tokio::select! {
             biased;
             reply = handler(incoming) => reply?,
@@ -272,6 +314,20 @@ impl ServiceWorker {
         self.link.check_size(format_args!("the answer of {}", A::VERB), body.len()).map_err(|e| e.to_fault())?;
         headers::set(&mut out, header::CONTENT_TYPE, kind);
         Ok((body, out))
+    }
+
+    /// Refuses what may not travel as far as this engine passes it on.
+    fn check_privacy(&self, privacy: Privacy) -> Result<(), Fault> {
+        if self.offer.keeps_within(privacy) {
+            return Ok(());
+        }
+        let answers = if self.offer.reach() == Privacy::Any { "answers from outside" } else { "is on another host" };
+        Err(Fault::invalid(format!(
+            "the request may not leave the {}, and {} {answers}: ask another host, or with Privacy: {}",
+            privacy.token(),
+            self.offer.engine,
+            self.offer.reach().token()
+        )))
     }
 
     /// Who answers, and why this host.
@@ -307,6 +363,13 @@ impl ServiceWorker {
         if let Err(error) = sent {
             tracing::debug!(%error, "the reply was not sent");
         }
+    }
+}
+
+impl Drop for ServiceWorker {
+    fn drop(&mut self) {
+        metrics::gauge!(measured::SLOTS, "capability" => self.spec.capability.token())
+            .decrement(self.spec.slots as f64);
     }
 }
 

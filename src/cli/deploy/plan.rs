@@ -310,7 +310,7 @@ impl HostPlan {
             return Ok(duties);
         }
         for row in role::find(&self.roles)? {
-            duties.serves.push(row.serves);
+            duties.serves.extend(row.serves);
             duties.asks.extend(row.asks);
             duties.sessions = duties.sessions.max(row.sessions);
         }

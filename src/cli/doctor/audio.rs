@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::process::Command;
 
-use super::{Case, Row};
+use super::case::{Case, Row};
 use crate::audio::graph::Rules;
 use crate::audio::jack::{GraphClient, GraphState};
 use crate::audio::jacktrip;
@@ -69,8 +69,8 @@ pub async fn jacktrip(case: Arc<Case>) -> Vec<Row> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
     use super::*;
+    use crate::cli::doctor::case::Status;
     use crate::config::ConnectConfig;
 
     #[test]

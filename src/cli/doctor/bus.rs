@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::program::{output, version};
-use super::{Case, Row};
+use super::case::{Case, Row};
 use crate::bus::{Bus, ServerFacts, roster};
 use crate::node;
+use crate::process::{answer, version};
 
 /// The oldest server that will do.
 const OLDEST: (u32, u32) = (2, 12);
@@ -43,7 +43,7 @@ async fn embedded_program(case: &Case) -> Row {
     let install =
         "install nats-server 2.12 or newer (`make setup` in a checkout does), or set bus.url to a server of yours";
     let program = case.home.program("nats-server");
-    match output(&program, &["--version"]).await {
+    match answer(&program, &["--version"]).await {
         Ok(None) => Row::fail(what, "there is no program nats-server", install),
         Err(why) => Row::fail(what, format!("{} does not run ({why})", program.display()), install),
         Ok(Some(text)) => match version(&text) {
@@ -113,8 +113,8 @@ fn server(name: &str, facts: &ServerFacts) -> Row {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
     use super::*;
+    use crate::cli::doctor::case::Status;
 
     #[test]
     fn a_server_must_be_new_have_jetstream_and_take_clips() {

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use indicatif::DecimalBytes;
 use rustix::fs::statvfs;
 
-use super::{Case, Row};
-use crate::engine::{CHAT_MODELS, RECOGNIZERS, SYNTHESIZERS};
+use super::case::{Case, Row};
 use crate::models::{Catalogue, ModelKind, ModelState, state};
 use crate::role::{self, agent::command_files};
 
@@ -24,51 +23,35 @@ pub async fn settings(case: Arc<Case>) -> Vec<Row> {
     }
     let files = case.files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
     let from = if files.is_empty() { "the defaults".to_owned() } else { files.join(", ") };
-    vec![match role::find(&case.config.node.roles) {
+    let hints = case.config.hints.iter().map(|hint| {
+        let (old, now) = hint.split_once("; ").unwrap_or((hint, ""));
+        Row::warn(what, old, now)
+    });
+    let roles = match role::find(&case.config.node.roles) {
         Ok(rows) => {
             let roles = rows.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
             Row::ok(what, format!("{from}; host {} with roles {roles}", case.config.node_name()))
         }
         Err(why) => Row::fail(what, format!("node.roles: {why}"), "correct it"),
-    }]
+    };
+    std::iter::once(roles).chain(hints).collect()
 }
 
-/// What is compiled in, and whether the roles' engines are.
-pub async fn features(case: Arc<Case>) -> Vec<Row> {
-    let config = &case.config;
-    let chosen = [
-        ("stt", config.stt.engine.as_str(), RECOGNIZERS.iter().map(|row| (row.name, row.feature)).collect::<Vec<_>>()),
-        ("tts", config.tts.engine.as_str(), SYNTHESIZERS.iter().map(|row| (row.name, row.feature)).collect()),
-        ("llm", config.llm.engine.as_str(), CHAT_MODELS.iter().map(|row| (row.name, row.feature)).collect()),
-    ];
-    let wrong = chosen.iter().filter(|(role, ..)| case.has_role(role)).filter_map(|(role, engine, rows)| {
-        let what = format!("{role}.engine");
-        match rows.iter().find(|(name, _)| name == engine) {
-            None => {
-                let names = rows.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-                Some(Row::fail(what, format!("there is no engine {engine:?}"), format!("choose from {names}")))
-            }
-            Some((_, feature)) if !compiled_in(feature) => Some(Row::fail(
-                what,
-                format!("{engine} is not compiled in"),
-                format!("build with --features {feature}, or choose another engine"),
-            )),
-            Some(_) => None,
-        }
-    });
+/// What is compiled in.
+pub async fn features(_: Arc<Case>) -> Vec<Row> {
     let with = ["whisper", "sherpa", "fake", "rt-check"].into_iter().filter(|feature| compiled_in(feature));
     let detail = format!("sidetone {} with {}", env!("CARGO_PKG_VERSION"), with.collect::<Vec<_>>().join(", "));
-    std::iter::once(Row::ok("build", detail)).chain(wrong).collect()
+    vec![Row::ok("build", detail)]
 }
 
-/// Whether a cargo feature is; the empty name is what every build has.
+/// Whether a cargo feature is.
 fn compiled_in(feature: &str) -> bool {
     match feature {
         "whisper" => cfg!(feature = "whisper"),
         "sherpa" => cfg!(feature = "sherpa"),
         "fake" => cfg!(feature = "fake"),
         "rt-check" => cfg!(feature = "rt-check"),
-        _ => feature.is_empty(),
+        _ => false,
     }
 }
 
@@ -117,24 +100,6 @@ pub async fn wake_model(case: Arc<Case>) -> Vec<Row> {
     rows
 }
 
-/// The model that recognizes speech.
-pub async fn speech_model(case: Arc<Case>) -> Vec<Row> {
-    let stt = &case.config.stt;
-    if stt.engine != "whisper" {
-        return Vec::new();
-    }
-    vec![model(&case, "speech model", &stt.model, ModelKind::Whisper)]
-}
-
-/// The voices.
-pub async fn voices(case: Arc<Case>) -> Vec<Row> {
-    let tts = &case.config.tts;
-    if tts.engine != "piper" {
-        return Vec::new();
-    }
-    tts.voices.iter().map(|voice| model(&case, "voice", voice, ModelKind::Piper)).collect()
-}
-
 /// A model of the catalogue.
 pub fn model(case: &Case, what: &str, name: &str, kind: ModelKind) -> Row {
     let catalogue = match Catalogue::load(&case.home) {
@@ -164,8 +129,8 @@ pub async fn commands(case: Arc<Case>) -> Vec<Row> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
     use super::*;
+    use crate::cli::doctor::case::Status;
 
     #[test]
     fn a_folder_is_looked_at_where_it_would_be_made() {
@@ -178,13 +143,5 @@ mod tests {
             [0, 1_000_000_000, 9_000_000_000].map(|free| room("", free).status),
             [Status::Fail, Status::Warn, Status::Ok]
         );
-    }
-
-    #[test]
-    fn every_engine_names_a_feature_that_is_known() {
-        let features = RECOGNIZERS.iter().map(|row| row.feature).chain(SYNTHESIZERS.iter().map(|row| row.feature));
-        for feature in features.chain(CHAT_MODELS.iter().map(|row| row.feature)) {
-            assert!(["", "whisper", "sherpa", "fake"].contains(&feature), "{feature}");
-        }
     }
 }

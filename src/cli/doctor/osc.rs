@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
 use tokio::time::timeout;
 
-use super::{Case, Row};
+use super::case::{Case, Row};
 use crate::config::{OscTarget, OscTransport};
 use crate::role::osc::allow::Allow;
 use crate::role::osc::handlers::Handlers;
@@ -70,8 +70,8 @@ async fn target(name: &str, target: &OscTarget) -> Row {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
     use super::*;
+    use crate::cli::doctor::case::Status;
 
     fn target_at(to: &str, by: OscTransport) -> OscTarget {
         OscTarget { to: to.to_owned(), by, ttl: 1, interface: String::new() }

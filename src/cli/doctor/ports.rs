@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, geteuid, getrlimit};
 
-use super::{Case, Row};
+use super::case::{Case, Row};
 use crate::audio::jack::{GraphState, PortKind};
 use crate::audio::{JackClient, JackSettings, Patch, SourceKind};
 use crate::config::{JackConfig, ListenerConfig};
@@ -95,10 +95,10 @@ fn allowed(is_root: bool, rtprio: Option<u64>, memlock: Option<u64>) -> Row {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
     use super::*;
     use crate::audio::PortFlow;
     use crate::audio::jack::GraphPort;
+    use crate::cli::doctor::case::Status;
 
     fn graph(ports: &[(&str, PortFlow)]) -> GraphState {
         let ports = ports.iter().map(|(name, flow)| GraphPort::named(name, PortKind::Audio, *flow));

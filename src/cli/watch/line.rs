@@ -165,7 +165,11 @@ fn parts(event: &Event) -> LineParts<'_> {
 }
 
 fn routed<'a>(node: &str, routed: &'a Routed) -> LineParts<'a> {
-    let host = if routed.host.is_empty() { "whoever takes it" } else { &routed.host };
+    let asked = match (routed.host.as_str(), routed.engine.as_str()) {
+        ("", _) => "whoever takes it".to_owned(),
+        (host, "") => host.to_owned(),
+        (host, engine) => format!("{host}/{engine}"),
+    };
     let (after, style) = match &routed.after {
         Some(after) => (format!("; try {}, as {after}", routed.attempt), Style::new().yellow()),
         None => (String::new(), Style::new().dim()),
@@ -175,7 +179,7 @@ fn routed<'a>(node: &str, routed: &'a Routed) -> LineParts<'a> {
         place: node.to_owned(),
         turn: routed.turn.as_deref(),
         head: format!("⇢ {}:", routed.capability),
-        text: format!("{host} ({}){after}", routed.reason),
+        text: format!("{asked} ({}){after}", routed.reason),
         style,
     }
 }
@@ -358,7 +362,7 @@ mod tests {
              12:00:00.000  studio                    ▼ lost: gone without a word; its work goes to other hosts\n\
              12:00:00.000  studio                    ▲ back: stt whisper-tiny.en\n\
              12:00:00.000  stage             F4D2B0  ⇢ stt: whoever takes it (nobody is known)\n\
-             12:00:00.000  stage             F4D2B0  ⇢ stt: studio (lan, warm whisper-tiny.en, 0 of 2 busy); try 2, as nobody \
+             12:00:00.000  stage             F4D2B0  ⇢ stt: studio/whisper (lan, warm whisper-tiny.en, 0 of 2 busy); try 2, as nobody \
              offers stt.request.n.den\n\
              12:00:00.000  studio                    ✗ error: all 2 slots of stt on studio are taken: try again, or ask another host\n\
              12:00:00.000                            ✗ bus: the connection dropped; waiting for the server to come back"

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::pool::{blocking, recognizer_spec};
+use super::providers::{self, Place};
 use super::{Role, RoleContext, RoleError, millis};
 use crate::audio::TRUNCATED;
 use crate::bus::Bus;
@@ -20,8 +21,9 @@ use crate::bus::message::node::Offer;
 use crate::bus::message::stt::{Request, Segment, Transcript};
 use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::Capability;
+use crate::config::{Classes, SttProvider};
 use crate::engine::{
-    EngineError, RECOGNIZER_RATE_HZ, Recognizer, TranscribeOptions, TranscribedSegment, Transcription,
+    EngineError, RECOGNIZER_RATE_HZ, Recognizer, TranscribeOptions, TranscribedSegment, Transcription, recognizer_row,
 };
 use crate::home::Home;
 use crate::telemetry::metrics as measured;
@@ -42,48 +44,61 @@ pub struct Stt;
 #[async_trait]
 impl Role for Stt {
     async fn run(self: Box<Self>, context: RoleContext) -> Result<(), RoleError> {
-        let config = &context.config.stt;
-        let recognizer = context.pool.recognizer(&config.engine, recognizer_spec(config, &config.model)).await?;
-        let warm = Arc::clone(&recognizer);
-        blocking::<_, EngineError>(move || {
-            warm.transcribe(&hum(), &TranscribeOptions::default(), &CancellationToken::new()).map(drop)
-        })
-        .await?;
-        let spec = ServiceSpec {
-            capability: Capability::Stt,
-            about: "speech to text",
-            engine: config.engine.clone(),
-            models: vec![recognizer.model().to_owned()],
-            slots: config.slots,
-        };
-        let offer = Offer { languages: recognizer.languages(), ..spec.offer() };
-        let server = context.bus.service(spec).await?;
-        let worker = Worker {
-            bus: context.bus.clone(),
-            recognizer,
-            home: context.home.clone(),
-            vad: context.config.voice.vad.clone(),
-            max_clip_ms: config.max_clip_ms,
-            stream_idle: Duration::from_millis(config.stream_idle_ms),
-        };
-        let (streams, jobs) = (worker.clone(), worker.clone());
-        server.serve(move |incoming| worker.clone().transcribe(incoming)).await?;
-        server.serve(move |incoming| streams.clone().listen(incoming)).await?;
-        server.ready().await?;
-        // A client with a long recording may not make the store for it, where the bus has permissions.
-        if let Err(error) = context.bus.make_clips().await {
-            tracing::warn!(%error, "recordings over max_payload can't be taken");
-        }
-        server.take_jobs(move |job| jobs.clone().batch(job));
-        context.up(offer, Some(server.load()));
-        context.serve_until_stopped(server).await
+        let all = &context.config.stt.providers;
+        let names: Vec<&str> = all.iter().map(SttProvider::name).collect();
+        providers::run(&context, Capability::Stt, &names, |at, place| provide(&context, &all[at], place)).await
     }
+}
+
+/// Serves with one engine.
+async fn provide(context: &RoleContext, provider: &SttProvider, place: Place) -> Result<(), RoleError> {
+    let config = &context.config.stt;
+    let spec = recognizer_spec(config, provider, &provider.model);
+    let recognizer = context.pool.recognizer(&provider.engine, spec).await?;
+    let warm = Arc::clone(&recognizer);
+    blocking::<_, EngineError>(move || {
+        warm.transcribe(&hum(), &TranscribeOptions::default(), &CancellationToken::new()).map(drop)
+    })
+    .await?;
+    let spec = ServiceSpec {
+        capability: Capability::Stt,
+        about: "speech to text",
+        engine: provider.engine.clone(),
+        models: vec![recognizer.model().to_owned()],
+        slots: provider.slots.unwrap_or(config.slots),
+    };
+    let reach = recognizer_row(&provider.engine)?.reach();
+    let (name, classes) = (provider.name().to_owned(), provider.classes.clone());
+    let offer = Offer { name, classes, languages: recognizer.languages(), ..spec.offer() };
+    let offer = offer.reaching(providers::privacy(provider.privacy, reach));
+    let server = place.open(context, spec, &offer).await?;
+    let worker = Worker {
+        bus: context.bus.clone(),
+        recognizer,
+        classes: Arc::new(provider.classes.clone()),
+        home: context.home.clone(),
+        vad: context.config.voice.vad.clone(),
+        max_clip_ms: config.max_clip_ms,
+        stream_idle: Duration::from_millis(config.stream_idle_ms),
+    };
+    let (streams, jobs) = (worker.clone(), worker.clone());
+    server.serve(move |incoming| worker.clone().transcribe(incoming)).await?;
+    server.serve(move |incoming| streams.clone().listen(incoming)).await?;
+    server.ready().await?;
+    // Whoever brings a long recording may not make the store for it, where the bus has permissions.
+    if let Err(error) = context.bus.make_clips().await {
+        tracing::warn!(%error, "recordings over max_payload can't be taken");
+    }
+    server.take_jobs(move |job| jobs.clone().batch(job));
+    place.up(context, offer, server.load());
+    context.serve_until_stopped(server).await
 }
 
 #[derive(Clone)]
 struct Worker {
     bus: Bus,
     recognizer: Arc<dyn Recognizer>,
+    classes: Arc<Classes>,
     home: Home,
     /// What finds the pauses where speech is cut.
     vad: String,
@@ -117,6 +132,7 @@ impl Worker {
         prompt: Option<String>,
     ) -> Result<TranscribeOptions, Fault> {
         let own = self.recognizer.model();
+        let model = model.map(|model| providers::of_class(&self.classes, model));
         if let Some(model) = model.filter(|model| *model != own) {
             return Err(Fault::not_found(format!("{} has no model {model:?}; it offers {own}", self.bus.node())));
         }

@@ -51,11 +51,14 @@ pub struct Voice;
 impl Role for Voice {
     async fn run(self: Box<Self>, context: RoleContext) -> Result<(), RoleError> {
         let config = &context.config;
-        let spec = recognizer_spec(&config.stt, &config.voice.wake_model);
         let wanted = config.voice.listeners.iter().any(|listener| listener.mode != ListenMode::PushToTalk);
         let wake = if wanted { Some(WakeRow::named(&config.voice.wake_engine)?) } else { None };
-        let recognizer = match wake.filter(|wake| wake.needs_recognizer) {
-            Some(_) => Some(context.pool.recognizer(&config.stt.engine, spec).await?),
+        let needed = wake.is_some_and(|wake| wake.needs_recognizer);
+        let recognizer = match config.stt.wakes(&config.voice.wake_model).filter(|_| needed) {
+            Some(provider) => {
+                let spec = recognizer_spec(&config.stt, provider, &config.voice.wake_model);
+                Some(context.pool.recognizer(&provider.engine, spec).await?)
+            }
             None => None,
         };
         let names: Vec<String> = config.voice.listeners.iter().map(|listener| listener.name.clone()).collect();

@@ -75,7 +75,7 @@ fn what_may_pass_says_so() {
 
     let view: View = [host("rack", &["amy"], &[], Privacy::Host)].into_iter().collect();
     let mut health = Health::new();
-    let ticket = health.admit(&view, "tts", "rack", Duration::ZERO).unwrap();
+    let ticket = health.admit(&view, "tts", &OfferId::new("rack", ""), Duration::ZERO).unwrap();
     health.settle(&view, ticket, Outcome::Failed, Duration::ZERO);
     let router = Router { here: "desk", view: &view, policy: &Policy::default(), health: &health };
     let nobody = router.decide(&need(), Duration::from_millis(400), &mut rng(0)).unwrap_err();

@@ -8,7 +8,7 @@ use crate::router::*;
 
 fn model(name: &str, warm: bool, classes: &[&str]) -> Model {
     let classes = classes.iter().map(|class| (*class).to_owned()).collect();
-    Model { name: name.to_owned(), warm, classes, languages: Vec::new() }
+    Model { name: name.to_owned(), warm, classes, ..Model::default() }
 }
 
 fn host(name: &str, in_flight: u32, slots: u32, models: Vec<Model>) -> Host {
@@ -31,7 +31,7 @@ fn list(hosts: Vec<Host>, policy: &str, need: &Need, seed: u64) -> Vec<String> {
     let policy: Policy = toml::from_str(policy).unwrap();
     let router = Router { here: "desk", view: &hosts.into_iter().collect(), policy: &policy, health: &Health::new() };
     let targets = router.decide(need, Duration::ZERO, &mut rng(seed)).unwrap();
-    targets.into_iter().map(|target| format!("{}: {}", target.host, target.reason)).collect()
+    targets.into_iter().map(|target| format!("{}: {}", target.id, target.reason)).collect()
 }
 
 #[test]
@@ -70,6 +70,63 @@ fn the_policy_overrides() {
     assert!(first(rules, &llm("planner")).contains(": lan, "));
     assert!(first(rules, &llm("qwen3-32b")).contains(": lan, "), "a model of the class is meant too");
     assert!(first(rules, &llm("")).starts_with("desk: local, "));
+}
+
+/// A host with an engine of its own and one that passes on to a provider outside.
+fn two_engines() -> Host {
+    let mut both = host("rack", 0, 2, vec![model("small", true, &["chat"])]);
+    both.offers[0].name = "ollama".to_owned();
+    let far = cloud(host("rack", 1, 9, vec![model("big", true, &["planner"]), model("small", true, &[])]));
+    both.offers.extend(far.offers.into_iter().map(|offer| Offer { name: "openai".to_owned(), ..offer }));
+    both
+}
+
+#[test]
+fn each_engine_of_a_host_stands_for_itself() {
+    let (near, far) = ("rack/ollama: lan, warm small, 0 of 2 busy", "rack/openai: cloud, warm small, 1 of 9 busy");
+    let all = |policy: &str, need: &Need| list(vec![two_engines()], policy, need, 1);
+    assert_eq!(all("", &llm("small")), [near, far]);
+    assert_eq!(all("", &llm("planner")), ["rack/openai: cloud, warm big, 1 of 9 busy"]);
+    assert_eq!(all("", &Need { privacy: Privacy::Lan, ..llm("small") }), [near]);
+    assert_eq!(all("", &Need { engine: "openai".to_owned(), ..llm("small") }), [far]);
+    assert_eq!(all("deny = ['rack/ollama']", &llm("small")), [far]);
+    assert_eq!(all("deny = ['*/openai']", &llm("small")), [near]);
+    let pinned = ["rack/openai: pinned, cloud, warm small, 1 of 9 busy", near];
+    assert_eq!(all("pin = 'rack/openai'", &llm("small")), pinned);
+    assert_eq!(all("pin = '*/openai'", &llm("small")), pinned);
+    // All engines of a pinned host are, in the order of places.
+    let both = [near, far].map(|line| line.replacen(": ", ": pinned, ", 1));
+    assert_eq!(all("pin = 'rack'\nprefer = ['local']", &llm("small")), both);
+}
+
+#[test]
+fn a_model_is_asked_only_for_what_it_is_made_for() {
+    let mut rack = host("rack", 0, 2, vec![Model { kind: "embed".to_owned(), ..model("nomic", true, &[]) }]);
+    rack.offers[0].name = "embed".to_owned();
+    let embed = Need { kind: "embed".to_owned(), ..llm("") };
+    let (line, chat) = ("rack/embed: lan, warm nomic, 0 of 2 busy", "den: lan, 0 of 2 busy");
+    let hosts = || vec![rack.clone(), host("den", 0, 2, Vec::new())];
+    assert_eq!(list(hosts(), "", &llm(""), 1), [chat]);
+    assert_eq!(list(hosts(), "", &embed, 1), [line]);
+    let view: View = hosts().into_iter().collect();
+    let router = Router { here: "desk", view: &view, policy: &Policy::default(), health: &Health::new() };
+    let nobody = router.decide(&llm("nomic"), Duration::ZERO, &mut rng(0)).unwrap_err().to_string();
+    assert!(nobody.starts_with("nobody offers llm model nomic; offered: "), "{nobody}");
+    let lines = router.explain(&embed, Duration::ZERO, &mut rng(0));
+    assert_eq!(lines[1].to_string(), "den: no kind embed; it has none");
+}
+
+#[test]
+fn the_nearest_weight_counts() {
+    let (mut rack, mut den) = (two_engines(), two_engines());
+    (rack.name, den.name) = ("rack".to_owned(), "den".to_owned());
+    let first = |weights: &str| {
+        let policy = format!("prefer = ['lan']\nweights = {{ {weights} }}");
+        list(vec![rack.clone(), den.clone()], &policy, &llm("small"), 3)[0].clone()
+    };
+    assert!(first("rack = 9").starts_with("rack/ollama: "));
+    assert!(first("rack = 9, 'rack/ollama' = 0.1").starts_with("den/ollama: "));
+    assert!(first("'*/ollama' = 5, den = 9").starts_with("den/ollama: "));
 }
 
 #[test]
@@ -113,8 +170,8 @@ fn refused_by_most_it_asks_those_too_that_reported_to_be_full() {
     };
     assert!(firsts(&health, &llm("")).iter().all(|target| !target.reason.full));
     for _ in 0..9 {
-        let ticket = health.admit(&view, "llm", "h0", Duration::ZERO).unwrap();
-        health.settle(&view, ticket, Outcome::Busy, Duration::ZERO);
+        let permit = health.admit(&view, "llm", &OfferId::new("h0", ""), Duration::ZERO).unwrap();
+        health.settle(&view, permit, Outcome::Busy, Duration::ZERO);
     }
     assert!(health.doubts_reports("llm"));
     let first = firsts(&health, &llm(""));
@@ -134,7 +191,7 @@ fn an_idle_host_among_busy_ones_is_drawn_as_often_as_two_draws_can() {
     let router = Router { here: "desk", view: &view, policy: &policy, health: &health };
     let mut rng = rng(7);
     let first =
-        (0..5000).filter(|_| router.decide(&llm(""), Duration::ZERO, &mut rng).unwrap()[0].host == "h0").count();
+        (0..5000).filter(|_| router.decide(&llm(""), Duration::ZERO, &mut rng).unwrap()[0].id.host == "h0").count();
     // 2 of 100 draws have it in.
     assert!((60..=140).contains(&first), "{first} of 5000");
 }
@@ -147,7 +204,7 @@ fn alike_hosts_are_drawn_alike() {
     let (mut rng, mut counts) = (rng(7), BTreeMap::new());
     for _ in 0..7000 {
         let targets = router.decide(&llm(""), Duration::ZERO, &mut rng).unwrap();
-        *counts.entry(targets[0].host.clone()).or_insert(0) += 1;
+        *counts.entry(targets[0].id.host.clone()).or_insert(0) += 1;
     }
     assert_eq!(counts.len(), 70);
     assert!(counts.values().all(|count| (60..=150).contains(count)), "{counts:?}");

@@ -17,6 +17,19 @@ pub fn rng(seed: u64) -> Xoshiro256PlusPlus {
     Xoshiro256PlusPlus::seed_from_u64(seed)
 }
 
+/// An engine and its host.
+pub type Engine<'a> = (&'a Host, &'a Offer);
+
+/// The engines of the capability that is asked for, of all hosts.
+pub fn engines(hosts: &[Host]) -> Vec<Engine<'_>> {
+    hosts.iter().flat_map(|host| host.offers_of("stt").map(move |offer| (host, offer))).collect()
+}
+
+/// By its names.
+pub fn id((host, offer): Engine<'_>) -> OfferId {
+    OfferId::new(&host.name, &offer.name)
+}
+
 /// The hosts, a need, a policy, what the caller went through, and a seed.
 #[derive(Debug, Clone)]
 pub struct World {
@@ -25,8 +38,8 @@ pub struct World {
     pub before: Vec<Host>,
     pub need: Need,
     pub policy: Policy,
-    /// What came of requests, to the host of that number.
-    pub past: Vec<(usize, Option<Outcome>)>,
+    /// What came of requests, to the host of that number and its engine of that name.
+    pub past: Vec<(usize, &'static str, Option<Outcome>)>,
     pub now: Duration,
     pub seed: u64,
 }
@@ -43,11 +56,12 @@ impl World {
 
     pub fn health(&self, view: &View) -> Health {
         let mut health = Health::new();
-        for (n, (host, outcome)) in self.past.iter().enumerate() {
+        for (n, (host, engine, outcome)) in self.past.iter().enumerate() {
             let began = Duration::from_millis(200 * n as u64);
-            let ticket = health.admit(view, &self.need.capability, &format!("h{host}"), began);
-            if let (Some(ticket), Some(outcome)) = (ticket, outcome) {
-                health.settle(view, ticket, *outcome, began + Duration::from_millis(100));
+            let id = OfferId::new(format!("h{host}"), *engine);
+            let permit = health.admit(view, &self.need.capability, &id, began);
+            if let (Some(permit), Some(outcome)) = (permit, outcome) {
+                health.settle(view, permit, *outcome, began + Duration::from_millis(100));
             }
         }
         health
@@ -70,17 +84,19 @@ fn privacy() -> impl Strategy<Value = Privacy> {
 prop_compose! {
     fn model()(
         name in select(vec!["tiny", "base"]),
+        kind in select(vec!["", "", "", "embed"]),
         warm: bool,
         classes in texts(&["chat", "planner"], 2),
         languages in texts(&["en", "en-GB", "de_AT"], 2),
     ) -> Model {
-        Model { name: name.to_owned(), warm, classes, languages }
+        Model { name: name.to_owned(), kind: kind.to_owned(), warm, classes, languages }
     }
 }
 
 prop_compose! {
     fn offer()(
         capability in select(vec!["stt", "stt", "stt", "tts"]),
+        name in select(vec!["", "a", "b"]),
         models in vec(model(), 0..3),
         voices in texts(&["amy", "joe"], 2),
         languages in texts(&["en", "fr"], 2),
@@ -91,7 +107,8 @@ prop_compose! {
         usual_ms in 0_u32..2000,
     ) -> Offer {
         let load = Load { slots, in_flight, queued, usual_ms };
-        Offer { capability: capability.to_owned(), engine: "fake".to_owned(), models, voices, languages, privacy, load }
+        let (name, engine) = (name.to_owned(), "fake".to_owned());
+        Offer { capability: capability.to_owned(), name, engine, models, voices, languages, privacy, load }
     }
 }
 
@@ -101,7 +118,7 @@ prop_compose! {
         instance in select(vec!["a", "b"]),
         tags in texts(&["gpu", "high_mem"], 2),
         draining in prop::bool::weighted(0.15),
-        offers in vec(offer(), 0..3),
+        offers in vec(offer(), 0..4),
     ) -> Host {
         Host { name: format!("h{number}"), instance: instance.to_owned(), tags, draining, offers }
     }
@@ -117,6 +134,8 @@ fn hosts() -> impl Strategy<Value = Vec<Host>> {
 
 prop_compose! {
     fn need()(
+        kind in prop_oneof![4 => Just(String::new()), 1 => Just("embed".to_owned())],
+        engine in prop_oneof![4 => Just(String::new()), 1 => select(vec!["a", "fake", "none"]).prop_map(str::to_owned)],
         model in text(&["tiny", "base", "chat", "planner", "huge"]),
         language in text(&["en", "en-US", "EN_gb", "de", "fr"]),
         voice in text(&["amy", "joe", "zoe"]),
@@ -124,7 +143,7 @@ prop_compose! {
         latency in select(vec![Latency::Interactive, Latency::Batch]),
         privacy in prop_oneof![2 => Just(Privacy::Any), 1 => privacy()],
     ) -> Need {
-        Need { capability: "stt".to_owned(), model, language, voice, tags, latency, privacy }
+        Need { capability: "stt".to_owned(), kind, engine, model, language, voice, tags, latency, privacy }
     }
 }
 
@@ -136,10 +155,10 @@ fn places() -> impl Strategy<Value = Places> {
 prop_compose! {
     fn policy()(
         prefer in prop_oneof![Just(Places::default()), places()],
-        pin in text(&["h1", "h2", "gone"]),
-        deny in texts(&["h2", "h3", "gone"], 2),
+        pin in text(&["h1", "h2", "gone", "h1/a", "*/b", "h2/fake"]),
+        deny in texts(&["h2", "h3", "gone", "h1/b", "*/a"], 2),
         weight in 0.1_f64..4.0,
-        rule in option::of((texts(&["tiny", "planner"], 2), option::of(places()), option::of(text(&["h4"])))),
+        rule in option::of((texts(&["tiny", "planner"], 2), option::of(places()), option::of(text(&["h4", "h4/a"])))),
     ) -> Policy {
         let weights = [("h4".to_owned(), Weight::try_from(weight).unwrap())].into();
         let deny_too = vec!["h5".to_owned()];
@@ -158,7 +177,7 @@ prop_compose! {
         before in hosts(),
         need in need(),
         policy in policy(),
-        past in vec((0_usize..8, outcome()), 0..12),
+        past in vec((0_usize..8, select(vec!["", "a", "b"]), outcome()), 0..12),
         later_ms in 0_u64..3000,
         seed: u64,
     ) -> World {
@@ -197,7 +216,8 @@ fn speaks(languages: &[String], wanted: &str) -> bool {
 pub fn models<'a>(need: &Need, offer: &'a Offer) -> Vec<&'a Model> {
     let wanted = |model: &&Model| {
         let languages = if model.languages.is_empty() { &offer.languages } else { &model.languages };
-        (need.model.is_empty() || model.name == need.model || model.classes.contains(&need.model))
+        model.kind == need.kind
+            && (need.model.is_empty() || model.name == need.model || model.classes.contains(&need.model))
             && (need.language.is_empty() || speaks(languages, &need.language))
     };
     offer.models.iter().filter(wanted).collect()
@@ -211,11 +231,19 @@ pub fn place(host: &Host, offer: &Offer) -> Place {
     }
 }
 
-/// Whether a host may be asked, its health and load aside.
-pub fn may(need: &Need, wish: &Wish, host: &Host) -> bool {
-    let Some(offer) = host.offers.iter().find(|offer| offer.capability == need.capability) else { return false };
+/// Whether the policy means an engine by a name.
+pub fn is_meant(name: &str, host: &Host, offer: &Offer) -> bool {
+    let engines = [&offer.name, &offer.engine];
+    let of_host = |host: &str| engines.iter().any(|engine| name == format!("{host}/{engine}"));
+    name == host.name || of_host(&host.name) || of_host("*")
+}
+
+/// Whether an engine may be asked, its health and load aside.
+pub fn may(need: &Need, wish: &Wish, (host, offer): Engine<'_>) -> bool {
     let has_model = if offer.models.is_empty() {
-        need.model.is_empty() && (need.language.is_empty() || speaks(&offer.languages, &need.language))
+        need.kind.is_empty()
+            && need.model.is_empty()
+            && (need.language.is_empty() || speaks(&offer.languages, &need.language))
     } else {
         !models(need, offer).is_empty()
     };
@@ -226,9 +254,10 @@ pub fn may(need: &Need, wish: &Wish, host: &Host) -> bool {
     };
     has_model
         && private
+        && (need.engine.is_empty() || need.engine == offer.name || need.engine == offer.engine)
         && (need.voice.is_empty() || offer.voices.contains(&need.voice))
         && need.tags.iter().all(|tag| host.tags.contains(tag))
-        && !wish.deny.contains(&host.name)
-        && (wish.pin == host.name || wish.prefer.contains(&place(host, offer)))
+        && !wish.deny.iter().any(|denied| is_meant(denied, host, offer))
+        && (is_meant(&wish.pin, host, offer) || wish.prefer.contains(&place(host, offer)))
         && !host.draining
 }

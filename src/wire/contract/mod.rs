@@ -10,6 +10,7 @@
 //! [`table`] lists what there is, and [`rights`] makes of it who may do what. A committed example is a promise: it must be read for ever.
 
 mod asyncapi;
+pub mod capability;
 mod names;
 mod readme;
 pub mod rights;

@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::capability::{self, Hears};
 use super::table::{By, CANCELLED, EVENTS, VERBS, VerbRow, WAITING};
 use crate::wire::message::node::AskInfo;
 use crate::wire::message::{Ask as _, Replies};
@@ -22,16 +23,6 @@ use crate::wire::subject::{
 /// How long after a request it may be answered, in whole minutes; the server keeps a note of each for so long. What is
 /// answered later is refused, of a stream as well.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(15 * 60);
-
-/// What hears or reads what people say, and so may make the streams and buckets.
-const HEARS_PEOPLE: &[Capability] =
-    &[Capability::Stt, Capability::Tts, Capability::Llm, Capability::Agent, Capability::Voice];
-
-/// What can be configured to ask tools.
-const ASKS_TOOLS: &[Capability] = &[Capability::Agent, Capability::Osc, Capability::Midi];
-
-/// What shows on surfaces how listeners are; and what is said, on a host that hears people anyhow.
-const SHOWS_PEOPLE: &[Capability] = &[Capability::Osc];
 
 /// What a role does with sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -105,22 +96,18 @@ impl Rights {
                 By::Host | By::Role(_) => rights.publish(pattern::filter(row.pattern, Some(name))),
             }
         }
-        if duties.serves.iter().any(|capability| SHOWS_PEOPLE.contains(capability)) {
-            rights.hear(VOICE_STATES, None);
-            if duties.serves.iter().any(|capability| HEARS_PEOPLE.contains(capability)) {
-                rights.hear(VOICE_LEVELS, None);
-                rights.hear(SESSIONS, None);
-            }
-        }
-        if duties.serves.contains(&Capability::Midi) {
-            // Lights follow the listeners of the host; notes end with the host that asked for them.
-            rights.hear(&pattern::filter(pattern::VOICE_STATE, Some(name)), None);
-            for gone in [pattern::LOST, pattern::DOWN] {
-                rights.hear(&pattern::filter(gone, None), None);
+        let rows = || duties.serves.iter().map(|capability| capability::row(*capability));
+        let hears_people = rows().any(|row| row.hears_people);
+        for hears in rows().flat_map(|row| row.hears) {
+            match hears {
+                Hears::Own(pattern) => rights.hear(&pattern::filter(pattern, Some(name)), None),
+                Hears::All(pattern) => rights.hear(&pattern::filter(pattern, None), None),
+                Hears::Overheard(pattern) if hears_people => rights.hear(&pattern::filter(pattern, None), None),
+                Hears::Overheard(_) => {}
             }
         }
         // Gear and commands may be set to ask tools.
-        if duties.serves.iter().any(|capability| ASKS_TOOLS.contains(capability)) {
+        if rows().any(|row| row.asks_tools) {
             rights.publish(pattern::filter(pattern::TOOL, None));
         }
         // Every host sees to it that the stream is there before its roles start.
@@ -129,7 +116,7 @@ impl Rights {
             // A writer reads the end of its session, to fence what it appends.
             rights.publish.extend(reserved::read(storage::SESSIONS));
         }
-        if duties.serves.iter().any(|capability| HEARS_PEOPLE.contains(capability)) {
+        if hears_people {
             rights.publish.extend(streams().iter().map(|stream| reserved::make(stream)));
             rights.publish(reserved::JETSTREAM);
         }
@@ -321,7 +308,7 @@ mod tests {
     ];
 
     fn hears_people(duties: &Duties) -> bool {
-        duties.serves.iter().any(|capability| HEARS_PEOPLE.contains(capability))
+        duties.serves.iter().any(|capability| capability::row(*capability).hears_people)
     }
 
     fn duties() -> impl Strategy<Value = Duties> {

@@ -199,10 +199,16 @@ pub const HEADERS: &[HeaderRow] = &[
     (header::NODE, On::Reply, false, "the host that answers, on the last reply"),
     (header::ROUTE, On::All, false, "why that host: the caller says it, and the reply gives it back"),
     (
+        header::ENGINE,
+        On::Request,
+        false,
+        "which engine of the host is asked, by the `name` in its offer; absent means one that fits the request",
+    ),
+    (
         header::PRIVACY,
         On::Request,
         false,
-        "how far it may travel: `host`, `lan` or `any`; absent means any. A host whose provider is outside refuses the others",
+        "how far it may travel: `host`, `lan` or `any`; absent means any. An engine whose provider is outside, or on another host, refuses what may not get there",
     ),
     (header::SEQ, On::Reply, true, "the number of a chunk in its stream, from 0; without `Credit` alone"),
     (

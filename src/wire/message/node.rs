@@ -101,7 +101,7 @@ impl Privacy {
     }
 }
 
-/// What a role of a host offers.
+/// What a role of a host offers; one with several engines has an offer for each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Offer {
     /// The role.
@@ -109,9 +109,16 @@ pub struct Offer {
     /// Models, voices or listeners.
     #[serde(default)]
     pub models: Vec<String>,
-    /// Who does the work: `whisper`, `sherpa`, `ollama`, …
+    /// What does the work: `whisper`, `sherpa`, `ollama`, …
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub engine: String,
+    /// The engine's name on its host, which the header `Engine` names; absent where the role has but one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Models that are asked for something else than the capability is as a rule: by what that is, such as `embed`. They are
+    /// not among `models`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kinds: BTreeMap<String, Vec<String>>,
     /// How many requests it works on at once.
     #[serde(default)]
     pub slots: usize,
@@ -136,6 +143,10 @@ pub struct Offer {
     /// Whether a provider outside the LAN does the work.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cloud: bool,
+    /// How far what it is given travels: `lan` if another host does the work, `any` if a provider outside does. Absent: as
+    /// `cloud` says, `any` or `host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Privacy>,
     /// Of role `audio`: what a link to this host needs to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio: Option<AudioOffer>,
@@ -158,6 +169,36 @@ pub struct AudioOffer {
 }
 
 impl Offer {
+    /// How far what it is given travels.
+    #[must_use]
+    pub fn reach(&self) -> Privacy {
+        self.privacy.unwrap_or(if self.cloud { Privacy::Any } else { Privacy::Host })
+    }
+
+    /// The same, with how far what it is given travels; hosts that know `cloud` alone are told as well.
+    #[must_use]
+    pub fn reaching(self, privacy: Privacy) -> Self {
+        Self { cloud: privacy == Privacy::Any, privacy: Some(privacy), ..self }
+    }
+
+    /// Whether it may be given what may travel so far: one of another host for what stays on its host, or a provider
+    /// outside for what stays in the LAN, may not.
+    #[must_use]
+    pub fn keeps_within(&self, privacy: Privacy) -> bool {
+        match privacy {
+            Privacy::Host => self.reach() == Privacy::Host,
+            Privacy::Lan => self.reach() != Privacy::Any,
+            Privacy::Any => true,
+        }
+    }
+
+    /// Whether a request that names this model, voice or class is for it.
+    #[must_use]
+    pub fn has_model(&self, model: &str) -> bool {
+        let of_kinds = self.kinds.values().flatten();
+        self.models.iter().chain(of_kinds).any(|own| own == model) || self.classes.contains_key(model)
+    }
+
     /// The same without its load.
     #[must_use]
     pub fn idle(&self) -> Self {
@@ -181,6 +222,8 @@ impl Message for NodeInfo {
                 slots: 2,
                 in_flight: 1,
                 usual_ms: 420,
+                name: "whisper".to_owned(),
+                privacy: Some(Privacy::Host),
                 warm: vec!["whisper-tiny.en".to_owned()],
                 languages: vec!["en".to_owned()],
                 ..Offer::default()
@@ -201,6 +244,9 @@ pub struct Routed {
     pub capability: String,
     /// The host that is asked; empty: anyone of the queue group.
     pub host: String,
+    /// Which of its engines; empty: the only one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub engine: String,
     /// Why it.
     pub reason: String,
     /// The turn that it belongs to.
@@ -220,6 +266,7 @@ impl Message for Routed {
         Self {
             capability: "stt".to_owned(),
             host: "studio".to_owned(),
+            engine: "whisper".to_owned(),
             reason: "lan, warm whisper-tiny.en, 0 of 2 busy".to_owned(),
             turn: Some("01KB3Z7DC1V5W2J0Q8H6F4D2B0".to_owned()),
             attempt: 2,

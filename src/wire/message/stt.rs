@@ -62,6 +62,10 @@ impl Ask for Request {
     fn model(&self) -> Option<&str> {
         self.model.as_deref()
     }
+
+    fn language(&self) -> Option<&str> {
+        self.language.as_deref()
+    }
 }
 
 /// A stretch of a transcript.
@@ -212,6 +216,10 @@ impl Ask for Stream {
 
     fn model(&self) -> Option<&str> {
         self.model.as_deref()
+    }
+
+    fn language(&self) -> Option<&str> {
+        self.language.as_deref()
     }
 }
 

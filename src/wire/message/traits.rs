@@ -54,6 +54,11 @@ pub trait Ask: Message {
     fn model(&self) -> Option<&str> {
         None
     }
+
+    /// The language that it names, if any.
+    fn language(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// How a verb is answered.

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use sidetone::audio::{Clip, resample};
 use sidetone::engine::{EngineError, Recognizer, RecognizerSpec, TranscribeOptions, Whisper, recognizer};
+use sidetone::home::Home;
 use tokio_util::sync::CancellationToken;
 
 use super::{model, whisper};
@@ -130,8 +131,8 @@ fn several_are_heard_at_once() {
     });
 }
 
-#[test]
-fn a_model_cut_off_does_not_load() {
+#[tokio::test]
+async fn a_model_cut_off_does_not_load() {
     let Some(path) = model("whisper-tiny.en", "model.bin") else { return };
     let bytes = std::fs::read(path.join("model.bin")).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -144,7 +145,7 @@ fn a_model_cut_off_does_not_load() {
             threads: 1,
             slots: 1,
         };
-        let error = recognizer("whisper", &spec).err().unwrap();
+        let error = recognizer("whisper", &spec, &Home::find(None)).await.err().unwrap();
         assert!(matches!(error, EngineError::Failed(_)), "{error}");
         assert!(error.to_string().contains("sidetone models fetch whisper-tiny.en"), "{error}");
     }

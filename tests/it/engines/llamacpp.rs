@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use sidetone::engine::{ChatMessage, ChatModel, ChatRequest, ChatRole, EngineError, LlamaCpp, chat_model};
+use sidetone::engine::{
+    ChatMessage, ChatModel, ChatRequest, ChatRole, EngineError, LlamaCpp, Reach, chat_model,
+};
 use sidetone::home::Home;
 use sidetone::process::{ChildState, StopOutcome};
 
@@ -20,7 +22,7 @@ async fn server() -> Option<LlamaCpp> {
 #[tokio::test]
 async fn the_embedded_server_chats() {
     let Some(server) = server().await else { return };
-    assert_eq!((server.provider(), server.is_cloud()), ("llama.cpp", false));
+    assert_eq!((server.provider(), server.reach()), ("llama.cpp", Reach::Host));
     chats(&server).await;
     assert_eq!(server.stop(Duration::from_secs(20)).await, StopOutcome::Terminated);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sidetone::engine::{ChatModel, Ollama};
+use sidetone::engine::{ChatModel, Ollama, Reach};
 use sidetone::home::Home;
 use sidetone::process::{ChildSpec, ReadyProbe, Supervised};
 
@@ -49,7 +49,7 @@ async fn a_real_ollama_chats() {
     assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
 
     let model = Ollama::connect(&spec("ollama", &format!("http://{host}"))).await.unwrap();
-    assert_eq!((model.provider(), model.default_model(), model.is_cloud()), ("ollama", "smol:latest", false));
+    assert_eq!((model.provider(), model.default_model(), model.reach()), ("ollama", "smol:latest", Reach::Host));
     chats(&model).await;
     server.stop(Duration::from_secs(20)).await;
 }

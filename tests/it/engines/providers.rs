@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
-use sidetone::engine::{ChatModel, ChatSpec, EngineError, Ollama, OpenAi, chat_model};
+use sidetone::engine::{ChatModel, ChatSpec, EngineError, Ollama, OpenAi, Reach, chat_model};
 use sidetone::home::Home;
 use sidetone::secret::Secret;
 
@@ -151,15 +151,15 @@ async fn ollama_takes_a_model_of_its_cloud_only_by_name() {
     let both = r#"{"models":[{"name":"glm:cloud","modified_at":"x","size":1},{"name":"small:latest","modified_at":"x","size":1}]}"#;
     let rogue = Rogue::start(vec![tags(both), show()]).await;
     let chosen = chat_model(&quick("ollama", &rogue.url), &home).await.unwrap();
-    assert_eq!((chosen.default_model(), chosen.is_cloud()), ("small:latest", false));
+    assert_eq!((chosen.default_model(), chosen.reach()), ("small:latest", Reach::Host));
     assert_eq!(chosen.models().await.unwrap(), ["small:latest"]);
     let named = ChatSpec { model: Some("glm:cloud".into()), ..quick("ollama", &rogue.url) };
     let named = chat_model(&named, &home).await.unwrap();
-    assert_eq!((named.default_model(), named.is_cloud()), ("glm:cloud", true));
+    assert_eq!((named.default_model(), named.reach()), ("glm:cloud", Reach::Outside));
     let only = r#"{"models":[{"name":"glm:cloud","modified_at":"x","size":1}]}"#;
     let rogue = Rogue::start(vec![tags(only), show()]).await;
     let error = chat_model(&quick("ollama", &rogue.url), &home).await.err().unwrap();
-    assert_error!(error, Missing, "llm.model = \"glm:cloud\"");
+    assert_error!(error, Missing, "model = \"glm:cloud\"");
 }
 
 #[tokio::test]

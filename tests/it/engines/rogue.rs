@@ -38,7 +38,12 @@ pub struct Rogue {
 impl Rogue {
     /// Answers by the first of `replies` whose path is part of the request line.
     pub async fn start(replies: Vec<(&'static str, Reply)>) -> Self {
-        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::start_at(0, replies).await
+    }
+
+    /// The same on a port of loopback; 0: a free one.
+    pub async fn start_at(port: u16, replies: Vec<(&'static str, Reply)>) -> Self {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let (count, abandoned) = watch::channel(0);
         let requests = Arc::new(AtomicUsize::new(0));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use sidetone::engine::{
     EngineError, Piper, Recognizer, SpeakOptions, Synthesizer, SynthesizerSpec, TranscribeOptions, synthesizer,
 };
+use sidetone::home::Home;
 use tokio_util::sync::CancellationToken;
 
 use super::{model, need, whisper};
@@ -135,8 +136,8 @@ fn several_speak_at_once() {
     });
 }
 
-#[test]
-fn a_voice_cut_off_does_not_end_the_process() {
+#[tokio::test]
+async fn a_voice_cut_off_does_not_end_the_process() {
     let Some(path) = model(VOICE, "model.onnx") else { return };
     let dir = tempfile::tempdir().unwrap();
     for name in ["tokens.txt", "voice.json"] {
@@ -146,7 +147,7 @@ fn a_voice_cut_off_does_not_end_the_process() {
     for length in [100, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(dir.path().join("model.onnx"), &bytes[..length]).unwrap();
         let spec = SynthesizerSpec { voice: VOICE.into(), path: dir.path().into(), threads: 1 };
-        let error = synthesizer("piper", &spec).err().unwrap();
+        let error = synthesizer("piper", &spec, &Home::find(None)).await.err().unwrap();
         assert!(error.to_string().contains("it is cut off; fetch it again"), "{error}");
     }
 }

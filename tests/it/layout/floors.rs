@@ -21,13 +21,13 @@ const FLOORS: &[Floors] = &[
     ("bus/ask", &["listen", "stream", "request", "cancel", "call"]),
     ("bus/connect", &["embedded events", "bus", "acks", "connection", "access headers", "error"]),
     ("bus/kept", &["jobs", "roster session clips", "registry", "copies health"]),
-    ("bus/serve", &["batch ingest", "service", "worker", "spec", "sink slots"]),
+    ("bus/serve", &["batch ingest", "service", "worker", "spec", "engines", "sink slots"]),
     ("cli", &["exit", "deploy jobs session", "*", "client", "globals print"]),
     ("command", &["explain", "set", "file fit", "pattern", "words", "action error numbers"]),
     ("fabric", &["ask listen", "stream", "route", "state", "departures liveness view"]),
     ("node", &["health presence", "card connect supervise", "error"]),
-    ("process", &["supervise", "spawn", "error output spec"]),
-    ("role", &["*", "mod"]),
+    ("process", &["supervise", "spawn", "answer error output spec"]),
+    ("role", &["table", "*", "providers", "context", "offers pool", "error"]),
     ("wire", &["contract", "codec", "message", "subject", "storage stream"]),
 ];
 
@@ -36,7 +36,7 @@ const HEADED: &[&str] =
     &["action", "bus", "cli", "command", "fabric", "midi", "models", "node", "process", "rig", "role", "wire"];
 
 /// Heads that their parts build on: what they define is extended or used there.
-const BASES: &[&str] = &["role", "role/stt", "wire/subject"];
+const BASES: &[&str] = &["role/stt", "wire/subject"];
 
 /// Files that may import each other.
 const CIRCLES: &[&[&str]] = &[

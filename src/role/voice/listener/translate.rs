@@ -148,7 +148,7 @@ pub fn settings(host: &Config, listener: &ListenerConfig, finds_wake_phrases: bo
 fn look_is_transcript(host: &Config, listener: &ListenerConfig) -> bool {
     let here = host.node.roles.iter().any(|role| role == "stt") && !host.route.contains_key("stt");
     here && listener.prompt.is_empty()
-        && host.voice.wake_model == host.stt.model
+        && host.stt.has_only(&host.voice.wake_model)
         && (listener.language.is_empty() || listener.language == host.stt.language)
 }
 

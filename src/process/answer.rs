@@ -1,20 +1,17 @@
-//! Programs of others.
+//! Programs that are asked something and end.
 
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Case, Row};
-
-/// How long a program may take to say its version.
+/// How long a program may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// What `program` prints on standard output; `None` when it is not there.
 ///
 /// # Errors
 /// It is there and fails: its own words.
-pub async fn output(program: &Path, args: &[&str]) -> Result<Option<String>, String> {
+pub async fn answer(program: &Path, args: &[&str]) -> Result<Option<String>, String> {
     let mut command = tokio::process::Command::new(program);
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);
     let output = match tokio::time::timeout(ANSWER_TIMEOUT, command.output()).await {
@@ -40,20 +37,6 @@ pub fn version(text: &str) -> Option<(&str, (u32, u32))> {
     })
 }
 
-/// What makes phonemes of text for the voices.
-pub async fn espeak(case: Arc<Case>) -> Vec<Row> {
-    let what = "espeak-ng";
-    if case.config.tts.engine != "piper" {
-        return Vec::new();
-    }
-    let install = "install it, such as by `apt install espeak-ng`";
-    vec![match output(Path::new("espeak-ng"), &["--version"]).await {
-        Ok(Some(text)) => Row::ok(what, version(&text).map_or("unknown version", |(version, _)| version)),
-        Ok(None) => Row::fail(what, "there is no program espeak-ng", install),
-        Err(why) => Row::fail(what, format!("espeak-ng does not run ({why})"), install),
-    }]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,8 +57,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_answers_or_is_missing_or_fails() {
-        assert_eq!(output(Path::new("no-such-program-here"), &[]).await, Ok(None));
-        assert_eq!(output(Path::new("echo"), &["1.2"]).await, Ok(Some("1.2".to_owned())));
-        assert!(output(Path::new("false"), &[]).await.unwrap_err().contains("exit status: 1"));
+        assert_eq!(answer(Path::new("no-such-program-here"), &[]).await, Ok(None));
+        assert_eq!(answer(Path::new("echo"), &["1.2"]).await, Ok(Some("1.2".to_owned())));
+        assert!(answer(Path::new("false"), &[]).await.unwrap_err().contains("exit status: 1"));
     }
 }
