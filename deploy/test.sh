@@ -6,6 +6,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 report=target/nextest/default/junit.xml
 rm -f "$report"
 status=0
-PATH=$PWD/.sidetone/bin:$PATH cargo nextest run "$@" || status=$?
+.sidetone/bin/cargo-nextest nextest run "$@" || status=$?
 [[ -f $report ]] && .sidetone/venv/bin/python deploy/test_report.py "$report"
 exit "$status"
