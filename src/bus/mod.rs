@@ -19,4 +19,4 @@ pub use connect::{Access, Bus, BusError, ServerFacts, access, embedded, headers}
 pub use kept::{HEALTH, clips, jobs, registry, roster, session};
 pub use serve::{batch, ingest, service, sink};
 
-pub use crate::wire::{codec, contract, message, subject};
+pub use crate::wire::{codec, contract, message, pack, subject};

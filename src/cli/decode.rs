@@ -63,11 +63,15 @@ fn json(body: &[u8]) -> Option<String> {
     values.next().is_none().then(|| chunk(&value, number.as_ref()))?
 }
 
-/// A message, or a chunk of a stream with its number behind it.
+/// A message, or chunks of a stream with the number of the first behind them.
 fn chunk(value: &Node, number: Option<&Node>) -> Option<String> {
     match (value, number) {
         (_, None) => Some(value.pretty()),
         (Node::Map(_), Some(Node::Unsigned(number))) => Some(format!("{}\n(chunk {number})", value.pretty())),
+        (Node::List(chunks), Some(Node::Unsigned(first))) => {
+            let last = first.saturating_add(chunks.len().saturating_sub(1) as u64);
+            Some(format!("{}\n(chunks {first} to {last})", value.pretty()))
+        }
         _ => None,
     }
 }
@@ -314,6 +318,8 @@ mod tests {
             let body = encode_chunk(&transcript, 300, format, 0).unwrap();
             assert_eq!(readable(&body), format!("{alone}\n(chunk 300)"));
         }
+        let text = readable(b"[{\"text\":\"a\"},{\"text\":\"b\"}]\n300");
+        assert!(text.ends_with("]\n(chunks 300 to 301)"), "{text}");
     }
 
     #[test]

@@ -29,13 +29,19 @@ pub mod stop;
 pub mod transcribe;
 pub mod watch;
 
-use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub use exit::Exit;
 use globals::Globals;
 
 use crate::config::ConfigError;
-use crate::telemetry::{Export, LogFormat};
+use crate::telemetry::{self, Export, LogFormat};
+
+/// How long work that blocks may take to end.
+const LAST_WORK_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// One voice and agent system out of a handful of Linux hosts
 #[derive(Debug, Parser)]
@@ -94,6 +100,44 @@ impl Cli {
             }
             _ => Ok(None),
         }
+    }
+}
+
+/// The whole program: command line → settings → logging → subcommand → exit code.
+///
+/// It stands in the library, since what a crate awaits is compiled with that crate: a `main.rs` that awaited the subcommands
+/// would have most of the library compiled a second time.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One TLS for every client; set once, before the first of them is made.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return Exit::Failed.report("TLS can't be set up");
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return Exit::Failed.report(&format!("can't start threads: {error}")),
+    };
+    let export = match cli.export() {
+        Ok(export) => export,
+        Err(error) => return Exit::Usage.report(&error.to_string()),
+    };
+    let started = {
+        let _within = runtime.enter();
+        telemetry::start(cli.log.as_deref(), cli.log_format, export.as_ref())
+    };
+    let telemetry = match started {
+        Ok(telemetry) => telemetry,
+        Err(why) => return Exit::Usage.report(&why),
+    };
+    let result = runtime.block_on(run(cli, Cli::command()));
+    telemetry.finish();
+    // A thread that goes on while the process is taken apart runs into what is gone, so threads are waited for; but not
+    // long for work that blocks, which serves no one any more.
+    runtime.shutdown_timeout(LAST_WORK_TIMEOUT);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => Exit::of(&error).report(&format!("{error:#}")),
     }
 }
 

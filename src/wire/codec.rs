@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::Deserialize as _;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::message::fault::{Fault, FaultCode};
 use super::message::{Message, sharing};
@@ -23,6 +23,8 @@ pub mod header {
     pub const SEQ: &str = "Seq";
     /// The caller acknowledges chunks, and this many may be on the way.
     pub const CREDIT: &str = "Credit";
+    /// The caller reads messages of several chunks, this many at most.
+    pub const PACK: &str = "Pack";
     /// `200` on the empty message that ends a stream.
     pub const STATUS: &str = "Status";
     /// How many chunks the stream had, on its end.
@@ -46,7 +48,7 @@ pub mod header {
 }
 
 /// Bytes of the largest number of a chunk.
-const NUMBER_BYTES: usize = 21;
+pub(super) const NUMBER_BYTES: usize = 21;
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -101,18 +103,24 @@ pub fn encode<M: Message>(message: &M, format: Format) -> Result<Bytes, Fault> {
 pub fn encode_chunk<M: Message>(chunk: &M, seq: u64, format: Format, bytes: usize) -> Result<Bytes, Fault> {
     let mut body = Vec::with_capacity(bytes + NUMBER_BYTES);
     write(&mut body, chunk, format)?;
-    match format {
-        Format::Json => {
-            body.push(b'\n');
-            serde_json::to_writer(&mut body, &seq).map_err(|e| e.to_string())
-        }
-        Format::MsgPack => rmp_serde::encode::write(&mut body, &seq).map_err(|e| e.to_string()),
-    }
-    .map_err(|why| Fault::failed(format!("can't write a chunk's number: {why}")))?;
+    write_number(&mut body, seq, format)?;
     Ok(body.into())
 }
 
-fn write<M: Message>(body: &mut Vec<u8>, message: &M, format: Format) -> Result<(), Fault> {
+/// Writes the number of a chunk behind it.
+pub(super) fn write_number(body: &mut Vec<u8>, seq: u64, format: Format) -> Result<(), Fault> {
+    match format {
+        Format::Json => {
+            body.push(b'\n');
+            serde_json::to_writer(body, &seq).map_err(|e| e.to_string())
+        }
+        Format::MsgPack => rmp_serde::encode::write(body, &seq).map_err(|e| e.to_string()),
+    }
+    .map_err(|why| Fault::failed(format!("can't write a chunk's number: {why}")))
+}
+
+/// Writes a message at the end of `body`.
+pub(super) fn write<M: Message>(body: &mut Vec<u8>, message: &M, format: Format) -> Result<(), Fault> {
     match format {
         Format::Json => serde_json::to_writer(body, message).map_err(|e| e.to_string()),
         Format::MsgPack => rmp_serde::encode::write_named(body, message).map_err(|e| e.to_string()),
@@ -150,15 +158,23 @@ pub fn decode<M: Message>(content_type: &str, body: &Bytes) -> Result<M, Fault> 
 /// # Errors
 /// [`FaultCode::Invalid`] for a body that is not these two, or has a third value.
 pub fn decode_chunk<M: Message>(format: Format, body: &Bytes) -> Result<(M, u64), Fault> {
+    decode_numbered::<M, M>(format, body)
+}
+
+/// Reads `T`, which is of `M`, and the number behind it.
+pub(super) fn decode_numbered<M: Message, T: DeserializeOwned>(
+    format: Format,
+    body: &Bytes,
+) -> Result<(T, u64), Fault> {
     let read = match format {
         Format::Json => {
             let mut values = serde_json::Deserializer::from_slice(body);
-            let read = M::deserialize(&mut values).and_then(|chunk| Ok((chunk, u64::deserialize(&mut values)?)));
+            let read = T::deserialize(&mut values).and_then(|chunk| Ok((chunk, u64::deserialize(&mut values)?)));
             read.and_then(|read| values.end().map(|()| read)).map_err(|e| e.to_string())
         }
         Format::MsgPack => sharing(body, || {
             let mut values = rmp_serde::Deserializer::from_read_ref(body);
-            let read = M::deserialize(&mut values).and_then(|chunk| Ok((chunk, u64::deserialize(&mut values)?)));
+            let read = T::deserialize(&mut values).and_then(|chunk| Ok((chunk, u64::deserialize(&mut values)?)));
             let more = IgnoredAny::deserialize(&mut values).is_ok();
             read.map_err(|e| e.to_string())
                 .and_then(|read| if more { Err("more follows".to_owned()) } else { Ok(read) })

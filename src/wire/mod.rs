@@ -5,6 +5,7 @@
 pub mod codec;
 pub mod contract;
 pub mod message;
+pub mod pack;
 pub mod storage;
 pub mod stream;
 pub mod subject;

@@ -13,7 +13,8 @@
 //! The credit is the backpressure: at most that many chunks are on the way. Such chunks have no headers, which would cost
 //! more than all else: the number of a chunk is written behind it, and both as the request's `Accept` said. The first has a
 //! reply subject, and then one now and then: what is published there, or with a later number at the end, acknowledges. A
-//! caller that gives no credit (the stock CLI) gets chunks as they come, with the headers `Seq` and `Content-Type`.
+//! caller that gives no credit (the stock CLI) gets chunks as they come, with the headers `Seq` and `Content-Type`. Chunks that
+//! are ready at once come in one message to a caller that says so ([`pack`](super::pack)).
 //!
 //! When the caller is gone, the server answers 503 on the reply subject, and the worker stops; while it may not send, it asks
 //! every second by a message with `Status: 100`, whose body means nothing. The server answers only the connection that sent the

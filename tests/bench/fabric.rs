@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{PATIENCE, chat, nanoseconds, serve_raw, spec, us};
-use crate::streams::{self, STREAMS, Sound};
+use crate::streams::{self, FEW, MANY, ONE, Shape, Sound};
 use crate::support::{BenchHome, Row, Scope, free_port, progress};
 
 const SECTION: &str = "fabric";
@@ -202,8 +202,8 @@ async fn on_one(scope: Scope, url: &str) -> anyhow::Result<Vec<Row>> {
     serve_raw(&raw_host, &raw).await?;
     let (remote, local) = (fabric(&caller, 2).await?, fabric(&far.bus, 2).await?);
     let mut rows = requests(scope, &remote, &local, &raw).await?;
-    for sound in Sound::ALL {
-        rows.push(streams(scope, sound, &remote, &raw_host, &raw).await?);
+    for (sound, shapes) in [(Sound::Spoken, &[MANY][..]), (Sound::Short, &[MANY, FEW, ONE][..])] {
+        rows.extend(streams(scope, sound, shapes, &remote, &raw_host, &raw).await?);
     }
     drop((remote, local, far, voice));
     Ok(rows)
@@ -257,26 +257,37 @@ async fn requests(scope: Scope, remote: &Fabric, local: &Fabric, raw: &Client) -
     Ok([row(0.5, "p50", 1.3), row(0.99, "p99", 1.3)].concat())
 }
 
-async fn streams(scope: Scope, sound: Sound, remote: &Fabric, raw_host: &Client, raw: &Client) -> anyhow::Result<Row> {
+async fn streams(
+    scope: Scope,
+    sound: Sound,
+    shapes: &[Shape],
+    remote: &Fabric,
+    raw_host: &Client,
+    raw: &Client,
+) -> anyhow::Result<Vec<Row>> {
     let (rounds, tts, call) = (streams::Rounds::new(scope, sound), need(Capability::Tts), Call::within(PATIENCE));
-    let ours = || async {
-        let mut stream = remote.open(&tts, sound.request(), &call).await?;
-        streams::hear(sound, async || stream.next().await).await
-    };
-    let (mut all, mut published) = (Vec::new(), Vec::new());
+    let (tts, call) = (&tts, &call);
+    let (mut ours, mut published) = (vec![Vec::new(); shapes.len()], Vec::new());
     let bar = progress("streams through the fabric", rounds.count);
     for round in 0..=rounds.count {
-        let of_ours = rounds.rate(STREAMS, ours).await?;
+        let mut rates = Vec::new();
+        for shape in shapes {
+            let stream = || async move {
+                let mut stream = remote.open(tts, sound.request(shape.chunks), call).await?;
+                streams::hear(sound, shape.chunks, async || stream.next().await).await
+            };
+            rates.push(rounds.rate(*shape, stream).await?);
+        }
         let of_publishing = rounds.publish_rate(raw_host, raw).await?;
         // The first round warms up.
         if round > 0 {
-            all.push(of_ours);
+            ours.iter_mut().zip(rates).for_each(|(all, rate)| all.push(rate));
             published.push(of_publishing);
             bar.inc(1);
         }
     }
     bar.finish_and_clear();
-    Ok(rounds.row(SECTION, &all, &published))
+    Ok(shapes.iter().zip(&ours).map(|(shape, ours)| rounds.row(SECTION, *shape, ours, &published)).collect())
 }
 
 /// Eight hosts with uneven slots, asked for more than they can do.

@@ -19,14 +19,21 @@ use tokio::time::timeout;
 use crate::bus::{PATIENCE, spec};
 use crate::support::{Row, Scope, median};
 
-/// Chunks of a stream.
-pub const CHUNKS: usize = 32;
-/// Streams at once: as many as keep two processors busy, as publishing does. With 8, a tenth of their time is idle.
-pub const STREAMS: usize = 32;
+/// How many streams at once, and of how many chunks each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Streams at once.
+    pub streams: usize,
+    /// Chunks of each.
+    pub chunks: usize,
+}
+
+/// As many short streams as keep two processors busy, as publishing does.
+pub const MANY: Shape = Shape { streams: 32, chunks: 32 };
 /// The same for a busy host of the size that is common.
-pub const FEW_STREAMS: usize = 8;
-/// What is to be reached of the rate of bare publishing.
-const LEAST: f64 = 0.8;
+pub const FEW: Shape = Shape { streams: 8, chunks: 32 };
+/// One that goes on: 41 s of chunks of 20 ms.
+pub const ONE: Shape = Shape { streams: 1, chunks: 2_048 };
 /// Samples a second of the Piper voices of medium quality.
 const VOICE_HZ: u32 = 22_050;
 /// Samples of 20 ms at 48 kHz.
@@ -52,9 +59,17 @@ impl Sound {
         }
     }
 
-    /// Asks for a stream of it.
-    pub fn request(self) -> tts::Stream {
-        tts::Stream(tts::Say { text: self.text().to_owned(), ..tts::Say::default() })
+    /// What is to be reached of the rate of bare publishing.
+    const fn least(self) -> f64 {
+        match self {
+            Self::Spoken => 0.8,
+            Self::Short => 0.85,
+        }
+    }
+
+    /// Asks for a stream of so many chunks of it.
+    pub fn request(self, chunks: usize) -> tts::Stream {
+        tts::Stream(tts::Say { text: format!("{} {chunks}", self.text()), ..tts::Say::default() })
     }
 
     /// Bytes of samples of a chunk.
@@ -79,8 +94,10 @@ impl Sound {
         tts::Chunk { pcm, done: None }
     }
 
-    fn of(text: &[u8]) -> Self {
-        if text == Self::Short.text().as_bytes() { Self::Short } else { Self::Spoken }
+    /// What a request asks for, and how many chunks of it.
+    fn of(text: &str) -> Option<(Self, usize)> {
+        let (sound, chunks) = text.split_once(' ')?;
+        Some((Self::ALL.into_iter().find(|known| known.text() == sound)?, chunks.parse().ok()?))
     }
 }
 
@@ -98,8 +115,10 @@ pub async fn serve(bus: &Bus) -> anyhow::Result<Server> {
 
 /// Answers by a stream of what is asked for.
 pub async fn speak(incoming: Incoming<tts::Stream>) -> Result<tts::Chunk, Fault> {
-    let chunk = Sound::of(incoming.request.0.text.as_bytes()).chunk();
-    for _ in 1..CHUNKS {
+    let asked = &incoming.request.0.text;
+    let (sound, chunks) = Sound::of(asked).ok_or_else(|| Fault::invalid(format!("no sound: {asked:?}")))?;
+    let chunk = sound.chunk();
+    for _ in 1..chunks {
         incoming.replies.send(&chunk).await?;
     }
     Ok(chunk)
@@ -114,8 +133,9 @@ pub async fn serve_raw(host: &Client) -> anyhow::Result<()> {
             let (client, Some(reply)) = (client.clone(), message.reply) else { continue };
             tokio::spawn(async move {
                 // Written anew for every chunk, as samples would be.
-                let chunk = Sound::of(&message.payload).chunk();
-                for _ in 0..CHUNKS {
+                let Some((sound, chunks)) = str::from_utf8(&message.payload).ok().and_then(Sound::of) else { return };
+                let chunk = sound.chunk();
+                for _ in 0..chunks {
                     let Ok(body) = codec::encode(&chunk, Format::MsgPack) else { return };
                     if client.publish(reply.clone(), body).await.is_err() {
                         return;
@@ -130,22 +150,23 @@ pub async fn serve_raw(host: &Client) -> anyhow::Result<()> {
 /// Hears a stream to its end, a chunk by each `next`.
 pub async fn hear(
     sound: Sound,
+    chunks: usize,
     mut next: impl AsyncFnMut() -> Option<Result<tts::Chunk, BusError>>,
 ) -> anyhow::Result<()> {
-    let (mut chunks, bytes) = (0, sound.bytes());
+    let (mut heard, bytes) = (0, sound.bytes());
     while let Some(chunk) = next().await {
-        chunks += usize::from(chunk?.pcm.data.0.len() == bytes);
+        heard += usize::from(chunk?.pcm.data.0.len() == bytes);
     }
-    ensure!(chunks == CHUNKS, "{chunks} of {CHUNKS} chunks came");
+    ensure!(heard == chunks, "{heard} of {chunks} chunks came");
     Ok(())
 }
 
 /// Hears a bare stream.
-pub async fn bare(sound: Sound, raw: &Client) -> anyhow::Result<()> {
+pub async fn bare(sound: Sound, chunks: usize, raw: &Client) -> anyhow::Result<()> {
     let (inbox, bytes) = (raw.new_inbox(), sound.bytes());
     let mut messages = raw.subscribe(inbox.clone()).await?;
-    raw.publish_with_reply("raw.stream", inbox, sound.text().into()).await?;
-    for _ in 0..CHUNKS {
+    raw.publish_with_reply("raw.stream", inbox, sound.request(chunks).0.text.into()).await?;
+    for _ in 0..chunks {
         let message = messages.next().await.context("a bare stream is cut off")?;
         let chunk: tts::Chunk = codec::decode(Format::MsgPack.content_type(), &message.payload)?;
         ensure!(chunk.pcm.data.0.len() == bytes, "a bare chunk is cut off");
@@ -159,40 +180,41 @@ pub struct Rounds {
     sound: Sound,
     /// Rounds, beside one that warms up.
     pub count: u64,
-    streams: usize,
+    /// Chunks of a round.
+    chunks: usize,
 }
 
 impl Rounds {
     /// Rounds of about a quarter of a second: in shorter ones a publisher only fills the buffers on the way.
     pub fn new(scope: Scope, sound: Sound) -> Self {
-        let streams = match sound {
-            Sound::Spoken => STREAMS * scope.of(25, 6),
-            Sound::Short => STREAMS * scope.of(50, 12),
+        let chunks = match sound {
+            Sound::Spoken => scope.of(25_600, 6_144),
+            Sound::Short => scope.of(51_200, 12_288),
         };
-        Self { sound, count: scope.of(15, 4), streams }
+        Self { sound, count: scope.of(15, 4), chunks }
     }
 
-    /// Chunks a second of `callers` that each hear streams, one after the other.
+    /// Chunks a second of callers that each hear streams, one after the other.
     #[allow(clippy::cast_precision_loss, reason = "a count of chunks")]
-    pub async fn rate<F>(&self, callers: usize, stream: impl Fn() -> F) -> anyhow::Result<f64>
+    pub async fn rate<F>(&self, shape: Shape, stream: impl Fn() -> F) -> anyhow::Result<f64>
     where
         F: Future<Output = anyhow::Result<()>>,
     {
-        let begun = Instant::now();
-        let all = (0..callers).map(|_| async {
-            for _ in 0..self.streams / callers {
+        let (begun, each) = (Instant::now(), self.chunks / shape.chunks / shape.streams);
+        let all = (0..shape.streams).map(|_| async {
+            for _ in 0..each {
                 stream().await?;
             }
             anyhow::Ok(())
         });
         timeout(PATIENCE, try_join_all(all)).await.context("a stream does not end")??;
-        Ok((self.streams * CHUNKS) as f64 / begun.elapsed().as_secs_f64())
+        Ok((shape.streams * each * shape.chunks) as f64 / begun.elapsed().as_secs_f64())
     }
 
     /// Messages a second from one client to another, of a chunk's size and without anything else.
     #[allow(clippy::cast_precision_loss, reason = "a count of chunks")]
     pub async fn publish_rate(&self, host: &Client, caller: &Client) -> anyhow::Result<f64> {
-        let (messages, inbox) = (self.streams * CHUNKS, caller.new_inbox());
+        let (messages, inbox) = (self.chunks, caller.new_inbox());
         let mut received = caller.subscribe(inbox.clone()).await?;
         // A message that comes back on the same connection: the subscription stands.
         caller.publish(inbox.clone(), Bytes::new()).await?;
@@ -216,26 +238,21 @@ impl Rounds {
         Ok(messages as f64 / begun.elapsed().as_secs_f64())
     }
 
-    /// The rate of streams against that of publishing.
-    pub fn row(&self, section: &'static str, ours: &[f64], published: &[f64]) -> Row {
-        let measure = format!("{}, {STREAMS} at once, against bare publishing", self.what());
-        let row = compared(section, measure, ours, published);
-        match self.sound {
-            Sound::Spoken => {
-                let met = Some(median(ours) / median(published) >= LEAST);
-                Row { target: format!("≥ {LEAST} ×"), met, ..row }
-            }
-            Sound::Short => row,
-        }
+    /// The rate of streams against that of publishing, which is to be reached but for a part.
+    pub fn row(&self, section: &'static str, shape: Shape, ours: &[f64], published: &[f64]) -> Row {
+        let (least, measure) = (self.sound.least(), format!("{}, against bare publishing", self.what(shape)));
+        let met = Some(median(ours) / median(published) >= least);
+        Row { target: format!("≥ {least} ×"), met, ..compared(section, measure, ours, published) }
     }
 
     /// What is heard, for a row.
-    pub fn what(&self) -> String {
+    pub fn what(&self, shape: Shape) -> String {
+        let Shape { streams, chunks } = shape;
         let what = match self.sound {
             Sound::Spoken => format!("speech ({CHUNK_MS} ms a chunk)"),
             Sound::Short => "20 ms chunks".to_owned(),
         };
-        format!("{CHUNKS}-chunk streams of {what}")
+        format!("{chunks}-chunk streams of {what}, {streams} at once")
     }
 }
 

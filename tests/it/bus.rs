@@ -8,6 +8,7 @@ mod jobs;
 mod listen;
 mod malformed;
 mod outage;
+mod pack;
 mod session;
 mod stock_cli;
 mod stream;

@@ -1,7 +1,7 @@
 //! Many replies to one request, as [`wire::stream`](crate::wire::stream) has them. Here is the caller's end;
 //! [`sink`](crate::bus::sink) is the worker's.
 
-use std::marker::PhantomData;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,6 +17,7 @@ use super::request::{decode, unreadable};
 use crate::bus::connect::{Bus, BusError, headers};
 use crate::wire::codec::{self, Format, header};
 use crate::wire::message::{Ask, Message};
+use crate::wire::pack;
 use crate::wire::stream::{ACK_EVERY, CREDIT, status};
 use crate::wire::subject::Target;
 
@@ -42,6 +43,8 @@ pub struct Stream<M> {
     bus: Bus,
     subject: String,
     messages: Subscriber,
+    /// Chunks that came in one message with those before them.
+    ready: VecDeque<M>,
     /// What ends it too early, such as its deadline, or the loss of the link. Each is only looked at when it stirs, not for
     /// every chunk.
     ends: FuturesUnordered<BoxFuture<'static, BusError>>,
@@ -52,7 +55,6 @@ pub struct Stream<M> {
     /// Where to acknowledge, but for the number, as a chunk said.
     control: Option<String>,
     over: bool,
-    message: PhantomData<fn() -> M>,
 }
 
 impl Bus {
@@ -74,6 +76,7 @@ impl Bus {
         let id = inbox.rsplit('.').next().unwrap_or_default().to_owned();
         let mut headers = call.headers::<A>(&id);
         headers::set(&mut headers, header::CREDIT, CREDIT.to_string());
+        headers::set(&mut headers, header::PACK, pack::MAX_CHUNKS.to_string());
         let messages = link.client.subscribe(inbox.clone()).await.map_err(|e| BusError::client(subject.as_str(), e))?;
         link.publish(&subject.as_str().into(), Some(inbox.into()), Some(headers), body).await?;
         let (time, asked) = (call.time(), subject.clone());
@@ -85,13 +88,13 @@ impl Bus {
             bus: self.clone(),
             subject,
             messages,
+            ready: VecDeque::new(),
             ends: ends.into_iter().collect(),
             format: call.format,
             received: Received::default(),
             acknowledged: 0,
             control: None,
             over: false,
-            message: PhantomData,
         })
     }
 }
@@ -122,6 +125,11 @@ impl<M: Message> Stream<M> {
         if self.over {
             return None;
         }
+        self.acknowledge().await;
+        if let Some(chunk) = self.ready.pop_front() {
+            self.received.one_more();
+            return Some(Ok(chunk));
+        }
         let item = match self.message().await {
             Ok(message) => self.read(message),
             Err(error) => Some(Err(error)),
@@ -137,11 +145,9 @@ impl<M: Message> Stream<M> {
         item
     }
 
-    /// The next message of the stream. Tells the worker how many chunks have been done with when the next is asked for,
-    /// so that a slow reader slows the worker down, and so that dropping [`Stream::next`] can't lose a chunk.
+    /// The next message of the stream.
     async fn message(&mut self) -> Result<Wire, BusError> {
         loop {
-            self.acknowledge().await;
             let message = tokio::select! {
                 biased;
                 message = self.messages.next() => message,
@@ -164,20 +170,23 @@ impl<M: Message> Stream<M> {
             return Some(Err(BusError::Nobody { subject: self.subject.clone() }));
         }
         let headers = message.headers.as_ref();
-        let chunk = if headers.is_none() {
-            match codec::decode_chunk(self.format, &message.payload) {
-                Ok(chunk) => Some(Ok(chunk)),
+        let first = if headers.is_none() {
+            match pack::read(self.format, &message.payload, &mut self.ready) {
+                Ok(first) => Some(Ok(first)),
                 // The one reply to a caller who wants no stream.
                 Err(_) if received == 0 && message.reply.is_none() => None,
                 Err(error) => Some(Err(unreadable(&self.subject, &error))),
             }
         } else {
-            headers::number(headers, header::SEQ).map(|seq| decode(&message).map(|chunk| (chunk, seq)))
+            let seq = headers::number(headers, header::SEQ);
+            seq.map(|seq| decode(&message).map(|chunk| self.ready.push_back(chunk)).map(|()| seq))
         };
-        let item = match chunk {
-            Some(Ok((chunk, seq))) if seq == received => Ok(chunk),
-            Some(Ok((_, seq))) => {
-                return Some(Err(self.cut(format!("chunk {received} is missing (got {seq})"))));
+        let item = match first {
+            Some(Ok(first)) if first == received => {
+                self.ready.pop_front().ok_or_else(|| self.cut("a message without a chunk arrived"))
+            }
+            Some(Ok(first)) => {
+                return Some(Err(self.cut(format!("chunk {received} is missing (got {first})"))));
             }
             Some(Err(error)) => Err(error),
             None if headers::text(headers, header::STATUS) == status::END => {

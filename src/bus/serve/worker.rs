@@ -36,6 +36,8 @@ use crate::wire::subject;
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
 /// How long a reply waits for the connection to be back.
 const LATE_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the chunks before an error may take to leave.
+const LAST_CHUNKS_TIMEOUT: Duration = Duration::from_millis(250);
 /// Cancels that came before their request are remembered, this many: the two cross in a host's own queues.
 const EARLY_CANCELS: usize = 64;
 /// About so many requests make the usual time.
@@ -267,7 +269,8 @@ impl ServiceWorker {
         let streaming = A::REPLIES != Replies::One && asked.wants_stream();
         let replies = if streaming {
             let (reply, credit) = (request.message.reply.clone(), headers::number(headers, header::CREDIT));
-            let wanted = sink::Wanted { verb: A::VERB, replies: A::REPLIES, reply, format, credit };
+            let pack = headers::number(headers, header::PACK).unwrap_or(1);
+            let wanted = sink::Wanted { verb: A::VERB, replies: A::REPLIES, reply, format, credit, pack };
             Sink::new(&self.bus, wanted, cancel.clone())
         } else {
             Sink::none()
@@ -286,22 +289,35 @@ impl ServiceWorker {
         self.check_privacy(incoming.privacy)?;
         let reply = tokio::select! {
             biased;
-            reply = handler(incoming) => reply?,
-            () = cancel.cancelled() => return Err(Fault::cancelled()),
+            reply = handler(incoming) => reply,
+            () = cancel.cancelled() => Err(Fault::cancelled()),
             // The caller has most likely lost its connection as well: the slot is for its next try.
             _ = watch.broken("") => {
                 let text = format!("{} on {} was broken off: the connection to NATS dropped", A::VERB, self.bus.node());
-                return Err(Fault::unavailable(text));
+                Err(Fault::unavailable(text))
             }
+            // Looked at only when the handler waits for something.
+            fault = replies.keep_flushing() => Err(fault),
             () = tokio::time::sleep(time) => {
                 cancel.cancel();
                 let text = format!("{} on {} was not done within {} ms", A::VERB, self.bus.node(), time.as_millis());
-                return Err(Fault::new(FaultCode::Deadline, text));
+                Err(Fault::new(FaultCode::Deadline, text))
+            }
+        };
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(fault) => {
+                // What the handler has left running may hold the sink while its reader stalls.
+                if !matches!(timeout(LAST_CHUNKS_TIMEOUT, replies.flush()).await, Ok(Ok(()))) {
+                    tracing::debug!("the last chunks before an error were not sent");
+                }
+                return Err(fault);
             }
         };
         let mut out = self.signed(request);
         if streaming {
             replies.send(&reply).await?;
+            replies.flush().await?;
             headers::set(&mut out, header::STATUS, status::END);
             headers::set(&mut out, header::CHUNKS, replies.sent().to_string());
             return Ok((Bytes::new(), out));

@@ -62,7 +62,9 @@ pub(super) fn render(examples: &BTreeMap<&str, Value>) -> String {
         reply subject that ends with its number, and then one in at most half of `Credit`, or after a tenth of a second. Publishing anything there, or with a \
         later number at the end, acknowledges the chunk of that number and all before it; no more than `Credit` are ever on the way. A message with `Status: 100` \
         may come while the credit is used up, or while there is nothing else to send: it only asks the server whether the \
-        requester is still there.\n\n\
+        requester is still there. To a requester that gives `Pack` as well, chunks that are ready at once may come in one message, \
+        `Pack` of them at most: an array of them, and behind it the number of the first. The number in a reply subject is that of \
+        the last then.\n\n\
         A request is cancelled by publishing anything to {cancels}, where `<request>` is its header `Req-Id`. `{STOP}` stops all.\n\n\
         ## Events\n\n\
         | subject | message | what | kept by |\n| --- | --- | --- | --- |\n{events}\n\

@@ -194,6 +194,7 @@ pub const HEADERS: &[HeaderRow] = &[
         true,
         "how many chunks may be on the way; the caller acknowledges them, see above; absent means no limit",
     ),
+    (header::PACK, On::Request, true, "how many chunks the caller reads in one message; absent means one"),
     (header::TRACEPARENT, On::Request, false, "W3C trace context; the trace id is the turn's ULID as a number"),
     (header::SESSION, On::Request, false, "the session that the turn belongs to, for logs and traces"),
     (header::NODE, On::Reply, false, "the host that answers, on the last reply"),
