@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 
 use super::chat::http_client;
-use super::{ChatEnd, ChatModel, ChatRequest, ChatRow, ChatStream, ChatTimeouts, EngineError, Finding, LlamaCppSpec, Needs};
+use super::{
+    ChatEnd, ChatModel, ChatRequest, ChatRow, ChatStream, ChatTimeouts, EngineError, Finding, LlamaCppSpec, Needs,
+};
 use super::{OpenAi, Reach, default_threads};
 use crate::home::Home;
 use crate::models::ModelKind;

@@ -136,8 +136,8 @@ mod tests {
             "slow"
         }
 
-        fn is_cloud(&self) -> bool {
-            false
+        fn reach(&self) -> Reach {
+            Reach::Host
         }
 
         async fn models(&self) -> Result<Vec<String>, EngineError> {

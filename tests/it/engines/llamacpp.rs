@@ -1,9 +1,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use sidetone::engine::{
-    ChatMessage, ChatModel, ChatRequest, ChatRole, EngineError, LlamaCpp, Reach, chat_model,
-};
+use sidetone::engine::{ChatMessage, ChatModel, ChatRequest, ChatRole, EngineError, LlamaCpp, Reach, chat_model};
 use sidetone::home::Home;
 use sidetone::process::{ChildState, StopOutcome};
 
