@@ -244,8 +244,13 @@ impl Card {
         if behind <= BEHIND_MAX {
             return behind;
         }
-        (self.begun, self.frames) = (Instant::now(), 0);
+        self.restart();
         Duration::ZERO
+    }
+
+    /// Lets its time begin now.
+    fn restart(&mut self) {
+        (self.begun, self.frames) = (Instant::now(), 0);
     }
 
     /// Lets so many frames pass; `fill` gives what is heard, over silence. Gives what is played.
@@ -327,10 +332,11 @@ impl FileCard {
             }
             if let Some(card) = &mut self.card {
                 let frames = card.period();
-                let is_fast = self.pace == Pace::Fast && !self.recording.is_over();
-                while card.behind() >= period
-                    || is_fast && card.rt.capture_room() >= frames && !self.recording.is_over()
-                {
+                while self.pace == Pace::Fast && !self.recording.is_over() && card.rt.capture_room() >= frames {
+                    card.pass(frames, |input| self.recording.fill(input));
+                    card.restart();
+                }
+                while card.behind() >= period {
                     card.pass(frames, |input| self.recording.fill(input));
                 }
             }

@@ -156,7 +156,12 @@ fn supervise<S: Supervised>(supervised: &mut S, stop: &Stop) -> Result<(), Stopp
                 wait = WAIT_MIN;
                 None
             }
-            Err(error) => Some(Down::Unopened(error)),
+            Err(error) => {
+                if error != JackError::Closing {
+                    closing_since = None;
+                }
+                Some(Down::Unopened(error))
+            }
         };
         if let Some(why) = why {
             let reason = why.to_string();

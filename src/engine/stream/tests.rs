@@ -1,14 +1,25 @@
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::sync::mpsc;
+
 use super::*;
 use crate::engine::TranscribedSegment;
 
-/// Says how many ms there are; takes until it is cancelled for the first `slow` clips.
+/// Says how many ms there are; takes until it is cancelled for the first `slow` clips, of which it tells `begun`.
 struct Counting {
-    slow: std::sync::atomic::AtomicUsize,
+    slow: AtomicUsize,
+    begun: mpsc::UnboundedSender<()>,
 }
 
 impl Counting {
     fn new(slow: usize) -> Arc<Self> {
-        Arc::new(Self { slow: slow.into() })
+        Self::with_slow(slow).0
+    }
+
+    fn with_slow(slow: usize) -> (Arc<Self>, mpsc::UnboundedReceiver<()>) {
+        let (begun, begins) = mpsc::unbounded_channel();
+        (Arc::new(Self { slow: slow.into(), begun }), begins)
     }
 }
 
@@ -19,8 +30,9 @@ impl ClipRecognizer for Counting {
         _: &TranscribeOptions,
         cancel: &CancellationToken,
     ) -> Result<Transcription, EngineError> {
-        use std::sync::atomic::Ordering::Relaxed;
         if self.slow.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            // The test may look no more.
+            let _ = self.begun.send(());
             while !cancel.is_cancelled() {
                 std::thread::yield_now();
             }
@@ -96,19 +108,20 @@ async fn a_long_stream_is_settled_at_its_pauses_with_times_from_its_beginning() 
     assert_eq!(stream.totals().audio_ms, 46_000);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn the_running_text_is_made_while_nothing_is_settled_and_broken_off_by_the_end() {
     let mut stream = Windows::open(Counting::new(0), options(true)).unwrap();
     stream.push(&seconds(true, 2));
-    // Its time is that of the clock, which the test does not stop.
     let partial = stream.next().await.unwrap().unwrap();
     assert_eq!(partial, Recognized::Partial { start_ms: 0, text: "2000 ms".to_owned() });
 
-    let mut stream = Windows::open(Counting::new(1), options(true)).unwrap();
+    let (slow, mut begins) = Counting::with_slow(1);
+    let mut stream = Windows::open(slow, options(true)).unwrap();
     stream.push(&seconds(true, 2));
-    // The engine works on the running text, and would for ever.
-    let waiting = tokio::time::timeout(Duration::from_secs(30), stream.next()).await;
-    assert!(waiting.is_err());
+    tokio::select! {
+        heard = stream.next() => panic!("the engine works until it is broken off, and has heard {heard:?}"),
+        begun = begins.recv() => begun.unwrap(),
+    }
     stream.finish();
     let Some(Ok(Recognized::Final(heard))) = stream.next().await else { panic!("no end") };
     assert_eq!(heard.text, "2000 ms");
