@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::connect::{Bus, Connection, DeliveryWatch, Flow, headers};
+use crate::bus::connect::{Bus, DeliveryWatch, Flow, NatsConnection, headers};
 use crate::telemetry::metrics::CHUNKS;
 use crate::wire::codec::{self, Format, header};
 use crate::wire::message::fault::{Fault, FaultCode};
@@ -201,7 +201,7 @@ fn broken_off(why: &str) -> Fault {
 }
 
 impl Inner {
-    fn connection(&self) -> &Connection {
+    fn connection(&self) -> &NatsConnection {
         self.bus.connection(self.replies)
     }
 
