@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
     use crate::bus::message::Message as _;
-    use crate::engine::{ChatEnd, ChatStream, EngineError};
+    use crate::engine::{ChatEnd, ChatStream, EngineError, Reach};
 
     /// A model that says what it begins to read, and when that is ended; it never comes to the end by itself.
     struct Slow(UnboundedSender<&'static str>);
