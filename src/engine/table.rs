@@ -143,6 +143,7 @@ pub async fn chat_model(spec: &ChatSpec, home: &Home) -> Result<Arc<dyn ChatMode
 }
 
 /// Loads what blocks while it loads, on a thread of its own.
+#[cfg(any(feature = "whisper", feature = "sherpa"))]
 pub(super) fn load<S, E>(spec: &S, load: fn(&S) -> Result<E, EngineError>) -> BoxFuture<'static, Result<E, EngineError>>
 where
     S: Clone + Send + 'static,
