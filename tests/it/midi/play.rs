@@ -169,8 +169,18 @@ async fn a_full_cable_passes_without_loss_a_period_later() {
                 .collect()
         })
         .collect();
-    pad.play_in_periods(periods);
-    let heard = pad.hears(sent.len()).await;
+    // In a period that the server itself misses, a client may get the messages of the one before once more: then it says nothing
+    // of the host, and all is played again.
+    let mut heard = Vec::new();
+    for _ in 0..5 {
+        pad.forget();
+        let missed = pad.xruns();
+        pad.play_in_periods(periods.clone());
+        heard = pad.hears(sent.len()).await;
+        if pad.xruns() == missed {
+            break;
+        }
+    }
     assert_eq!(heard.len(), sent.len());
     assert!(heard == sent, "the order or the bytes have changed");
     let now = state(&host).await;
