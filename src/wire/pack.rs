@@ -76,7 +76,7 @@ impl Pack {
         if self.is_empty() {
             self.first = seq;
             self.body = Vec::with_capacity(self.usual);
-            self.body.extend_from_slice(&self.begin());
+            self.body.extend_from_slice(self.begin());
         }
         let before = self.body.len();
         if self.format == Format::Json && self.count > 0 {
