@@ -7,8 +7,8 @@ use sidetone::bus::message::fault::{Fault, FaultCode};
 use sidetone::bus::message::llm::{Answer, Chat};
 use sidetone::bus::pack::MAX_CHUNKS;
 use sidetone::bus::service::Incoming;
-use sidetone::bus::stream::CREDIT;
 use sidetone::bus::subject::Target;
+use sidetone::wire::stream::CREDIT;
 use tokio::sync::watch;
 
 use super::{call, chat, code, delta, serve, serve_llm, summary};
