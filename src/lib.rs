@@ -26,6 +26,7 @@
 //! | [`midi`] | MIDI without any device: messages, names of notes and chords, triggers, the clock |
 //! | [`osc`] | OSC as bytes and values: decoding within limits, patterns, time tags, framing, pace |
 //! | [`text`] | sentences of a stream of text; what of a text is spoken |
+//! | [`turn`] | a talk as pure decisions: what happened goes in with its time, what to do comes out |
 //! | [`config`] | every setting: typed, defaulted; unknown keys refused |
 //! | [`models`] | the catalogue of models, and how they are had |
 //! | [`telemetry`], [`http`] | log lines, traces, metrics, health; the server that shows them |
@@ -64,4 +65,5 @@ pub mod secret;
 pub mod sound;
 pub mod telemetry;
 pub mod text;
+pub mod turn;
 pub mod wire;

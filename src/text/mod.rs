@@ -3,7 +3,6 @@
 
 mod abbreviation;
 mod fence;
-pub mod finished;
 pub mod sentence;
 pub mod speech;
 pub mod template;

@@ -7,9 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use ulid::Ulid;
 
-use super::mouth::{Mouth, Spoken, Voice};
+use super::speech_output::{SpeechJob, SpeechOutput, SpeechTimes};
 use crate::audio::VAD_RATE_HZ;
-use crate::bus::message::agent::{Heard, Run, RunEvent};
+use crate::bus::message::agent::{self, Run, RunEvent};
 use crate::bus::message::fault::{Fault, FaultCode};
 use crate::bus::message::stt;
 use crate::bus::subject::Capability;
@@ -17,14 +17,15 @@ use crate::bus::{BusError, Call};
 use crate::fabric::{self, Fabric};
 use crate::router::Need;
 use crate::sound::to_wire;
-use crate::text::finished::joined;
 use crate::text::sentence::SentenceSplitter;
 use crate::text::speech::SpeechFilter;
+use crate::turn::Work;
+use crate::turn::finished::joined;
 
 /// The first pause before a busy recognizer is asked again.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
-/// What comes of a turn's work. Each carries its turn: what is late is not for the next one.
+/// What comes of a turn's work.
 #[derive(Debug)]
 pub enum Progress {
     /// The transcript.
@@ -34,38 +35,51 @@ pub enum Progress {
     /// The first sample of the answer has left.
     Sounding,
     /// The answer has been spoken to its end.
-    Finished(Result<Spoken, Failure>),
+    Finished(Result<SpeechTimes, Failure>),
 }
 
 /// Why a turn can't go on, and in which part of it.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// The part: `stt`, `agent`, `tts`, `audio`.
-    pub stage: &'static str,
+    /// The part.
+    pub work: Work,
     /// Why.
     pub fault: Fault,
-    /// Whether the session says so already.
-    pub told: bool,
+    /// Whether the session has it already.
+    pub kept: bool,
 }
 
 impl Failure {
-    /// A failure of `stage` that the session does not know of yet.
-    pub fn new(stage: &'static str, fault: Fault) -> Self {
-        Self { stage, fault, told: false }
+    /// A failure that the session does not have yet.
+    pub fn new(work: Work, fault: Fault) -> Self {
+        Self { work, fault, kept: false }
     }
 }
 
-/// Where progress is told.
-pub type Teller = mpsc::Sender<(Ulid, Progress)>;
+/// Reports the progress of one turn's work to its listener.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    /// The turn's number in the talk: what is late is not for the next one.
+    pub turn: u64,
+    /// The listener's queue. When it is full the work waits.
+    pub progress: mpsc::Sender<(u64, Progress)>,
+}
+
+impl Reporter {
+    async fn report(&self, progress: Progress) {
+        // The listener is gone only when the host ends.
+        let _ = self.progress.send((self.turn, progress)).await;
+    }
+}
 
 /// How an utterance is transcribed.
 #[derive(Debug, Clone)]
 pub struct Transcription {
-    /// Who can.
+    /// The way to `stt`.
     pub fabric: Fabric,
     /// The turn.
     pub turn: Ulid,
-    /// The speaker's; empty: whoever transcribes knows.
+    /// The speaker's; empty: the host that transcribes knows.
     pub language: String,
     /// What is often said here; empty: nothing in particular.
     pub prompt: String,
@@ -76,36 +90,36 @@ pub struct Transcription {
 /// A part of an utterance that is being transcribed. Aborted when it is dropped.
 pub type Part = AbortOnDropHandle<Result<String, Fault>>;
 
-/// Has a part of an utterance transcribed while the rest is said. That it can't be is told at once: nobody should have to
-/// speak to the end for nothing.
-pub async fn transcribe_part(how: Transcription, samples: Vec<f32>, teller: Teller) -> Result<String, Fault> {
-    let (begun, turn) = (Instant::now(), how.turn);
+/// Has a part of an utterance transcribed while the rest is said. A failure is reported at once, so that its speaker need
+/// not speak to the end for nothing.
+pub async fn transcribe_part(how: Transcription, samples: Vec<f32>, reporter: Reporter) -> Result<String, Fault> {
+    let begun = Instant::now();
     let text = transcribe(how, samples).await;
     if let Err(fault) = &text {
-        tell(&teller, turn, Progress::Transcribed(Err(fault.clone()), begun.elapsed())).await;
+        reporter.report(Progress::Transcribed(Err(fault.clone()), begun.elapsed())).await;
     }
     text
 }
 
-/// Has the end of an utterance transcribed, if there is any, and tells it behind the parts before it.
-pub async fn transcribe_all(how: Transcription, parts: Vec<Option<Part>>, last: Vec<f32>, teller: Teller) {
-    let (begun, turn) = (Instant::now(), how.turn);
+/// Has the end of an utterance transcribed, if there is any, and reports it behind the parts before it.
+pub async fn transcribe_all(how: Transcription, parts: Vec<Part>, last: Vec<f32>, reporter: Reporter) {
+    let begun = Instant::now();
     let all = async {
         let mut text = String::new();
-        for part in parts.into_iter().flatten() {
+        for part in parts {
             let part = part.await.map_err(|e| Fault::failed(format!("a part of the utterance is lost: {e}")))?;
             text = joined(&text, &part?);
         }
         if last.is_empty() { Ok(text) } else { Ok(joined(&text, &transcribe(how, last).await?)) }
     };
     let text = all.await;
-    tell(&teller, turn, Progress::Transcribed(text, begun.elapsed())).await;
+    reporter.report(Progress::Transcribed(text, begun.elapsed())).await;
 }
 
-/// Has samples of 16 kHz transcribed by whoever can. While all are busy it is tried again.
+/// Has samples of 16 kHz transcribed by a host that offers `stt`. While all are busy it is tried again.
 ///
 /// # Errors
-/// What the last of those who were asked said.
+/// What the last host that was asked said.
 async fn transcribe(how: Transcription, samples: Vec<f32>) -> Result<String, Fault> {
     let Transcription { fabric, turn, language, prompt, timeout } = how;
     let begun = Instant::now();
@@ -137,26 +151,25 @@ pub enum Task {
         /// The session.
         session: String,
         /// Where they were heard.
-        heard: Heard,
+        heard: agent::Heard,
     },
     /// A text to be spoken as it is.
     Say(String),
 }
 
 /// Answers a turn and speaks the answer, sentence by sentence, while the rest is being written.
-pub async fn answer(task: Task, voice: Voice, teller: Teller) {
-    let turn = voice.turn;
+pub async fn answer(task: Task, job: SpeechJob, reporter: Reporter) {
     let (first_sound, sounds) = oneshot::channel();
-    let (mouth, speech) = Mouth::open(voice.clone(), first_sound);
-    let speech = async { speech.await.map_err(|fault| Failure::new("tts", fault)) };
+    let (output, speech) = SpeechOutput::open(job.clone(), first_sound);
+    let speech = async { speech.await.map_err(|fault| Failure::new(Work::Tts, fault)) };
     let writing = async {
-        let mut speaker = Speaker::new(mouth);
+        let mut speaker = Speaker::new(output);
         let silent = match task {
             Task::Say(text) => {
                 speaker.push(&text).await;
                 false
             }
-            Task::Run { text, session, heard } => run(&voice, text, session, heard, &mut speaker, &teller).await?,
+            Task::Run { text, session, heard } => run(&job, text, session, heard, &mut speaker, &reporter).await?,
         };
         speaker.finish().await;
         Ok(silent)
@@ -164,47 +177,47 @@ pub async fn answer(task: Task, voice: Voice, teller: Teller) {
     let watching = async {
         // An error means that there was no sound at all.
         if sounds.await.is_ok() {
-            tell(&teller, turn, Progress::Sounding).await;
+            reporter.report(Progress::Sounding).await;
         }
         Ok(())
     };
     let result = match tokio::try_join!(writing, speech, watching) {
-        Ok((false, Spoken { first_sample: None, .. }, ())) => {
+        Ok((false, SpeechTimes { first_sample: None, .. }, ())) => {
             let text = "the answer has nothing in it that can be spoken: ask again, or choose another model";
-            Err(Failure::new("agent", Fault::failed(text)))
+            Err(Failure::new(Work::Agent, Fault::failed(text)))
         }
-        result => result.map(|(_, spoken, ())| spoken),
+        result => result.map(|(_, times, ())| times),
     };
-    tell(&teller, turn, Progress::Finished(result)).await;
+    reporter.report(Progress::Finished(result)).await;
 }
 
 /// Runs the turn at the agent, and hands what it writes to the speaker. Gives whether no answer is meant to be heard.
 async fn run(
-    voice: &Voice,
+    job: &SpeechJob,
     text: String,
     session: String,
-    heard: Heard,
+    heard: agent::Heard,
     speaker: &mut Speaker,
-    teller: &Teller,
+    reporter: &Reporter,
 ) -> Result<bool, Failure> {
-    let left = voice.until.saturating_duration_since(Instant::now());
+    let left = job.until.saturating_duration_since(Instant::now());
     let request = Run {
         text,
         session: Some(session),
-        turn: Some(voice.turn.to_string()),
+        turn: Some(job.turn.to_string()),
         stream: true,
         heard: Some(heard),
         said: String::new(),
     };
-    let call = Call::within(left).of_turn(voice.turn);
+    let call = Call::within(left).of_turn(job.turn);
     let mut agent_knows = false;
     let failure = |error: BusError, agent_knows: bool| {
         // What the agent itself says of a turn that it has begun it has taken down as well.
-        let told = agent_knows && matches!(error, BusError::Fault(_));
-        Failure { told, ..Failure::new("agent", error.to_fault()) }
+        let kept = agent_knows && matches!(error, BusError::Fault(_));
+        Failure { kept, ..Failure::new(Work::Agent, error.to_fault()) }
     };
     let need = fabric::need(Capability::Agent);
-    let mut events = voice.fabric.open(&need, request.clone(), &call).await.map_err(|e| failure(e, false))?;
+    let mut events = job.fabric.open(&need, request.clone(), &call).await.map_err(|e| failure(e, false))?;
     let mut said = String::new();
     let mut silent = false;
     while let Some(event) = events.next().await {
@@ -219,7 +232,7 @@ async fn run(
             RunEvent::Text { text } => {
                 speaker.push(&text).await;
                 said.push_str(&text);
-                tell(teller, voice.turn, Progress::Text(text)).await;
+                reporter.report(Progress::Text(text)).await;
             }
             RunEvent::Stop => silent = true,
             // A command that has done its work without a word.
@@ -232,14 +245,14 @@ async fn run(
 
 /// From written text to sentences that can be spoken.
 struct Speaker {
-    mouth: Mouth,
+    output: SpeechOutput,
     splitter: SentenceSplitter,
     filter: SpeechFilter,
 }
 
 impl Speaker {
-    fn new(mouth: Mouth) -> Self {
-        Self { mouth, splitter: SentenceSplitter::default(), filter: SpeechFilter::default() }
+    fn new(output: SpeechOutput) -> Self {
+        Self { output, splitter: SentenceSplitter::default(), filter: SpeechFilter::default() }
     }
 
     async fn push(&mut self, text: &str) {
@@ -258,12 +271,7 @@ impl Speaker {
     async fn say(&mut self, sentence: &str) {
         let spoken = self.filter.speakable(sentence);
         if !spoken.is_empty() {
-            self.mouth.say(spoken).await;
+            self.output.say(spoken).await;
         }
     }
-}
-
-async fn tell(teller: &Teller, turn: Ulid, progress: Progress) {
-    // The listener is gone only when the host ends.
-    let _ = teller.send((turn, progress)).await;
 }

@@ -1,5 +1,5 @@
-//! The signal that a turn has failed, for whoever does not look at a screen. It is made here, so that it can be heard
-//! when nobody offers `tts`.
+//! The signal that a turn has failed, for people who do not look at a screen. It is made here, so that it can be heard
+//! when no host offers `tts`.
 
 use std::f32::consts::{PI, TAU};
 

@@ -1,44 +1,48 @@
-//! One listener: tells the turn what happens, and does what it says. What it hears is in [`heard`].
+//! One listener: translates what happens into inputs of the talk, and does what the talk says. What is decided is in
+//! [`crate::turn`]; here are channels, timers and handles.
 
-mod heard;
+mod translate;
 
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use ulid::Ulid;
 
-use super::Told;
-use super::answer::{Failure, Progress, Task, Teller, Transcription, answer, transcribe_all};
+use super::answer::{Failure, Progress, Reporter, Task, Transcription, answer, transcribe_all, transcribe_part};
 use super::earcon;
 use super::meter::Meter;
-use super::mouth::{self, SharedOutput};
 use super::open::OpenTurn;
-use super::pipeline::{Command, Pipeline, PipelineSettings, Speech, Utterance};
-use super::turn::{Action, Input, Outcome, Turn};
+use super::pipeline::{Command, Heard, Pipeline, PipelineSettings, Utterance};
+use super::speech_output::{self, RatedPlayback, SharedPlayback, SpeechJob};
 use super::wake::{Look, WakeEar};
 use crate::audio::PlaybackControl;
 use crate::bus::message::agent;
 use crate::bus::message::fault::Fault;
-use crate::bus::message::session::{Times, What};
-use crate::bus::message::voice::{Control, Mode, State, TurnState};
+use crate::bus::message::session::What;
+use crate::bus::message::voice::{Control, State};
 use crate::bus::session::now;
 use crate::bus::subject;
-use crate::config::{ListenMode, ListenerConfig, VoiceConfig};
+use crate::config::{ListenerConfig, VoiceConfig};
 use crate::engine::EngineError;
 use crate::engine::wake::WakeEngine;
 use crate::rig::stop::StopHeard;
 use crate::role::{RoleContext, RoleError, millis};
 use crate::telemetry::metrics as measured;
-use crate::telemetry::trace::Trace;
 use crate::text::wake::WakePhrases;
+use crate::turn::{Effect, Now, Outcome, Phase, Refusal, StageTimes, Talk};
+use translate::Clock;
 
 /// Progress that waits for the listener. When it is full the worker waits.
 const PROGRESS: usize = 256;
-/// How long a listener may be without an end to its utterance, beyond what the settings allow.
-const LISTEN_GRACE: Duration = Duration::from_secs(5);
+
+type Input = crate::turn::Input<Utterance, Failure>;
+
+/// A command to a listener, and where its answer goes.
+pub type Order = (Control, oneshot::Sender<Result<State, Fault>>);
 
 /// What a listener is made of.
 pub struct Parts {
@@ -47,49 +51,34 @@ pub struct Parts {
     pub phrases: WakePhrases,
     pub wake: Option<Arc<dyn WakeEngine>>,
     pub pipeline: PipelineSettings,
-    pub told: mpsc::Receiver<Told>,
+    pub orders: mpsc::Receiver<Order>,
 }
 
-/// A microphone, a loudspeaker, and the turn between them.
+/// A microphone, a loudspeaker, and the talk between them.
 pub struct Listener {
     context: RoleContext,
     config: ListenerConfig,
-    turn: Turn,
+    talk: Talk<Utterance, Failure>,
+    clock: Clock,
     pipeline: Pipeline,
     meter: Meter,
     wake: Option<WakeEar>,
     looks: mpsc::Receiver<Look>,
-    told: mpsc::Receiver<Told>,
+    orders: mpsc::Receiver<Order>,
     stops: StopHeard,
-    teller: Teller,
-    progress: mpsc::Receiver<(Ulid, Progress)>,
-    output: SharedOutput,
+    progress_in: mpsc::Sender<(u64, Progress)>,
+    progress: mpsc::Receiver<(u64, Progress)>,
+    playback: SharedPlayback,
+    /// There while JACK is.
     control: Option<PlaybackControl>,
     rate_hz: Arc<AtomicU32>,
-    /// The utterance that ended while another was being looked at.
-    waiting: Option<Utterance>,
-    /// The utterance that ended while what came before it was being transcribed.
-    went_on: Option<Utterance>,
-    /// Whether somebody is speaking.
-    speaking: bool,
-    /// Whether a held pedal keeps the turn listening.
-    held: bool,
-    /// Until when the speaker of an unfinished request may go on.
-    answer_at: Option<Instant>,
-    /// The speech that opened the turn, if nothing but the wake phrase had been heard of it.
-    phrase: Option<Speech>,
     open: Option<OpenTurn>,
-    /// What was spoken last, in lower case, and until when.
-    own: Option<(String, Instant)>,
+    /// The signal of a failure, while it sounds.
     signal: Option<AbortOnDropHandle<()>>,
-    session: Option<(String, Instant)>,
-    /// What brought the next state about.
-    why: String,
-    /// What `say` is to speak, and `ask` to answer.
-    to_say: String,
-    listen_until: Option<Instant>,
-    /// The request that came in one breath with the wake phrase: the utterance, its words, how long it took to hear them.
-    heard: Option<(Utterance, String, Duration)>,
+    /// The number of the last session in the talk, and its id.
+    session: (u64, String),
+    /// Whether the talk has let it go.
+    left: bool,
 }
 
 impl Listener {
@@ -98,46 +87,32 @@ impl Listener {
     /// # Errors
     /// What is wrong with the settings, or the bus.
     pub async fn start(parts: Parts) -> Result<Self, RoleError> {
-        let Parts { context, config, phrases, wake, pipeline, told } = parts;
+        let Parts { context, config, phrases, wake, pipeline, orders } = parts;
         let pipeline = Pipeline::start(pipeline).map_err(RoleError::Setting)?;
         let (looks_out, looks) = mpsc::channel(4);
         let wake = wake.map(|engine| WakeEar::new(phrases, engine, looks_out));
         let stops = context.rig.stops().subscribe();
-        let (teller, progress) = mpsc::channel(PROGRESS);
-        let mode = match config.mode {
-            ListenMode::Wake => Mode::Wake,
-            ListenMode::Open => Mode::Open,
-            ListenMode::PushToTalk => Mode::PushToTalk,
-        };
+        let (progress_in, progress) = mpsc::channel(PROGRESS);
         Ok(Self {
             meter: Meter::new(&context.bus, &config.name, pipeline.peak.clone()),
+            talk: Talk::new(translate::settings(&context.config, &config, wake.is_some())),
+            clock: Clock::start(),
             context,
             config,
-            turn: Turn::new(mode),
             pipeline,
             wake,
             looks,
-            told,
+            orders,
             stops,
-            teller,
+            progress_in,
             progress,
-            output: SharedOutput::default(),
+            playback: SharedPlayback::default(),
             control: None,
             rate_hz: Arc::default(),
-            waiting: None,
-            went_on: None,
-            speaking: false,
-            held: false,
-            answer_at: None,
-            phrase: None,
             open: None,
-            own: None,
             signal: None,
-            session: None,
-            why: "started".to_owned(),
-            to_say: String::new(),
-            listen_until: None,
-            heard: None,
+            session: (0, String::new()),
+            left: false,
         })
     }
 
@@ -150,258 +125,185 @@ impl Listener {
     /// # Errors
     /// The thread is gone.
     pub async fn run(mut self) -> Result<(), RoleError> {
-        self.show(TurnState::Idle).await;
+        self.show(self.talk.phase(), self.talk.why().to_owned()).await;
         let stop = self.context.stop.clone();
-        loop {
-            // A host that stops lets the answer be spoken; the role cuts it off at its deadline.
-            if stop.is_cancelled() && matches!(self.turn.state(), TurnState::Idle | TurnState::Listening) {
-                self.step(Input::Stop, "the host stops").await;
-                return Ok(());
-            }
-            let (listen_until, answer_at) = (self.listen_until, self.answer_at);
+        let mut stopping = false;
+        while !self.left {
+            let deadline = self.talk.deadline_ms().map(|ms| self.clock.at(ms));
             tokio::select! {
                 biased;
-                () = stop.cancelled(), if !stop.is_cancelled() => {}
-                () = self.stops.next() => self.step(Input::Stop, subject::STOP).await,
-                Some((control, answer)) = self.told.recv() => {
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    self.take(Input::HostStops).await;
+                }
+                () = self.stops.next() => self.take(Input::Stop { why: Cow::Borrowed(subject::STOP) }).await,
+                Some((control, answer)) = self.orders.recv() => {
                     let result = self.obey(control).await;
                     // A caller that no longer waits needs no answer.
                     let _ = answer.send(result);
                 }
                 Some((turn, progress)) = self.progress.recv() => self.take_progress(turn, progress).await,
-                Some(look) = self.looks.recv() => self.take_look(look).await,
+                Some(look) = self.looks.recv() => {
+                    if self.wake.as_mut().is_some_and(|wake| wake.done(&look)) {
+                        self.take(Input::Looked(self.clock.look(look))).await;
+                    }
+                }
                 heard = self.pipeline.hear() => match heard {
                     Some(heard) => self.take_heard(heard).await,
                     None => return Err(EngineError::Failed("the listener's thread has ended".to_owned()).into()),
                 },
-                () = at(answer_at), if answer_at.is_some() => self.step(Input::Waited, "the speaker has finished").await,
-                () = at(listen_until), if listen_until.is_some() => {
-                    self.fail("audio", Fault::failed("no end of the utterance came: JACK gives no audio")).await;
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
+                    self.take(Input::Due).await;
                 }
             }
         }
+        Ok(())
     }
 
     async fn obey(&mut self, control: Control) -> Result<State, Fault> {
-        let has_audio = self.control.is_some();
-        let no_audio = || {
-            Fault::unavailable(
-                "JACK is not there, so nothing can be heard or spoken; `sidetone doctor` says what to do",
-            )
-        };
-        match control {
-            Control::PushToTalk { held } => {
-                if !has_audio {
-                    return Err(no_audio());
-                }
-                if self.turn.muted() {
-                    return Err(Fault::invalid("the listener is muted: send {\"do\":\"mute\",\"on\":false} first"));
-                }
-                self.step(Input::PushToTalk(held), "push to talk").await;
-                self.held = held == Some(true) && self.turn.is_listening();
-            }
-            Control::Mute { on } => {
-                let on = on.unwrap_or(!self.turn.muted());
-                self.pipeline.tell(Command::Mute(on));
-                self.step(Input::Mute(on), if on { "muted" } else { "unmuted" }).await;
-                self.show(self.turn.state()).await;
-            }
-            Control::Say { text } => {
-                if text.trim().is_empty() {
-                    return Err(Fault::invalid("text is empty: say what is to be spoken"));
-                }
-                if !has_audio {
-                    return Err(no_audio());
-                }
-                self.to_say = text;
-                self.step(Input::Say, "say").await;
-            }
-            Control::Ask { text } => {
-                if text.trim().is_empty() {
-                    return Err(Fault::invalid("text is empty: say what is to be answered"));
-                }
-                if !has_audio {
-                    return Err(no_audio());
-                }
-                self.to_say = text;
-                self.step(Input::Asked, "ask").await;
-            }
-            Control::Stop => self.step(Input::Stop, "stop").await,
-            Control::Meter { ms } => self.meter.ask(ms),
-            Control::Mode { mode } => {
-                if mode != Mode::PushToTalk && self.wake.is_none() {
-                    return Err(Fault::invalid(
-                        "no wake model is loaded: set the listener's mode to wake or open in the settings and start the host again",
-                    ));
-                }
-                self.step(Input::Mode(mode), "mode").await;
-                self.show(self.turn.state()).await;
-            }
+        if let Control::Meter { ms } = control {
+            self.meter.ask(ms);
+        } else if let Some(order) = translate::order(control) {
+            self.step(order).await.map_err(translate::refused)?;
         }
-        Ok(self.state())
+        Ok(self.state(self.talk.phase(), self.talk.why().to_owned()))
     }
 
-    async fn take_progress(&mut self, turn: Ulid, progress: Progress) {
-        let Some(open) = self.open.as_mut().filter(|open| open.id == turn) else { return };
-        match progress {
-            Progress::Transcribed(Ok(text), took) => {
-                open.times.stt_ms = millis(took);
-                open.transcribed = Some(Instant::now());
-                open.note_words(text.trim(), self.wake.as_ref().and_then(|wake| wake.after_phrase(&text)));
-                let text = open.text.clone();
-                let words = text.chars().any(char::is_alphanumeric);
-                let finished = !words || self.is_finished(&text);
-                let why = match (words, finished) {
-                    (false, _) => "no words",
-                    (true, true) => "transcript",
-                    (true, false) => "an unfinished transcript",
-                };
-                self.step(Input::Transcribed { words, finished }, why).await;
-                self.go_on().await;
+    async fn take_progress(&mut self, turn: u64, progress: Progress) {
+        let wake = self.wake.as_ref();
+        let after_phrase = |text: &str| wake.and_then(|wake| wake.after_phrase(text));
+        let input = self.clock.progress(turn, progress, after_phrase);
+        self.take(input).await;
+    }
+
+    async fn take_heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Up { playback, rate_hz } => {
+                self.control = Some(playback.control());
+                let shared = Arc::new(AtomicU32::new(rate_hz));
+                self.rate_hz = Arc::clone(&shared);
+                *self.playback.lock().await = Some(RatedPlayback { playback, rate_hz: shared });
+                tracing::info!(listener = self.config.name, rate_hz, "JACK is there");
+                self.take(Input::AudioUp).await;
             }
-            Progress::Transcribed(Err(fault), _) => self.fail("stt", fault).await,
-            Progress::Text(text) => open.reply.push_str(&text),
-            Progress::Sounding => self.step(Input::FirstSound, "first sound").await,
-            Progress::Finished(Ok(spoken)) => {
-                open.note_times(&spoken);
-                self.step(Input::Finished, "answered").await;
+            Heard::Rate(rate_hz) => self.rate_hz.store(rate_hz, Ordering::Relaxed),
+            Heard::Down(reason) => {
+                tracing::warn!(listener = self.config.name, reason, "no JACK");
+                self.control = None;
+                self.take(Input::AudioLost { reason }).await;
+                // The talk has broken off all work, so the lock is free.
+                *self.playback.lock().await = None;
             }
-            Progress::Finished(Err(failure)) => self.fail_as(failure).await,
+            Heard::Started => self.take(Input::SpeechStarted).await,
+            Heard::Partial(partial) => {
+                let wanted = self.talk.wants_early_look();
+                if let Some(wake) = self.wake.as_mut().filter(|_| wanted) {
+                    wake.partial(partial);
+                }
+            }
+            Heard::Ended(utterance) => self.take(Input::SpeechEnded(self.clock.utterance(utterance))).await,
         }
     }
 
-    async fn fail_as(&mut self, failure: Failure) {
-        let why = format!("{} failed", failure.stage);
-        if let Some(open) = &mut self.open {
-            open.failure = Some(failure);
+    /// Lets the talk take in what can't be refused, and does what it says.
+    async fn take(&mut self, input: Input) {
+        if let Err(refusal) = self.step(input).await {
+            tracing::debug!(listener = self.config.name, %refusal, "refused");
         }
-        self.step(Input::Failed, &why).await;
     }
 
-    async fn fail(&mut self, stage: &'static str, fault: Fault) {
-        self.fail_as(Failure::new(stage, fault)).await;
+    /// Lets the talk take `input` in, and does what it says.
+    async fn step(&mut self, input: Input) -> Result<(), Refusal> {
+        let now =
+            Now { ms: self.clock.ms(Instant::now()), playback_latency_ms: millis(self.pipeline.playback_latency()) };
+        for effect in self.talk.step(now, input)? {
+            self.apply(effect).await;
+        }
+        Ok(())
     }
 
-    /// Lets the turn take `input` in, and does what it says.
-    async fn step(&mut self, input: Input, why: &str) {
-        why.clone_into(&mut self.why);
-        for action in self.turn.step(input) {
-            match action {
-                Action::Open => self.open(input),
-                Action::Listen { held } => self.pipeline.tell(Command::Listen { held }),
-                Action::EndListening => self.pipeline.tell(Command::End),
-                Action::DropSpeech => {
-                    self.speaking = false;
-                    self.pipeline.tell(Command::Drop);
+    async fn apply(&mut self, effect: Effect<Utterance, Failure>) {
+        match effect {
+            Effect::Open { turn, session } => self.open(turn, session),
+            Effect::Show { phase, why } => self.show(phase, why.into_owned()).await,
+            Effect::Listen { held } => self.pipeline.tell(Command::Listen { held }),
+            Effect::EndListening => self.pipeline.tell(Command::End),
+            Effect::DropSpeech => self.pipeline.tell(Command::Drop),
+            Effect::TrimSpeech => self.pipeline.tell(Command::Trim),
+            Effect::Mute(on) => self.pipeline.tell(Command::Mute(on)),
+            Effect::Look(utterance) => {
+                if let Some(wake) = &mut self.wake {
+                    wake.look_at(utterance);
                 }
-                Action::TrimSpeech => {
-                    self.speaking = false;
-                    self.pipeline.tell(Command::Trim);
-                }
-                Action::Transcribe => self.transcribe(),
-                Action::Wait => self.wait(),
-                Action::Resume => self.resume(),
-                Action::Answer => self.answer(),
-                Action::Speak => self.speak().await,
-                Action::Silence => self.silence().await,
-                Action::Close(outcome) => self.close(outcome).await,
-                Action::Show(state) => self.show(state).await,
             }
+            Effect::TranscribePart { clip, .. } => {
+                let how = self.transcription();
+                if let (Some(open), Some((how, reporter)), Some(clip)) = (&mut self.open, how, clip) {
+                    let part = open.spawn(transcribe_part(how, clip.samples, reporter));
+                    open.parts.push(part);
+                }
+            }
+            Effect::Transcribe { clip, .. } => {
+                let how = self.transcription();
+                if let Some((open, (how, reporter))) = self.open.as_mut().zip(how) {
+                    let parts = std::mem::take(&mut open.parts);
+                    let last = clip.map_or_else(Vec::new, |clip| clip.samples);
+                    open.start(transcribe_all(how, parts, last, reporter));
+                }
+            }
+            Effect::Answer { text, audio_ms, .. } => {
+                let (node, listener) = (self.context.bus.node().to_owned(), self.config.name.clone());
+                let heard = agent::Heard { node, listener, audio_ms };
+                self.begin(|session| Task::Run { text, session, heard });
+            }
+            Effect::Speak { text, .. } => {
+                self.keep(What::Reply { text: text.clone(), model: None }).await;
+                self.begin(|_| Task::Say(text));
+            }
+            Effect::Silence => self.silence().await,
+            Effect::Close { outcome, times, .. } => self.close(outcome, times).await,
+            Effect::SignalFailure => {
+                let signal = speech_output::sound(Arc::clone(&self.playback), earcon::failure);
+                self.signal = Some(AbortOnDropHandle::new(tokio::spawn(signal)));
+            }
+            Effect::Leave => self.left = true,
         }
-        self.answer_at = self.answer_at.filter(|_| self.turn.is_waiting());
-        self.listen_until = self.turn.is_listening().then(|| self.listen_until.unwrap_or_else(|| self.no_end_by()));
     }
 
-    /// By when an utterance that begins now, or goes on as its next part, must have ended.
-    fn no_end_by(&self) -> Instant {
-        let voice = self.voice();
-        let longest = Duration::from_millis(u64::from(voice.max_utterance_ms) + u64::from(voice.listen_timeout_ms));
-        Instant::now() + longest + LISTEN_GRACE
-    }
-
-    fn open(&mut self, input: Input) {
-        let idle = Duration::from_millis(self.voice().session_idle_ms);
-        let session = match self.session.take() {
-            Some((session, last)) if last.elapsed() < idle => session,
-            _ => format!("{}-{}", self.config.name, Ulid::generate()),
-        };
-        self.session = Some((session.clone(), Instant::now()));
-        (self.phrase, self.went_on) = (None, None);
-        let id = Ulid::generate();
-        let mut open = OpenTurn {
-            id,
-            trace: Trace::begin(id, &session),
-            session,
-            earlier: String::new(),
-            earlier_ms: 0,
-            utterance: None,
-            parts: Vec::new(),
-            transcribed: None,
-            text: String::new(),
-            reply: String::new(),
-            times: Times::default(),
-            failure: None,
-            work: None,
-        };
-        if let Some((utterance, text, took)) = self.heard.take() {
-            open.times = Times { endpoint_ms: utterance.endpoint_ms, stt_ms: millis(took), ..Times::default() };
-            open.transcribed = Some(Instant::now());
-            open.utterance = Some(utterance);
-            open.text = text;
+    fn open(&mut self, turn: u64, session: u64) {
+        if session != self.session.0 {
+            self.session = (session, format!("{}-{}", self.config.name, Ulid::generate()));
         }
-        if input == Input::Asked {
-            open.text = std::mem::take(&mut self.to_say);
-        }
-        self.open = Some(open);
+        self.open = Some(OpenTurn::begin(turn, self.session.1.clone()));
     }
 
-    fn transcribe(&mut self) {
-        self.went_on = None;
-        let (how, teller) = (self.transcription(), self.teller.clone());
-        let Some((open, how)) = self.open.as_mut().zip(how) else { return };
-        let parts = std::mem::take(&mut open.parts);
-        // After parts, there may be nothing but silence.
-        let spoken = |utterance: &&Utterance| utterance.speech.speech_ms > 0 || parts.is_empty();
-        let last = open.utterance.as_ref().filter(spoken).map(|utterance| utterance.samples.clone());
-        open.work = Some(spawn(open.trace.run(transcribe_all(how, parts, last.unwrap_or_default(), teller))));
+    fn reporter(&self, turn: u64) -> Reporter {
+        Reporter { turn, progress: self.progress_in.clone() }
     }
 
-    fn transcription(&self) -> Option<Transcription> {
-        Some(Transcription {
+    fn transcription(&self) -> Option<(Transcription, Reporter)> {
+        let open = self.open.as_ref()?;
+        let how = Transcription {
             fabric: self.context.fabric.clone(),
-            turn: self.open.as_ref()?.id,
+            turn: open.id,
             language: self.config.language.clone(),
             prompt: self.config.prompt.clone(),
             timeout: Duration::from_millis(self.voice().stt_timeout_ms),
-        })
+        };
+        Some((how, self.reporter(open.number)))
     }
 
-    fn answer(&mut self) {
-        let Some(open) = &self.open else { return };
-        let audio_ms = open.audio_ms();
-        let heard =
-            agent::Heard { node: self.context.bus.node().to_owned(), listener: self.config.name.clone(), audio_ms };
-        self.begin(Task::Run { text: open.text.clone(), session: open.session.clone(), heard });
-    }
-
-    async fn speak(&mut self) {
-        let text = std::mem::take(&mut self.to_say);
-        if let Some(open) = &mut self.open {
-            open.reply.clone_from(&text);
-            let what = What::Reply { text: text.clone(), model: None };
-            self.context.sessions.append(&open.session, Some(open.id), what).await;
-        }
-        self.begin(Task::Say(text));
-    }
-
-    fn begin(&mut self, task: Task) {
+    /// Begins what answers the open turn, given its session.
+    fn begin(&mut self, task: impl FnOnce(String) -> Task) {
         let until = Instant::now() + Duration::from_millis(self.voice().turn_timeout_ms);
-        let (output, fabric, teller) = (Arc::clone(&self.output), self.context.fabric.clone(), self.teller.clone());
+        let (playback, fabric) = (Arc::clone(&self.playback), self.context.fabric.clone());
         let latency = self.pipeline.playback_latency();
         let voice = (!self.config.voice.is_empty()).then(|| self.config.voice.clone());
+        let progress = self.progress_in.clone();
         let Some(open) = &mut self.open else { return };
-        let voice = mouth::Voice { fabric, turn: open.id, voice, until, output, latency };
-        open.work = Some(spawn(open.trace.run(answer(task, voice, teller))));
+        let reporter = Reporter { turn: open.number, progress };
+        let job = SpeechJob { fabric, turn: open.id, voice, until, playback, latency };
+        open.start(answer(task(open.session.clone()), job, reporter));
     }
 
     /// Breaks off all work of the turn, and what sounds.
@@ -417,66 +319,59 @@ impl Listener {
         flush(&self.control);
     }
 
-    async fn close(&mut self, outcome: Outcome) {
-        self.held = false;
-        let Some(open) = self.open.take() else { return };
-        let OpenTurn { id, session, times, failure, reply, .. } = open;
-        if let Some((_, last)) = &mut self.session {
-            *last = Instant::now();
+    async fn close(&mut self, outcome: Outcome<Failure>, times: StageTimes) {
+        let times = translate::times(times);
+        let name = outcome.name();
+        measured::turn(name, &times.stages());
+        if let Some(OpenTurn { id, session, .. }) = &self.open {
+            let listener = &self.config.name;
+            tracing::info!(listener, turn = %id, session, outcome = name, total_ms = times.total_ms, "the turn is over");
         }
-        if !reply.is_empty() {
-            self.own = Some((reply.to_lowercase(), Instant::now() + self.pipeline.playback_latency()));
+        match outcome {
+            Outcome::Failed(failure) => {
+                let Failure { work, fault, kept } = translate::failure(failure);
+                if !kept {
+                    let (code, message, stage) = (fault.code, fault.message.clone(), work.name().to_owned());
+                    self.keep(What::Error { code, message, stage }).await;
+                }
+                self.context.bus.report(&fault).await;
+            }
+            Outcome::Answered if times.total_ms > 0 => self.keep(What::Times(times)).await,
+            Outcome::Answered | Outcome::Nothing | Outcome::Stopped | Outcome::Interrupted => {}
         }
-        measured::turn(outcome.name(), &times.stages());
-        tracing::info!(listener = self.config.name, turn = %id, session, ?outcome, total_ms = times.total_ms, "the turn is over");
-        if let Some(Failure { stage, fault, told }) = failure {
-            if !told {
-                let what = What::Error { code: fault.code, message: fault.message.clone(), stage: stage.to_owned() };
-                self.context.sessions.append(&session, Some(id), what).await;
-            }
-            self.context.bus.report(&fault).await;
-            if self.control.is_some() {
-                self.signal = Some(spawn(mouth::sound(Arc::clone(&self.output), earcon::failure)));
-            }
-        } else if outcome == Outcome::Answered && times.total_ms > 0 {
-            self.context.sessions.append(&session, Some(id), What::Times(times)).await;
+        self.open = None;
+    }
+
+    /// Keeps an event with the open turn.
+    async fn keep(&self, what: What) {
+        if let Some(open) = &self.open {
+            self.context.sessions.append(&open.session, Some(open.id), what).await;
         }
     }
 
-    fn state(&self) -> State {
+    fn state(&self, phase: Phase, why: String) -> State {
         State {
             node: self.context.bus.node().to_owned(),
             listener: self.config.name.clone(),
-            state: self.turn.state(),
-            why: self.why.clone(),
+            state: translate::turn_state(phase),
+            why,
             at: now(),
             session: self.open.as_ref().map(|open| open.session.clone()),
             turn: self.open.as_ref().map(|open| open.id.to_string()),
-            mode: self.turn.mode(),
-            muted: self.turn.muted(),
-            audio: self.control.is_some(),
+            mode: translate::mode(self.talk.opens_on()),
+            muted: self.talk.is_muted(),
+            audio: self.talk.has_audio(),
         }
     }
 
-    /// Publishes the state, and takes it down if a turn is open.
-    async fn show(&mut self, state: TurnState) {
-        let told = State { state, ..self.state() };
-        tracing::debug!(listener = self.config.name, state = state.name(), why = self.why, "state");
-        if let Some(open) = &self.open {
-            let what = What::State { listener: self.config.name.clone(), state, why: self.why.clone() };
-            self.context.sessions.append(&open.session, Some(open.id), what).await;
-        }
+    /// Publishes the state, and keeps it if a turn is open.
+    async fn show(&self, phase: Phase, why: String) {
+        tracing::debug!(listener = self.config.name, state = phase.name(), why, "state");
+        let state = self.state(phase, why);
+        self.keep(What::State { listener: state.listener.clone(), state: state.state, why: state.why.clone() }).await;
         let subject = subject::voice_state(self.context.bus.node(), &self.config.name);
-        if let Err(error) = self.context.bus.publish(subject, &told).await {
+        if let Err(error) = self.context.bus.publish(subject, &state).await {
             tracing::debug!(%error, "the state was not published");
         }
     }
-}
-
-async fn at(time: Option<Instant>) {
-    tokio::time::sleep_until(time.unwrap_or_else(Instant::now).into()).await;
-}
-
-fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
-    AbortOnDropHandle::new(tokio::spawn(work))
 }

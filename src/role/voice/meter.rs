@@ -1,4 +1,4 @@
-//! How loud a listener's microphone is, for as long as somebody wants to see it.
+//! How loud a listener's microphone is, published for as long as a client asks for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::bus::message::voice::Level;
 use crate::bus::{Bus, subject};
 
-/// How often it is told.
+/// How often it is published.
 const EVERY: Duration = Duration::from_millis(33);
 /// How long one request lasts at most.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ impl Peak {
         self.0.fetch_max(loudest.min(1.0).to_bits(), Ordering::Relaxed);
     }
 
-    /// The loudest, 0 to 1; from here on anew.
+    /// The loudest, 0 to 1. The next one counts from here.
     pub fn take(&self) -> f32 {
         f32::from_bits(self.0.swap(0, Ordering::Relaxed))
     }
@@ -42,14 +42,14 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// A meter of `listener`, which tells nothing yet.
+    /// A meter of `listener`, which publishes nothing yet.
     pub fn new(bus: &Bus, listener: &str, peak: Peak) -> Self {
         let (until, asked) = watch::channel(Instant::now());
         let task = tokio::spawn(run(bus.clone(), listener.to_owned(), peak, asked));
         Self { until, _task: AbortOnDropHandle::new(task) }
     }
 
-    /// Publishes for `ms` from now on, 10 s at most. What others have asked for stays.
+    /// Publishes for `ms` from now on, 10 s at most; longer if another client has asked for longer.
     pub fn ask(&self, ms: u64) {
         let wanted = Instant::now() + Duration::from_millis(ms).min(LONGEST);
         self.until.send_if_modified(|until| {
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loudest_sample_is_told_once() {
+    fn the_loudest_sample_is_given_once() {
         let peak = Peak::default();
         peak.hear(&[0.1, -0.5, 0.25]);
         peak.hear(&[0.3]);

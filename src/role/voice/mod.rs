@@ -3,24 +3,22 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`turn`] | the turn, a pure state machine |
-//! | [`listener`] | one listener: tells the turn what happens, and does what it says |
+//! | [`listener`] | one listener: drives a [`Talk`](crate::turn::Talk), which decides everything |
 //! | [`pipeline`] | from a source of sound to utterances, on a thread of its own |
 //! | [`wake`] | shows speech to the wake engine |
-//! | [`open`] | the turn under way: what it knows |
+//! | [`open`] | the open turn: its ids, its trace and the work under way |
 //! | [`meter`] | how loud the microphone is |
 //! | [`answer`] | what a turn asks of other roles |
-//! | [`mouth`] | from sentences to JACK |
+//! | [`speech_output`] | from sentences to JACK |
 //! | [`earcon`] | the signal that a turn has failed |
 
 mod answer;
 mod earcon;
 mod listener;
 mod meter;
-mod mouth;
 mod open;
 mod pipeline;
-pub mod turn;
+mod speech_output;
 mod wake;
 
 use async_trait::async_trait;
@@ -38,16 +36,13 @@ use crate::config::{Config, ListenMode, ListenerConfig};
 use crate::engine::wake::{WakeRow, WakeSpec};
 use crate::role::pool::recognizer_spec;
 use crate::text::wake::WakePhrases;
-use listener::{Listener, Parts};
+use listener::{Listener, Order, Parts};
 use pipeline::PipelineSettings;
 
 /// Commands that wait for a listener.
 const CONTROLS: usize = 32;
 /// Requests to listeners at once. They are answered in no time.
 const SLOTS: usize = 64;
-
-/// A command to a listener, and where its answer goes.
-type Told = (Control, oneshot::Sender<Result<State, Fault>>);
 
 /// Hears and speaks.
 pub struct Voice;
@@ -81,7 +76,7 @@ impl Role for Voice {
         let server = context.bus.service(service).await?;
         let mut listeners = JoinSet::new();
         for listener in &config.voice.listeners {
-            let (controls, told) = mpsc::channel::<Told>(CONTROLS);
+            let (controls, orders) = mpsc::channel::<Order>(CONTROLS);
             let phrases = phrases(listener)?;
             let wake_spec = || WakeSpec {
                 phrases: phrases.clone(),
@@ -95,7 +90,7 @@ impl Role for Voice {
                 phrases,
                 wake,
                 pipeline: pipeline_settings(config, listener, &context)?,
-                told,
+                orders,
             };
             listeners.spawn(Listener::start(parts).await?.run());
             let at = subject::voice_control(context.bus.node(), &listener.name);
@@ -119,7 +114,7 @@ impl Role for Voice {
     }
 }
 
-async fn control(controls: mpsc::Sender<Told>, incoming: Incoming<Control>) -> Result<State, Fault> {
+async fn control(controls: mpsc::Sender<Order>, incoming: Incoming<Control>) -> Result<State, Fault> {
     let gone = || Fault::unavailable("the listener is being started again: try once more");
     let (answer, answered) = oneshot::channel();
     controls.send((incoming.request, answer)).await.map_err(|_| gone())?;

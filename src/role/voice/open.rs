@@ -1,93 +1,43 @@
-//! The turn under way: what it knows, and how long its stages took.
-
-use std::time::Instant;
+//! The open turn as its listener has it: ids, the trace, and the work under way. What is decided about it is in
+//! [`crate::turn`].
 
 use tokio_util::task::AbortOnDropHandle;
 use ulid::Ulid;
 
-use super::answer::{Failure, Part};
-use super::mouth::Spoken;
-use super::pipeline::Utterance;
-use crate::audio::VAD_RATE_HZ;
-use crate::bus::message::session::Times;
-use crate::role::millis;
+use super::answer::Part;
 use crate::telemetry::trace::Trace;
-use crate::text::finished::joined;
 
-/// The turn under way.
+/// The open turn. Dropping it aborts its work.
 pub struct OpenTurn {
+    /// Its number in the talk.
+    pub number: u64,
+    /// Its id on the bus.
     pub id: Ulid,
+    /// Its session.
     pub session: String,
+    /// The span of its log lines and requests.
     pub trace: Trace,
-    /// What was said before a pause, if the speaker went on, and how long that was.
-    pub earlier: String,
-    pub earlier_ms: u64,
-    pub utterance: Option<Utterance>,
-    /// What was said before it in the same breath, too long for one clip; `None` for silence.
-    pub parts: Vec<Option<Part>>,
-    /// When the transcript was there.
-    pub transcribed: Option<Instant>,
-    pub text: String,
-    pub reply: String,
-    pub times: Times,
-    pub failure: Option<Failure>,
-    /// Aborted when it is dropped.
+    /// Parts of the utterance that are being transcribed while the rest is said.
+    pub parts: Vec<Part>,
+    /// The transcription, or the answer and its speech.
     pub work: Option<AbortOnDropHandle<()>>,
 }
 
 impl OpenTurn {
-    /// Takes an utterance down.
-    pub fn note_utterance(&mut self, utterance: Utterance) {
-        self.times.endpoint_ms = utterance.endpoint_ms;
-        self.utterance = Some(utterance);
+    /// One that begins now.
+    pub fn begin(number: u64, session: String) -> Self {
+        let id = Ulid::generate();
+        let trace = Trace::begin(id, &session);
+        Self { number, id, session, trace, parts: Vec::new(), work: None }
     }
 
-    /// Takes a part of an utterance down, and how long it was; the end is yet to come.
-    pub fn note_part(&mut self, part: Option<Part>, samples: usize) {
-        self.parts.push(part);
-        self.earlier_ms += ms_of(samples);
+    /// Does `work` as part of the turn, which aborts it when it ends. What it did before is broken off.
+    pub fn start(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.work = Some(self.spawn(work));
     }
 
-    /// Takes the words down, behind those before a pause; but `anew` is what followed the wake phrase, if it was said.
-    pub fn note_words(&mut self, words: &str, anew: Option<String>) {
-        self.text = anew.unwrap_or_else(|| joined(&self.earlier, words));
+    /// Spawns `work` within the turn's trace; dropping the handle aborts it.
+    pub fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
+        AbortOnDropHandle::new(tokio::spawn(self.trace.run(work)))
     }
-
-    /// The speaker goes on: what was said so far is kept.
-    pub fn resume(&mut self) {
-        self.work = None;
-        self.transcribed = None;
-        self.earlier = std::mem::take(&mut self.text);
-        self.earlier_ms = self.audio_ms();
-        self.utterance = None;
-    }
-
-    /// How much was said.
-    pub fn audio_ms(&self) -> u64 {
-        let samples = self.utterance.as_ref().map_or(0, |utterance| utterance.samples.len());
-        self.earlier_ms + ms_of(samples)
-    }
-
-    /// Takes down the times of the stages, if the turn was spoken and has been answered.
-    pub fn note_times(&mut self, spoken: &Spoken) {
-        let (Some(utterance), Some(transcribed)) = (&self.utterance, self.transcribed) else { return };
-        let Spoken { first_sentence: Some(sentence), first_audio: Some(audio), first_sample: Some(sample), .. } =
-            *spoken
-        else {
-            return;
-        };
-        let between = |from: Instant, to: Instant| millis(to.saturating_duration_since(from));
-        self.times = Times {
-            first_sentence_ms: between(transcribed, sentence),
-            first_audio_ms: between(sentence, audio),
-            first_sample_ms: between(audio, sample),
-            total_ms: between(utterance.spoken_until, sample),
-            spoken_ms: millis(spoken.spoken),
-            ..self.times
-        };
-    }
-}
-
-fn ms_of(samples: usize) -> u64 {
-    samples as u64 * 1_000 / u64::from(VAD_RATE_HZ)
 }

@@ -52,7 +52,8 @@ impl WakeEar {
         Self { phrases, engine, looks, count: 0, under_way: None }
     }
 
-    /// Whether a whole utterance is being looked at: then the next must wait.
+    /// Whether a whole utterance is being looked at.
+    #[cfg(test)]
     pub fn is_busy(&self) -> bool {
         matches!(self.under_way, Some((true, _)))
     }

@@ -33,7 +33,7 @@ const FLOORS: &[Floors] = &[
 const HEADED: &[&str] = &["bus", "cli", "fabric", "node", "process", "role", "wire"];
 
 /// Heads that their parts build on: what they define is extended or used there.
-const BASES: &[&str] = &["role", "role/midi/core", "role/stt", "role/voice/listener", "wire/subject"];
+const BASES: &[&str] = &["role", "role/midi/core", "role/stt", "wire/subject"];
 
 /// Files that may import each other.
 const CIRCLES: &[&[&str]] = &[

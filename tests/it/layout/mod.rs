@@ -85,6 +85,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "sound",
             "telemetry",
             "text",
+            "turn",
         ],
     ),
     ("rig", &["action", "fabric", "midi", "router", "bus", "wire"]),
@@ -109,6 +110,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("home", &[]),
     ("secret", &[]),
     ("text", &[]),
+    ("turn", &[]),
 ];
 
 /// Modules of `role` that are no roles: what several roles use.

@@ -1,4 +1,4 @@
-//! From sentences to JACK: each is spoken by whoever offers `tts`, one ahead of what sounds.
+//! Speech output: from sentences to JACK. A host that offers `tts` speaks each, one ahead of what sounds.
 //!
 //! ```text
 //! sentences → tts.stream → chunks → resampler → playback ring → JACK
@@ -39,19 +39,19 @@ const POLL: Duration = Duration::from_millis(3);
 
 /// A playback ring and its rate, while JACK is there.
 #[derive(Debug)]
-pub struct Output {
+pub struct RatedPlayback {
     /// The ring.
     pub playback: Playback,
-    /// Its rate, in Hz; it may change while somebody speaks.
+    /// Its rate, in Hz; it may change while the answer sounds.
     pub rate_hz: Arc<AtomicU32>,
 }
 
-/// Where the mouth finds the ring: one speaks at a time.
-pub type SharedOutput = Arc<tokio::sync::Mutex<Option<Output>>>;
+/// Where speech finds the ring. Who holds the lock sounds.
+pub type SharedPlayback = Arc<tokio::sync::Mutex<Option<RatedPlayback>>>;
 
-/// What was spoken, and when it began.
+/// When an answer was spoken.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Spoken {
+pub struct SpeechTimes {
     /// When the first sentence was there.
     pub first_sentence: Option<Instant>,
     /// When its first audio was there.
@@ -62,47 +62,50 @@ pub struct Spoken {
     pub spoken: Duration,
 }
 
-/// What one answer is spoken with.
+/// How one answer is spoken.
 #[derive(Debug, Clone)]
-pub struct Voice {
+pub struct SpeechJob {
     /// The way to `tts`.
     pub fabric: Fabric,
     /// The turn.
     pub turn: Ulid,
-    /// The voice; `None` takes the default of whoever speaks.
+    /// The voice; `None` takes the default of the host that speaks.
     pub voice: Option<String>,
-    /// When everything must be spoken.
+    /// When all of it must be spoken.
     pub until: Instant,
     /// Where it sounds.
-    pub output: SharedOutput,
+    pub playback: SharedPlayback,
     /// How long after JACK was given it a sample is heard.
     pub latency: Duration,
 }
 
 /// Takes sentences, to be spoken in their order. Dropping it says that there are no more.
 #[derive(Debug)]
-pub struct Mouth(mpsc::Sender<String>);
+pub struct SpeechOutput(mpsc::Sender<String>);
 
-impl Mouth {
-    /// Opens it; gives it, and the work of speaking, which ends when all has been heard. The work tells `first_sound` when
+impl SpeechOutput {
+    /// Opens it; gives it, and the work of speaking, which ends when all has been heard. The work signals `first_sound` when
     /// the first sample has left. Dropping the work breaks it off; what is queued in JACK is for the caller to flush.
-    pub fn open(voice: Voice, first_sound: oneshot::Sender<()>) -> (Self, impl Future<Output = Result<Spoken, Fault>>) {
+    pub fn open(
+        job: SpeechJob,
+        first_sound: oneshot::Sender<()>,
+    ) -> (Self, impl Future<Output = Result<SpeechTimes, Fault>>) {
         let (sentences, received) = mpsc::channel(SENTENCES);
-        (Self(sentences), speak(voice, received, first_sound))
+        (Self(sentences), speak(job, received, first_sound))
     }
 
     /// Speaks a sentence after those before it.
     pub async fn say(&self, sentence: String) {
-        // A mouth that has failed takes no more; its work tells why.
+        // Output that has failed takes no more; its work returns why.
         let _ = self.0.send(sentence).await;
     }
 }
 
 async fn speak(
-    voice: Voice,
+    job: SpeechJob,
     mut sentences: mpsc::Receiver<String>,
     first_sound: oneshot::Sender<()>,
-) -> Result<Spoken, Fault> {
+) -> Result<SpeechTimes, Fault> {
     let (chunks_out, chunks) = mpsc::channel(CHUNKS_AHEAD);
     let first = OnceLock::new();
     let make = async {
@@ -110,49 +113,49 @@ async fn speak(
         let chunks_out = chunks_out;
         while let Some(sentence) = sentences.recv().await {
             first.get_or_init(Instant::now);
-            if let Err(fault) = make(&voice, sentence, &chunks_out).await {
-                // Nobody plays any more if the receiver is gone; it knows why.
+            if let Err(fault) = make(&job, sentence, &chunks_out).await {
+                // If the receiver is gone, playing has ended, and its result says why.
                 let _ = chunks_out.send(Err(fault)).await;
                 return;
             }
         }
     };
-    let play = play(&voice, chunks, first_sound);
+    let play = play(&job, chunks, first_sound);
     tokio::pin!(play);
     let spoken = tokio::select! {
         biased;
         spoken = &mut play => spoken,
         () = make => play.await,
     };
-    spoken.map(|spoken| Spoken { first_sentence: first.get().copied(), ..spoken })
+    spoken.map(|spoken| SpeechTimes { first_sentence: first.get().copied(), ..spoken })
 }
 
 /// A chunk.
 #[derive(Debug)]
-struct Piece {
+struct SpeechChunk {
     samples: Vec<f32>,
     rate_hz: u32,
     /// Whether it came from another host.
     is_far: bool,
 }
 
-impl Piece {
+impl SpeechChunk {
     fn length(&self) -> Duration {
         Duration::from_secs_f64(self.samples.len() as f64 / f64::from(self.rate_hz.max(1)))
     }
 }
 
-type Made = Result<Piece, Fault>;
+type ChunkResult = Result<SpeechChunk, Fault>;
 
 /// Chunks as they come, with those that were waited for.
-struct Pieces {
-    come: mpsc::Receiver<Made>,
-    at_hand: VecDeque<Made>,
+struct ChunkBuffer {
+    come: mpsc::Receiver<ChunkResult>,
+    at_hand: VecDeque<ChunkResult>,
 }
 
-impl Pieces {
+impl ChunkBuffer {
     /// The next one. Safe to drop and call again.
-    async fn next(&mut self) -> Option<Made> {
+    async fn next(&mut self) -> Option<ChunkResult> {
         match self.at_hand.pop_front() {
             Some(made) => Some(made),
             None => self.come.recv().await,
@@ -160,26 +163,26 @@ impl Pieces {
     }
 
     /// Waits until there is a cover against chunks that come late, or the end, or it has taken long enough.
-    async fn cover(&mut self, first: &Piece) {
+    async fn cover(&mut self, first: &SpeechChunk) {
         let until = tokio::time::Instant::now() + COVER_WAIT;
         let mut length = first.length();
-        length += self.at_hand.iter().flatten().map(Piece::length).sum::<Duration>();
+        length += self.at_hand.iter().flatten().map(SpeechChunk::length).sum::<Duration>();
         while length < COVER
             && let Ok(Some(made)) = tokio::time::timeout_at(until, self.come.recv()).await
         {
-            length += made.as_ref().map_or(COVER, Piece::length);
+            length += made.as_ref().map_or(COVER, SpeechChunk::length);
             self.at_hand.push_back(made);
         }
     }
 }
 
 /// Has one sentence made.
-async fn make(voice: &Voice, sentence: String, chunks: &mpsc::Sender<Made>) -> Result<(), Fault> {
-    let left = voice.until.saturating_duration_since(Instant::now());
-    let request = Stream(Say { text: sentence, voice: voice.voice.clone(), speed: None });
-    let need = Need { voice: voice.voice.clone().unwrap_or_default(), ..fabric::need(Capability::Tts) };
-    let call = Call::within(left).of_turn(voice.turn);
-    let mut stream = voice.fabric.open(&need, request.clone(), &call).await.map_err(|e| e.to_fault())?;
+async fn make(job: &SpeechJob, sentence: String, chunks: &mpsc::Sender<ChunkResult>) -> Result<(), Fault> {
+    let left = job.until.saturating_duration_since(Instant::now());
+    let request = Stream(Say { text: sentence, voice: job.voice.clone(), speed: None });
+    let need = Need { voice: job.voice.clone().unwrap_or_default(), ..fabric::need(Capability::Tts) };
+    let call = Call::within(left).of_turn(job.turn);
+    let mut stream = job.fabric.open(&need, request.clone(), &call).await.map_err(|e| e.to_fault())?;
     // How much of the sentence is there, and how much of it another host has to leave out when it begins anew.
     let (mut made, mut skip) = (Duration::ZERO, Duration::ZERO);
     while let Some(chunk) = stream.next().await {
@@ -197,9 +200,9 @@ async fn make(voice: &Voice, sentence: String, chunks: &mpsc::Sender<Made>) -> R
         samples.drain(..skipped);
         skip = skip.saturating_sub(Duration::from_secs_f64(skipped as f64 / rate_hz));
         made += Duration::from_secs_f64(samples.len() as f64 / rate_hz);
-        let is_far = !voice.fabric.is_here(&stream.choice().host);
-        let piece = Piece { samples, rate_hz: chunk.pcm.rate_hz, is_far };
-        if !piece.samples.is_empty() && chunks.send(Ok(piece)).await.is_err() {
+        let is_far = !job.fabric.is_here(&stream.choice().host);
+        let chunk = SpeechChunk { samples, rate_hz: chunk.pcm.rate_hz, is_far };
+        if !chunk.samples.is_empty() && chunks.send(Ok(chunk)).await.is_err() {
             return Ok(());
         }
     }
@@ -207,33 +210,37 @@ async fn make(voice: &Voice, sentence: String, chunks: &mpsc::Sender<Made>) -> R
 }
 
 /// Queues chunks for JACK as there is room, and waits for the last sample.
-async fn play(voice: &Voice, chunks: mpsc::Receiver<Made>, first_sound: oneshot::Sender<()>) -> Result<Spoken, Fault> {
-    let mut chunks = Pieces { come: chunks, at_hand: VecDeque::new() };
-    let Some(first) = chunks.next().await else { return Ok(Spoken::default()) };
-    let mut output = voice.output.lock().await;
-    let out = output.as_mut().ok_or_else(no_audio)?;
-    let mut begin = Begin::new(out, first_sound);
-    let (mut spoken, mut resampler, mut samples) = (Spoken::default(), None, Vec::new());
+async fn play(
+    job: &SpeechJob,
+    chunks: mpsc::Receiver<ChunkResult>,
+    first_sound: oneshot::Sender<()>,
+) -> Result<SpeechTimes, Fault> {
+    let mut chunks = ChunkBuffer { come: chunks, at_hand: VecDeque::new() };
+    let Some(first) = chunks.next().await else { return Ok(SpeechTimes::default()) };
+    let mut playback = job.playback.lock().await;
+    let out = playback.as_mut().ok_or_else(no_audio)?;
+    let mut begin = FirstSample::new(out, first_sound);
+    let (mut spoken, mut resampler, mut samples) = (SpeechTimes::default(), None, Vec::new());
     // How often it had run dry when there was a cover last.
     let mut covered = None;
     let mut next = Some(first);
     // What was made before a failure is still spoken.
     let mut end = Ok(());
     while let Some(made) = next {
-        let piece = match made {
-            Ok(piece) => piece,
+        let chunk = match made {
+            Ok(chunk) => chunk,
             Err(fault) => {
                 end = Err(fault);
                 break;
             }
         };
         spoken.first_audio.get_or_insert_with(Instant::now);
-        spoken.spoken += piece.length();
-        if piece.is_far && covered != Some(begin.control.underruns()) {
-            chunks.cover(&piece).await;
+        spoken.spoken += chunk.length();
+        if chunk.is_far && covered != Some(begin.control.underruns()) {
+            chunks.cover(&chunk).await;
             covered = Some(begin.control.underruns());
         }
-        let Piece { samples: made, rate_hz, .. } = piece;
+        let SpeechChunk { samples: made, rate_hz, .. } = chunk;
         let rates = (rate_hz, out.rate_hz.load(Ordering::Relaxed));
         samples.clear();
         match &mut resampler {
@@ -243,7 +250,7 @@ async fn play(voice: &Voice, chunks: mpsc::Receiver<Made>, first_sound: oneshot:
                 other.insert(new).push(&made, &mut samples);
             }
         }
-        queue(out, &samples, &mut begin, voice.until).await?;
+        queue(out, &samples, &mut begin, job.until).await?;
         // The first sample may leave while the next chunk is still being made.
         next = loop {
             tokio::select! {
@@ -255,20 +262,20 @@ async fn play(voice: &Voice, chunks: mpsc::Receiver<Made>, first_sound: oneshot:
     if let Some(resampler) = &mut resampler {
         samples.clear();
         resampler.finish(&mut samples);
-        queue(out, &samples, &mut begin, voice.until).await?;
+        queue(out, &samples, &mut begin, job.until).await?;
         out.playback.end();
         while !out.playback.is_drained() {
-            step(out, &mut begin, voice.until).await?;
+            step(out, &mut begin, job.until).await?;
         }
         spoken.first_sample = Some(begin.now());
         // JACK has the last sample; it is heard when it has gone through the card.
-        tokio::time::sleep(voice.latency).await;
+        tokio::time::sleep(job.latency).await;
     }
     end.map(|()| spoken)
 }
 
 /// When the first sample leaves.
-struct Begin {
+struct FirstSample {
     control: PlaybackControl,
     /// Frames that were queued before; JACK plays or discards them first.
     before: u64,
@@ -276,8 +283,8 @@ struct Begin {
     first_sound: Option<oneshot::Sender<()>>,
 }
 
-impl Begin {
-    fn new(out: &Output, first_sound: oneshot::Sender<()>) -> Self {
+impl FirstSample {
+    fn new(out: &RatedPlayback, first_sound: oneshot::Sender<()>) -> Self {
         let control = out.playback.control();
         Self { before: control.written_frames(), control, at: None, first_sound: Some(first_sound) }
     }
@@ -290,7 +297,7 @@ impl Begin {
 
     fn now(&mut self) -> Instant {
         if let Some(first_sound) = self.first_sound.take() {
-            // Whoever asked for the speech listens until it ends.
+            // The work that asked for the speech waits for it until it ends.
             let _ = first_sound.send(());
         }
         *self.at.get_or_insert_with(Instant::now)
@@ -309,12 +316,12 @@ impl Begin {
 }
 
 /// Sounds `samples` (at the rate of the output) after what sounds now, if that is over in time.
-pub async fn sound(output: SharedOutput, samples: impl Fn(u32) -> Vec<f32>) {
-    let mut output = output.lock().await;
-    let Some(out) = output.as_mut() else { return };
+pub async fn sound(playback: SharedPlayback, samples: impl Fn(u32) -> Vec<f32>) {
+    let mut playback = playback.lock().await;
+    let Some(out) = playback.as_mut() else { return };
     let until = Instant::now() + SOUND_TIMEOUT;
     let samples = samples(out.rate_hz.load(Ordering::Relaxed));
-    let mut begin = Begin { control: out.playback.control(), before: 0, at: None, first_sound: None };
+    let mut begin = FirstSample { control: out.playback.control(), before: 0, at: None, first_sound: None };
     if let Err(fault) = queue(out, &samples, &mut begin, until).await {
         tracing::debug!(%fault, "a signal was not heard");
     }
@@ -322,7 +329,7 @@ pub async fn sound(output: SharedOutput, samples: impl Fn(u32) -> Vec<f32>) {
 }
 
 /// Queues all samples, waiting for room.
-async fn queue(out: &mut Output, samples: &[f32], begin: &mut Begin, until: Instant) -> Result<(), Fault> {
+async fn queue(out: &mut RatedPlayback, samples: &[f32], begin: &mut FirstSample, until: Instant) -> Result<(), Fault> {
     let mut at = 0;
     while let Some(rest) = samples.get(at..).filter(|rest| !rest.is_empty()) {
         let written = out.playback.write(rest);
@@ -335,7 +342,7 @@ async fn queue(out: &mut Output, samples: &[f32], begin: &mut Begin, until: Inst
 }
 
 /// Waits a moment for JACK.
-async fn step(out: &mut Output, begin: &mut Begin, until: Instant) -> Result<(), Fault> {
+async fn step(out: &mut RatedPlayback, begin: &mut FirstSample, until: Instant) -> Result<(), Fault> {
     if out.playback.is_closed() {
         return Err(no_audio());
     }
@@ -355,31 +362,31 @@ fn no_audio() -> Fault {
 mod tests {
     use super::*;
 
-    fn piece(ms: u32) -> Piece {
-        Piece { samples: vec![0.0; ms as usize * 16], rate_hz: 16_000, is_far: true }
+    fn chunk(ms: u32) -> SpeechChunk {
+        SpeechChunk { samples: vec![0.0; ms as usize * 16], rate_hz: 16_000, is_far: true }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_cover_is_waited_for_and_not_for_long() {
         let (out, come) = mpsc::channel(16);
-        let mut pieces = Pieces { come, at_hand: VecDeque::new() };
+        let mut chunks = ChunkBuffer { come, at_hand: VecDeque::new() };
         let begun = tokio::time::Instant::now();
         for _ in 0..3 {
-            out.send(Ok(piece(150))).await.unwrap();
+            out.send(Ok(chunk(150))).await.unwrap();
         }
-        pieces.cover(&piece(150)).await;
-        assert_eq!((pieces.at_hand.len(), begun.elapsed()), (2, Duration::ZERO), "400 ms are at hand");
-        pieces.cover(&piece(200)).await;
-        assert_eq!(pieces.at_hand.len(), 2, "they still are");
+        chunks.cover(&chunk(150)).await;
+        assert_eq!((chunks.at_hand.len(), begun.elapsed()), (2, Duration::ZERO), "400 ms are at hand");
+        chunks.cover(&chunk(200)).await;
+        assert_eq!(chunks.at_hand.len(), 2, "they still are");
         for _ in 0..3 {
-            assert_eq!(pieces.next().await.unwrap().unwrap().length(), Duration::from_millis(150));
+            assert_eq!(chunks.next().await.unwrap().unwrap().length(), Duration::from_millis(150));
         }
-        pieces.cover(&piece(200)).await;
+        chunks.cover(&chunk(200)).await;
         assert_eq!(begun.elapsed(), COVER_WAIT, "no more came");
         out.send(Err(Fault::cancelled())).await.unwrap();
         drop(out);
-        pieces.cover(&piece(200)).await;
+        chunks.cover(&chunk(200)).await;
         assert_eq!(begun.elapsed(), COVER_WAIT, "nothing more will come");
-        assert!(pieces.next().await.unwrap().is_err() && pieces.next().await.is_none());
+        assert!(chunks.next().await.unwrap().is_err() && chunks.next().await.is_none());
     }
 }
