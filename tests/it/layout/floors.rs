@@ -28,7 +28,7 @@ const FLOORS: &[Floors] = &[
     ("node", &["health presence", "card connect supervise", "error"]),
     ("process", &["supervise", "spawn", "answer error output spec"]),
     ("role", &["table", "*", "providers", "context", "offers pool", "error"]),
-    ("wire", &["contract", "codec", "message", "subject", "storage stream"]),
+    ("wire", &["contract", "pack", "codec", "message", "subject", "storage stream"]),
 ];
 
 /// Folders whose heads stand above their parts, with all folders below them.
