@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::source::Source;
-use super::{MAX_CLIP_BYTES, Worker};
+use super::worker::{self, MAX_CLIP_BYTES, Worker};
 use crate::audio::{Piece, Pieces, TRUNCATED, build_vad};
 use crate::bus::batch::BatchJob;
 use crate::bus::message::fault::Fault;
@@ -52,7 +52,7 @@ impl Worker {
                 .await?;
             let model = self.recognizer.model();
             let (start_ms, end_ms) = (piece.start_ms(), piece.end_ms());
-            transcript.add(start_ms, super::transcript(heard, end_ms - start_ms, took, model));
+            transcript.add(start_ms, worker::transcript(heard, end_ms - start_ms, took, model));
         }
         let ended = end.await.unwrap_or_else(|_| Err(Fault::failed("the reader of the recording broke")));
         let (audio_ms, truncated) = ended?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Worker, segment};
+use super::worker::{Worker, segment};
 use crate::audio::{PcmFormat, build_vad, pcm_to_mono};
 use crate::bus::ingest::{CHUNKS, Ingest, MAX_CHUNK_BYTES};
 use crate::bus::message::SampleFormat;
