@@ -1,6 +1,7 @@
 //! `sidetone midi`: ports, sending, watching what comes in, learning what a control sends, panic.
 
 mod learn;
+mod line;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::config::Config;
 use crate::fabric::{self, Fabric};
 use crate::midi::{Chord, Note};
 use crate::router::Need;
+use line::line;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -277,26 +279,6 @@ async fn monitor(args: MonitorArgs, globals: &Globals) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// A message as a line for people.
-fn line(came: &In) -> String {
-    let time = came.at.get(11..23).unwrap_or(&came.at);
-    let channel = came.channel.map(|channel| format!(" ch {channel}")).unwrap_or_default();
-    let what = match (came.kind.as_str(), &came.name, came.on) {
-        ("note", Some(name), Some(true)) => format!("{name} on {}", came.velocity.unwrap_or_default()),
-        ("note", Some(name), _) => format!("{name} off"),
-        ("cc", ..) => format!("cc {} = {}", came.controller.unwrap_or_default(), came.value.unwrap_or_default()),
-        ("program", ..) => format!("program {}", came.program.unwrap_or_default()),
-        ("sysex", ..) => format!("sysex {}", came.bytes),
-        (kind, Some(name), _) => {
-            format!("{kind} {name}{}", came.value.map(|value| format!(" {value}")).unwrap_or_default())
-        }
-        (kind, None, _) => {
-            format!("{kind} {}", came.value.map_or_else(|| came.bytes.clone(), |value| value.to_string()))
-        }
-    };
-    format!("{time} {}/{}{channel} {what}", came.node, came.port)
 }
 
 async fn panic(args: PanicArgs, globals: &Globals) -> anyhow::Result<()> {

@@ -1,10 +1,11 @@
 //! `sidetone transcribe`: recordings of any length in, text out, beside a running host.
 
+mod args;
 mod batch;
 mod live;
 mod recording;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -15,15 +16,16 @@ use serde::Serialize;
 
 use super::globals::Globals;
 use super::{client, print};
-use crate::audio::{ClipError, Piece, TRUNCATED, VAD_RATE_HZ};
+use crate::audio::{Piece, TRUNCATED, VAD_RATE_HZ};
 use crate::bus::message::fault::FaultCode;
 use crate::bus::message::stt::{Request, Segment, Transcript};
-use crate::bus::subject::{Capability, Target};
+use crate::bus::subject::Target;
 use crate::bus::{BusError, Call};
-use crate::fabric::{self, Fabric};
+use crate::fabric::Fabric;
 use crate::home::Home;
-use crate::router::Need;
 use crate::sound::to_wire;
+pub use args::TranscribeArgs;
+use args::named;
 pub use batch::nobody;
 use recording::{Ended, Recording};
 
@@ -33,47 +35,6 @@ const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 const LATE_PIECE_TIMEOUT: Duration = Duration::from_secs(240);
 /// How long a piece is tried again while all slots are taken or the bus is away.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Transcribe recordings of any length (WAV, FLAC, Ogg Vorbis, MP3) by a running host
-#[derive(Debug, clap::Args)]
-pub struct TranscribeArgs {
-    /// The recordings; - for standard input
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// Print one JSON object a file, with the time of each segment, instead of the text as it comes
-    #[arg(long)]
-    json: bool,
-    /// The language that is spoken, such as en [default: the host's setting]
-    #[arg(long, value_name = "TAG")]
-    language: Option<String>,
-    /// The model [default: the host's setting]
-    #[arg(long, value_name = "NAME")]
-    model: Option<String>,
-    /// The host that is to do it [default: anyone who can]
-    #[arg(long, value_name = "NAME")]
-    node: Option<String>,
-    /// Print what is said while it is said: for what is being recorded, as in `arecord -q -f S16_LE -r 16000 | sidetone
-    /// transcribe --live -`. Ctrl-C ends it
-    #[arg(long)]
-    live: bool,
-    /// Put the recordings into the queue of work that may wait, and print their jobs' ids: hosts do it when they have
-    /// nothing better to do. `sidetone jobs` shows which wait, run and are done, and prints the text
-    #[arg(long, conflicts_with = "live")]
-    batch: bool,
-    /// With --live: the input is raw 16-bit mono PCM of this rate, without a header
-    #[arg(long, value_name = "HZ", requires = "live")]
-    raw: Option<u32>,
-}
-
-impl TranscribeArgs {
-    fn need(&self) -> Need {
-        Need {
-            model: self.model.clone().unwrap_or_default(),
-            language: self.language.clone().unwrap_or_default(),
-            ..fabric::need(Capability::Stt)
-        }
-    }
-}
 
 /// What was heard in a file, as `--json` prints it.
 #[derive(Debug, Serialize)]
@@ -121,12 +82,6 @@ pub async fn run(args: TranscribeArgs, globals: &Globals) -> anyhow::Result<()> 
         anyhow::bail!("{failed} of {} files could not be transcribed", args.files.len());
     }
     Ok(())
-}
-
-/// The error with the file's name, unless it has it.
-fn named(error: anyhow::Error, file: &Path) -> anyhow::Error {
-    let has_it = matches!(error.downcast_ref::<ClipError>(), Some(ClipError::Io { .. }));
-    if has_it { error } else { error.context(file.display().to_string()) }
 }
 
 /// Whether the next file may do better.

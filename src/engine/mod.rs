@@ -8,6 +8,7 @@ mod chat;
 mod check;
 #[cfg(feature = "sherpa")]
 mod clause;
+mod error;
 #[cfg(feature = "sherpa")]
 mod espeak;
 #[cfg(feature = "fake")]
@@ -18,6 +19,7 @@ mod ollama;
 mod onnx;
 mod openai;
 mod reach;
+mod recognize;
 #[cfg(feature = "sherpa")]
 mod sherpa;
 mod spec;
@@ -31,17 +33,14 @@ use std::ops::ControlFlow;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use tokio_util::sync::CancellationToken;
-
-use crate::process::ProcessError;
-
-use stream::{RecognizerStream, StreamOptions};
 
 pub use check::Finding;
+pub use error::EngineError;
 pub use llamacpp::LlamaCpp;
 pub use ollama::Ollama;
 pub use openai::OpenAi;
 pub use reach::Reach;
+pub use recognize::{RECOGNIZER_RATE_HZ, Recognizer, TranscribeOptions, TranscribedSegment, Transcription};
 #[cfg(feature = "sherpa")]
 pub use sherpa::Piper;
 pub use spec::{ChatSpec, ChatTimeouts, LlamaCppSpec, RecognizerSpec, SynthesizerSpec, default_threads};
@@ -51,122 +50,6 @@ pub use table::{
 };
 #[cfg(feature = "whisper")]
 pub use whisper::Whisper;
-
-/// The sample rate of everything a [`Recognizer`] hears, in Hz.
-pub const RECOGNIZER_RATE_HZ: u32 = 16_000;
-
-/// Why an engine did not do what was asked. The kind tells whether asking again, or elsewhere, can help.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum EngineError {
-    /// Something must be installed, fetched or compiled in first; the text says what. Elsewhere it may work.
-    #[error("{0}")]
-    Missing(String),
-    /// The input itself can't be handled; no retry can help.
-    #[error("{0}")]
-    Invalid(String),
-    /// The input is more than the engine takes; a shorter one may do.
-    #[error("{0}")]
-    TooLarge(String),
-    /// The engine's backend is down, slow or busy; a retry, here or elsewhere, can help.
-    #[error("{0}")]
-    Unavailable(String),
-    /// The engine broke while working; elsewhere it may work.
-    #[error("{0}")]
-    Failed(String),
-    /// The caller gave up or the deadline passed.
-    #[error("cancelled")]
-    Cancelled,
-}
-
-impl From<ProcessError> for EngineError {
-    fn from(error: ProcessError) -> Self {
-        let text = error.to_string();
-        match error {
-            ProcessError::NotInstalled { .. } => Self::Missing(text),
-            ProcessError::NotReady { .. } => Self::Unavailable(text),
-            ProcessError::Spawn { .. } | ProcessError::Exited { .. } => Self::Failed(text),
-        }
-    }
-}
-
-/// Options of one transcription.
-#[derive(Debug, Clone, Default)]
-pub struct TranscribeOptions {
-    /// BCP 47 primary language, such as `en`; `None` lets the model decide.
-    pub language: Option<String>,
-    /// Words that are likely to occur, such as names; steers spelling.
-    pub prompt: Option<String>,
-}
-
-/// A stretch of a transcription.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TranscribedSegment {
-    /// Start from the beginning of the clip, in ms.
-    pub start_ms: u64,
-    /// End from the beginning of the clip, in ms.
-    pub end_ms: u64,
-    /// What was said in it.
-    pub text: String,
-}
-
-/// What was said.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Transcription {
-    /// The whole text, trimmed; empty when nothing was said.
-    pub text: String,
-    /// The language that was heard or asked for, if the model tells.
-    pub language: Option<String>,
-    /// The text in stretches.
-    pub segments: Vec<TranscribedSegment>,
-}
-
-impl Transcription {
-    /// Adds what was said after it, with times from the same beginning.
-    pub fn add(&mut self, next: Self) {
-        let Self { text, language, segments } = next;
-        if !self.text.is_empty() && !text.is_empty() {
-            self.text.push(' ');
-        }
-        self.text.push_str(&text);
-        self.segments.extend(segments);
-        self.language = language.or(self.language.take());
-    }
-
-    /// Makes all times later by `ms`.
-    pub fn shift(&mut self, ms: u64) {
-        for segment in &mut self.segments {
-            segment.start_ms += ms;
-            segment.end_ms += ms;
-        }
-    }
-}
-
-/// Speech to text.
-pub trait Recognizer: Send + Sync {
-    /// The model's name, as in the catalogue.
-    fn model(&self) -> &str;
-    /// Languages it understands (BCP 47 primary tags); empty means any.
-    fn languages(&self) -> Vec<String>;
-    /// Opens a stream of live speech, for text before it has ended.
-    ///
-    /// # Errors
-    /// [`EngineError::Invalid`] for options that can't be, else [`EngineError::Failed`].
-    fn open(&self, options: StreamOptions) -> Result<Box<dyn RecognizerStream>, EngineError>;
-
-    /// Transcribes `samples` (mono, [`RECOGNIZER_RATE_HZ`], −1…1) as a whole; by a stream, unless the engine has a better way.
-    /// Blocks; looks at `cancel` while it works.
-    ///
-    /// # Errors
-    /// [`EngineError::Invalid`] for no samples, [`EngineError::Cancelled`] when `cancel` fired, else [`EngineError::Failed`].
-    fn transcribe(
-        &self,
-        samples: &[f32],
-        options: &TranscribeOptions,
-        cancel: &CancellationToken,
-    ) -> Result<Transcription, EngineError> {
-        stream::whole(self, samples, options, cancel)
-    }
-}
 
 /// Options of one synthesis.
 #[derive(Debug, Clone)]

@@ -14,8 +14,10 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{EngineError, RECOGNIZER_RATE_HZ, Recognizer, TranscribeOptions, Transcription};
-use crate::audio::{Piece, Pieces, Vad, usual_vad};
+use super::error::EngineError;
+pub use super::recognize::{Recognized, RecognizerStream, StreamOptions, StreamTotals};
+use super::recognize::{TranscribeOptions, Transcription};
+use crate::audio::{Piece, Pieces};
 
 /// The running text is made again at most so often …
 const PARTIAL_EVERY: Duration = Duration::from_secs(1);
@@ -23,113 +25,13 @@ const PARTIAL_EVERY: Duration = Duration::from_secs(1);
 const PARTIAL_SHARE: u32 = 2;
 /// Settled pieces that may wait for the engine; no more audio is taken when there are so many.
 const PIECES: usize = 2;
-/// How much of a clip is pushed at a time where it is recognized by a stream, in samples.
-const BLOCK: usize = RECOGNIZER_RATE_HZ as usize;
-
-/// How to open a stream.
-pub struct StreamOptions {
-    /// The rate of the samples to come, in Hz.
-    pub rate_hz: u32,
-    /// Whether the running text is wanted before it is settled.
-    pub partials: bool,
-    /// What is asked of the recognizer.
-    pub transcribe: TranscribeOptions,
-    /// Where to cut, for an engine that does not find pauses itself.
-    pub vad: Box<dyn Vad>,
-}
-
-/// What is heard in a stream. Times are from its beginning.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Recognized {
-    /// The running text: that of all audio that is not settled yet. It replaces the one before.
-    Partial {
-        /// Where it begins, in ms.
-        start_ms: u64,
-        /// The text so far.
-        text: String,
-    },
-    /// Text that will not change any more; never empty.
-    Final(Transcription),
-}
-
-/// What a stream has come to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StreamTotals {
-    /// How long the audio was, in ms; known when it has ended.
-    pub audio_ms: u64,
-    /// How long the engine worked, the running text included.
-    pub engine: Duration,
-}
-
-/// One stream of speech. Dropping it breaks off what the engine does for it.
-#[async_trait]
-pub trait RecognizerStream: Send {
-    /// Whether more audio is taken. One that takes none does again after [`RecognizerStream::next`].
-    fn is_ready(&self) -> bool;
-
-    /// Takes more audio (mono, at the rate of the options, −1…1). Does not wait for the engine.
-    fn push(&mut self, samples: &[f32]);
-
-    /// No more audio comes.
-    fn finish(&mut self);
-
-    /// What is heard next; `None` when all was heard after [`RecognizerStream::finish`]. Until then it waits. Safe to drop and
-    /// call again, in a runtime of tokio with timers.
-    ///
-    /// # Errors
-    /// As [`Recognizer::transcribe`]; nothing comes after it.
-    async fn next(&mut self) -> Option<Result<Recognized, EngineError>>;
-
-    /// What it has come to so far.
-    fn totals(&self) -> StreamTotals;
-}
-
-/// Recognizes a clip by a stream of `recognizer`: [`Recognizer::transcribe`], where an engine has nothing better.
-pub(super) fn whole<R: Recognizer + ?Sized>(
-    recognizer: &R,
-    samples: &[f32],
-    options: &TranscribeOptions,
-    cancel: &CancellationToken,
-) -> Result<Transcription, EngineError> {
-    if samples.is_empty() {
-        return Err(EngineError::Invalid("there is no audio to transcribe: the clip is empty".into()));
-    }
-    let options =
-        StreamOptions { rate_hz: RECOGNIZER_RATE_HZ, partials: false, transcribe: options.clone(), vad: usual_vad() };
-    let mut stream = recognizer.open(options)?;
-    let work = async {
-        let (mut heard, mut left) = (Transcription::default(), samples);
-        loop {
-            while stream.is_ready() && !left.is_empty() {
-                let (block, rest) = left.split_at(BLOCK.min(left.len()));
-                stream.push(block);
-                left = rest;
-                if left.is_empty() {
-                    stream.finish();
-                }
-            }
-            match stream.next().await.transpose()? {
-                Some(Recognized::Final(piece)) => heard.add(piece),
-                Some(Recognized::Partial { .. }) => {}
-                None => return Ok(heard),
-            }
-        }
-    };
-    futures::executor::block_on(async {
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => Err(EngineError::Cancelled),
-            heard = work => heard,
-        }
-    })
-}
 
 /// What hears one clip at a time.
 pub trait ClipRecognizer: Send + Sync + 'static {
-    /// Transcribes `samples` (mono, [`RECOGNIZER_RATE_HZ`], −1…1). Blocks; looks at `cancel` while it works.
+    /// Transcribes `samples` (mono, [`RECOGNIZER_RATE_HZ`](super::RECOGNIZER_RATE_HZ), −1…1). Blocks; looks at `cancel` while it works.
     ///
     /// # Errors
-    /// As [`Recognizer::transcribe`].
+    /// As [`Recognizer::transcribe`](super::Recognizer::transcribe).
     fn recognize(
         &self,
         samples: &[f32],

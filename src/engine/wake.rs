@@ -4,6 +4,8 @@
 //! each time with more of it, and once when it is over. It says which phrase it has found, where that ends, and, if it
 //! recognizes words, what was said after it.
 
+mod search;
+
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -11,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::table::{WAKES, find};
 use super::{EngineError, Recognizer, TranscribeOptions, Transcription};
 use crate::text::wake::WakePhrases;
+pub use search::{WakeEngine, WakeFound};
 
 /// What a wake engine is built from.
 #[derive(Clone)]
@@ -21,27 +24,6 @@ pub struct WakeSpec {
     pub names: Vec<String>,
     /// What transcribes on this host; there for a row that [needs](WakeRow::needs_recognizer) it.
     pub recognizer: Option<Arc<dyn Recognizer>>,
-}
-
-/// A phrase that was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WakeFound {
-    /// Its name.
-    pub phrase: String,
-    /// Where it ends, in ms from the first sample that was shown, if the engine can tell.
-    pub end_ms: Option<u64>,
-    /// What was said after it, empty if nothing was; `None` from an engine that recognizes no words.
-    pub rest: Option<String>,
-}
-
-/// Finds wake phrases.
-pub trait WakeEngine: Send + Sync {
-    /// Looks for a phrase in `speech` (mono, [`RECOGNIZER_RATE_HZ`](super::RECOGNIZER_RATE_HZ), −1…1), the beginning of what is
-    /// said. Blocks; looks at `cancel` while it works.
-    ///
-    /// # Errors
-    /// As [`Recognizer::transcribe`].
-    fn find(&self, speech: &[f32], cancel: &CancellationToken) -> Result<Option<WakeFound>, EngineError>;
 }
 
 type Build = fn(WakeSpec) -> Result<Arc<dyn WakeEngine>, EngineError>;

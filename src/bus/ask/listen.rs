@@ -1,4 +1,4 @@
-//! Having somebody listen while somebody speaks: the caller's end of an [`ingest`](crate::bus::ingest).
+//! Having speech transcribed while it is spoken: the caller's end of an [`ingest`](crate::bus::ingest).
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use crate::wire::subject::{self, Target};
 
 /// How often the worker is looked for: it may go while it has nothing to say and nothing to acknowledge.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// When nobody takes the audio any more: how long the worker's word why may take. It comes over another connection.
+/// When no worker takes the audio any more: how long its word why may take. It comes over another connection.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// What is known of the worker.
+/// The worker, as far as its caller knows.
 #[derive(Debug, Clone, Copy, Default)]
-struct Worker {
+struct IngestWorker {
     /// How many chunks it has taken.
     taken: u64,
     /// It does not listen any more.
@@ -30,11 +30,11 @@ struct Worker {
 }
 
 impl Bus {
-    /// Has speech transcribed while it is spoken; completes when somebody listens. Text must be read while audio is sent:
-    /// whoever does not read is not listened to for long. Dropping the [`Transcripts`] before their end cancels it.
+    /// Has speech transcribed while it is spoken; completes when a worker listens. Text must be read while audio is sent:
+    /// a caller that does not read is not listened to for long. Dropping the [`Transcripts`] before their end cancels it.
     ///
     /// # Errors
-    /// Nobody listens, or somebody says why not.
+    /// No worker listens, or one says why not.
     pub async fn listen(
         &self,
         target: Target<'_>,
@@ -51,16 +51,16 @@ impl Bus {
                 return Err(BusError::Cut { subject, why });
             }
         };
-        let link = self.inner.audio.clone();
-        let watch = link.watch(&started.ingest)?;
-        let acks = link.new_credit();
+        let connection = self.inner.audio.clone();
+        let watch = connection.watch(&started.ingest)?;
+        let acks = connection.new_credit();
         let every = format!("{acks}.*");
-        let heard = link.client.subscribe(every.clone()).await.map_err(|e| BusError::client(every, e))?;
-        let (told, worker) = watch::channel(Worker::default());
+        let heard = connection.client.subscribe(every.clone()).await.map_err(|e| BusError::client(every, e))?;
+        let (known, worker) = watch::channel(IngestWorker::default());
         let look = (format!("{}.look", started.ingest).into(), format!("{acks}.look").into());
-        let listener = AbortOnDropHandle::new(tokio::spawn(follow(link.clone(), heard, told, look)));
+        let listener = AbortOnDropHandle::new(tokio::spawn(follow(connection.clone(), heard, known, look)));
         let sender = AudioSender {
-            link,
+            connection,
             watch,
             ingest: started.ingest.clone(),
             acks,
@@ -75,24 +75,29 @@ impl Bus {
     }
 }
 
-/// Hears what the worker takes, and whether it is there, until nobody wants to know.
-async fn follow(link: NatsConnection, mut heard: Subscriber, told: watch::Sender<Worker>, look: (Subject, Subject)) {
+/// Hears what the worker takes, and whether it is there, until the caller has gone.
+async fn follow(
+    connection: NatsConnection,
+    mut heard: Subscriber,
+    known: watch::Sender<IngestWorker>,
+    look: (Subject, Subject),
+) {
     let mut looks = tokio::time::interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
     loop {
         tokio::select! {
             message = heard.next() => {
                 let Some(message) = message else { return };
                 if message.status == Some(StatusCode::NO_RESPONDERS) {
-                    told.send_modify(|worker| worker.gone = true);
+                    known.send_modify(|worker| worker.gone = true);
                     return;
                 }
                 if let Some(number) = subject::number(&message.subject) {
-                    told.send_modify(|worker| worker.taken = worker.taken.max(number.saturating_add(1)));
+                    known.send_modify(|worker| worker.taken = worker.taken.max(number.saturating_add(1)));
                 }
             }
             _ = looks.tick() => {
                 let (subject, reply) = look.clone();
-                if let Err(error) = link.publish(&subject, Some(reply), None, Bytes::new()).await {
+                if let Err(error) = connection.publish(&subject, Some(reply), None, Bytes::new()).await {
                     tracing::debug!(%error, "the listener could not be looked for");
                 }
             }
@@ -103,7 +108,7 @@ async fn follow(link: NatsConnection, mut heard: Subscriber, told: watch::Sender
 /// Where the audio of a stream goes in.
 #[derive(Debug)]
 pub struct AudioSender {
-    link: NatsConnection,
+    connection: NatsConnection,
     watch: DeliveryWatch,
     ingest: String,
     acks: String,
@@ -112,14 +117,14 @@ pub struct AudioSender {
     sent: u64,
     until: Instant,
     deadline: Duration,
-    worker: watch::Receiver<Worker>,
+    worker: watch::Receiver<IngestWorker>,
 }
 
 impl AudioSender {
     /// Sends samples as the request describes them: whole frames. Waits while the worker is behind.
     ///
     /// # Errors
-    /// Nobody listens any more ([`Transcripts::next`] tells why), the deadline passed, or the link dropped.
+    /// No worker listens any more ([`Transcripts::next`] tells why), the deadline passed, or the connection dropped.
     pub async fn send(&mut self, audio: Bytes) -> Result<(), BusError> {
         let mut rest = audio;
         while !rest.is_empty() {
@@ -148,8 +153,8 @@ impl AudioSender {
         let worker = tokio::select! {
             biased;
             worker = self.worker.wait_for(|worker| worker.gone || sent < worker.taken.saturating_add(credit)) => {
-                // Whoever told has ended with the transcripts.
-                worker.map_or(Worker { taken: 0, gone: true }, |worker| *worker)
+                // The task that follows the worker has ended with the transcripts.
+                worker.map_or(IngestWorker { taken: 0, gone: true }, |worker| *worker)
             }
             error = self.watch.broken(&self.ingest) => return Err(error),
             () = tokio::time::sleep_until(self.until) => {
@@ -163,19 +168,19 @@ impl AudioSender {
             return Err(BusError::Disconnected { what: "sending audio".to_owned() });
         }
         let subject = format!("{}.{sent}", self.ingest).into();
-        self.link.publish(&subject, Some(format!("{}.{sent}", self.acks).into()), None, chunk).await?;
+        self.connection.publish(&subject, Some(format!("{}.{sent}", self.acks).into()), None, chunk).await?;
         self.sent += 1;
         Ok(())
     }
 }
 
-const GONE: &str = "nobody takes its audio any more";
+const GONE: &str = "no worker takes its audio any more";
 
-/// What is heard.
+/// The transcripts of a stream.
 pub struct Transcripts {
     stream: Stream<StreamEvent>,
     started: Started,
-    worker: watch::Receiver<Worker>,
+    worker: watch::Receiver<IngestWorker>,
     _listener: AbortOnDropHandle<()>,
 }
 
@@ -186,7 +191,7 @@ impl Transcripts {
         &self.started
     }
 
-    /// What is heard next; `None` after [`StreamEvent::Done`]. Safe to drop and call again.
+    /// The next event; `None` after [`StreamEvent::Done`]. Safe to drop and call again.
     ///
     /// # Errors
     /// As [`Stream::next`]; also when the host that listens has gone.

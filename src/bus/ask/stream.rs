@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use async_nats::{Message as Wire, StatusCode, Subscriber};
+use async_nats::{Message as NatsMessage, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -45,7 +45,7 @@ pub struct Stream<M> {
     messages: Subscriber,
     /// Chunks that came in one message with those before them.
     ready: VecDeque<M>,
-    /// What ends it too early, such as its deadline, or the loss of the link. Each is only looked at when it stirs, not for
+    /// What ends it too early, such as its deadline, or the loss of the connection. Each is only looked at when it stirs, not for
     /// every chunk.
     ends: FuturesUnordered<BoxFuture<'static, BusError>>,
     guard: CancelOnDrop,
@@ -61,7 +61,7 @@ impl Bus {
     /// Asks for a stream of replies. Dropping the stream before its end cancels the request.
     ///
     /// # Errors
-    /// The link is down, or the request is too large. Everything later comes from [`Stream::next`].
+    /// The connection is down, or the request is too large. Everything later comes from [`Stream::next`].
     pub async fn open<A: Ask>(
         &self,
         target: Target<'_>,
@@ -70,15 +70,16 @@ impl Bus {
     ) -> Result<Stream<A::Reply>, BusError> {
         let subject = A::VERB.subject(target);
         let body = codec::encode(request, call.format)?;
-        let link = self.connection(A::REPLIES);
-        let mut watch = link.watch(&subject)?;
-        let inbox = link.client.new_inbox();
+        let connection = self.connection(A::REPLIES);
+        let mut watch = connection.watch(&subject)?;
+        let inbox = connection.client.new_inbox();
         let id = inbox.rsplit('.').next().unwrap_or_default().to_owned();
         let mut headers = call.headers::<A>(&id);
         headers::set(&mut headers, header::CREDIT, CREDIT.to_string());
         headers::set(&mut headers, header::PACK, pack::MAX_CHUNKS.to_string());
-        let messages = link.client.subscribe(inbox.clone()).await.map_err(|e| BusError::client(subject.as_str(), e))?;
-        link.publish(&subject.as_str().into(), Some(inbox.into()), Some(headers), body).await?;
+        let messages =
+            connection.client.subscribe(inbox.clone()).await.map_err(|e| BusError::client(subject.as_str(), e))?;
+        connection.publish(&subject.as_str().into(), Some(inbox.into()), Some(headers), body).await?;
         let (time, asked) = (call.time(), subject.clone());
         let passed = tokio::time::sleep(time + GRACE);
         let late = BusError::Deadline { subject: subject.clone(), ms: time.as_millis() };
@@ -136,7 +137,7 @@ impl<M: Message> Stream<M> {
         };
         if !matches!(item, Some(Ok(_))) {
             self.over = true;
-            // When it has answered, or nobody was there, nobody works on it any more. Otherwise somebody may.
+            // When a host has answered, or none was there, no host works on it any more. Otherwise one may.
             if matches!(item, None | Some(Err(BusError::Fault(_) | BusError::Nobody { .. } | BusError::Denied { .. })))
             {
                 self.guard.disarm();
@@ -146,7 +147,7 @@ impl<M: Message> Stream<M> {
     }
 
     /// The next message of the stream.
-    async fn message(&mut self) -> Result<Wire, BusError> {
+    async fn message(&mut self) -> Result<NatsMessage, BusError> {
         loop {
             let message = tokio::select! {
                 biased;
@@ -156,7 +157,7 @@ impl<M: Message> Stream<M> {
             let Some(message) = message else {
                 return Err(self.cut("the connection was closed"));
             };
-            // It was delivered: that is the answer to whether somebody is here.
+            // It was delivered: that is the answer to whether the reader is here.
             if !is_probe(&message) {
                 return Ok(message);
             }
@@ -164,7 +165,7 @@ impl<M: Message> Stream<M> {
     }
 
     /// What a message says: a chunk, the end, an error, or the one reply to a caller who wants no stream.
-    fn read(&mut self, message: Wire) -> Option<Result<M, BusError>> {
+    fn read(&mut self, message: NatsMessage) -> Option<Result<M, BusError>> {
         let received = self.received.count();
         if message.status == Some(StatusCode::NO_RESPONDERS) {
             return Some(Err(BusError::Nobody { subject: self.subject.clone() }));
@@ -221,9 +222,9 @@ impl<M: Message> Stream<M> {
             return;
         }
         let Some(control) = self.control.clone() else { return };
-        let link = &self.bus.inner.control;
-        if link.is_up()
-            && let Err(error) = link.client.publish(format!("{control}.{}", received - 1), Bytes::new()).await
+        let connection = &self.bus.inner.control;
+        if connection.is_up()
+            && let Err(error) = connection.client.publish(format!("{control}.{}", received - 1), Bytes::new()).await
         {
             tracing::debug!(%error, "an acknowledgement was not sent");
         }
@@ -235,6 +236,6 @@ impl<M: Message> Stream<M> {
     }
 }
 
-fn is_probe(message: &Wire) -> bool {
+fn is_probe(message: &NatsMessage) -> bool {
     message.headers.as_ref().is_some_and(|headers| headers::text(Some(headers), header::STATUS) == status::PROBE)
 }

@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use async_nats::{Message as Wire, Subject, Subscriber};
+use async_nats::{Message as NatsMessage, Subject, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::sync::mpsc;
@@ -35,11 +35,11 @@ pub const CHUNKS: u64 = CREDIT;
 /// The largest chunk.
 pub const MAX_CHUNK_BYTES: usize = 64 << 10;
 
-/// Where a worker gets the audio of one stream. Dropping it tells the caller that nobody listens any more.
+/// Where a worker gets the audio of one stream. Once it is dropped, the server tells the caller that no worker listens any more.
 #[derive(Debug)]
 pub struct Ingest {
     subject: String,
-    link: NatsConnection,
+    connection: NatsConnection,
     chunks: mpsc::Receiver<Result<Chunk, Fault>>,
     idle: Duration,
     last: Instant,
@@ -61,20 +61,20 @@ impl Bus {
     /// Opens a place for audio to come to; given up when none comes for `idle`.
     ///
     /// # Errors
-    /// The link is down.
+    /// The connection is down.
     pub async fn ingest(&self, idle: Duration) -> Result<Ingest, BusError> {
-        let link = self.inner.audio.clone();
-        let subject = link.new_credit();
-        let watch = link.watch(&subject)?;
+        let connection = self.inner.audio.clone();
+        let subject = connection.new_credit();
+        let watch = connection.watch(&subject)?;
         let every = format!("{subject}.*");
-        let messages = link.client.subscribe(every.clone()).await.map_err(|e| BusError::client(every, e))?;
+        let messages = connection.client.subscribe(every.clone()).await.map_err(|e| BusError::client(every, e))?;
         // The caller hears of it over another connection, and may be quicker.
-        link.ready().await?;
+        connection.ready().await?;
         let (out, chunks) = mpsc::channel(usize::try_from(CHUNKS).unwrap_or(usize::MAX));
         let pump = tokio::spawn(pump(messages, watch, out));
         Ok(Ingest {
             subject,
-            link,
+            connection,
             chunks,
             idle,
             last: Instant::now(),
@@ -94,11 +94,11 @@ impl Ingest {
         &self.subject
     }
 
-    /// The next chunk; `None` after the last. Chunks are acknowledged when the next is asked for: whoever does not ask
+    /// The next chunk; `None` after the last. Chunks are acknowledged when the next is asked for: a worker that does not ask
     /// slows the caller down. Safe to drop and call again.
     ///
     /// # Errors
-    /// A chunk is missing or too large, too many came at once, none came in time, or the link dropped. There is no next
+    /// A chunk is missing or too large, too many came at once, none came in time, or the connection dropped. There is no next
     /// then.
     pub async fn next(&mut self) -> Option<Result<Bytes, Fault>> {
         if self.over {
@@ -138,14 +138,14 @@ impl Ingest {
         }
         self.acknowledged = self.taken;
         let Some(reply) = self.reply.take() else { return };
-        if let Err(error) = self.link.publish(&reply, None, None, Bytes::new()).await {
+        if let Err(error) = self.connection.publish(&reply, None, None, Bytes::new()).await {
             tracing::debug!(%error, "audio was not acknowledged");
         }
     }
 }
 
 /// Takes messages as they come, so that one too many is noticed, not dropped. Stays until it is aborted: as long as it
-/// does, the caller sees that somebody listens.
+/// does, the caller sees that a worker listens.
 async fn pump(mut messages: Subscriber, mut watch: DeliveryWatch, out: mpsc::Sender<Result<Chunk, Fault>>) {
     let (mut wanted, mut over) = (0, false);
     loop {
@@ -162,7 +162,7 @@ async fn pump(mut messages: Subscriber, mut watch: DeliveryWatch, out: mpsc::Sen
             let _ = out.send(Err(Fault::unavailable("the audio was broken off: the connection was closed"))).await;
             return;
         };
-        // Anything else only asks the server whether somebody is here.
+        // Anything else only asks the server whether a worker is here.
         let Some(number) = subject::number(&message.subject).filter(|_| !over) else { continue };
         let item = check(number, wanted, message);
         wanted += 1;
@@ -177,7 +177,7 @@ async fn pump(mut messages: Subscriber, mut watch: DeliveryWatch, out: mpsc::Sen
     }
 }
 
-fn check(number: u64, wanted: u64, message: Wire) -> Result<Chunk, Fault> {
+fn check(number: u64, wanted: u64, message: NatsMessage) -> Result<Chunk, Fault> {
     if number != wanted {
         return Err(Fault::failed(format!("the audio is not whole: message {wanted} is missing (got {number})")));
     }

@@ -150,7 +150,7 @@ impl<M: Message> Sink<M> {
     ///
     /// # Errors
     /// [`FaultCode::Cancelled`] when the caller is gone, [`FaultCode::Unavailable`] when it takes nothing for 30 s or
-    /// the link is down.
+    /// the connection is down.
     pub async fn send(&self, chunk: &M) -> Result<(), Fault> {
         let Some(inner) = self.inner.as_deref() else { return Ok(()) };
         let Some(reply) = &inner.reply else { return Ok(()) };
@@ -174,17 +174,17 @@ impl<M: Message> Sink<M> {
         Ok(())
     }
 
-    /// Sends what is held back.
+    /// Sends the chunks that are held back.
     ///
     /// # Errors
-    /// The link is down.
+    /// The connection is down.
     pub(super) async fn flush(&self) -> Result<(), Fault> {
         let Some(inner) = self.inner.as_deref() else { return Ok(()) };
         let (Some(reply), Some(sending)) = (&inner.reply, &mut *inner.sending.lock().await) else { return Ok(()) };
         inner.flush(sending, reply).await
     }
 
-    /// Sends what is held back, again and again: to be polled beside the handler, after it. Completes when the link is down.
+    /// Sends chunks that are held back, again and again: to be polled beside the handler, after it. Completes when the connection is down.
     pub(super) async fn keep_flushing(&self) -> Fault {
         let Some(inner) = self.inner.as_deref() else { return std::future::pending().await };
         loop {
@@ -231,7 +231,7 @@ impl Inner {
         Ok(is_held)
     }
 
-    /// Sends what is held back.
+    /// Sends the chunks that are held back.
     async fn flush(&self, sending: &mut Sending, reply: &Subject) -> Result<(), Fault> {
         let (Some(packed), Some(credit)) = (sending.pack.seal()?, self.credit) else { return Ok(()) };
         self.leave(sending, packed.last, credit, reply, packed.body).await?;
@@ -295,7 +295,7 @@ impl Inner {
         self.flush(sending, reply).await?;
         let mut done = self.flow.done.subscribe();
         tokio::select! {
-            // The sender is `self`, so this ends only by what is waited for.
+            // The sender is `self`, so this ends only when the credit comes.
             _ = done.wait_for(is_free) => Ok(()),
             () = self.flow.cancel.cancelled() => Err(Fault::cancelled()),
             error = sending.watch.broken(reply) => Err(error.to_fault()),

@@ -53,7 +53,7 @@ pub(super) struct ServiceWorker {
     bus: Bus,
     /// Who says it, on every reply.
     node: HeaderValue,
-    link: NatsConnection,
+    connection: NatsConnection,
     spec: ServiceSpec,
     offer: Offer,
     pub(super) slots: Arc<Slots>,
@@ -73,12 +73,12 @@ struct Requests {
 }
 
 impl ServiceWorker {
-    pub(super) fn new(bus: &Bus, link: &NatsConnection, spec: ServiceSpec, offer: Offer) -> Self {
+    pub(super) fn new(bus: &Bus, connection: &NatsConnection, spec: ServiceSpec, offer: Offer) -> Self {
         let (slots, running, tasks) = (Slots::new(spec.slots), Mutex::default(), TaskTracker::new());
         let node = HeaderValue::from(codec::one_line(bus.node()));
         metrics::gauge!(measured::SLOTS, "capability" => spec.capability.token()).increment(spec.slots as f64);
-        let (bus, link, usual_ms) = (bus.clone(), link.clone(), AtomicU64::new(0));
-        Self { bus, node, link, spec, offer, slots, running, usual_ms, tasks }
+        let (bus, connection, usual_ms) = (bus.clone(), connection.clone(), AtomicU64::new(0));
+        Self { bus, node, connection, spec, offer, slots, running, usual_ms, tasks }
     }
 
     /// What it offers.
@@ -260,7 +260,7 @@ impl ServiceWorker {
         let accept = headers::text(headers, header::ACCEPT);
         let format = Format::of(if accept.is_empty() { kind } else { accept }).unwrap_or_default();
         let time = headers::deadline(headers).unwrap_or(DEFAULT_DEADLINE).min(MAX_DEADLINE);
-        let mut watch = self.link.watch(&request.message.subject).map_err(|e| e.to_fault())?;
+        let mut watch = self.connection.watch(&request.message.subject).map_err(|e| e.to_fault())?;
         let cancel = CancellationToken::new();
         // Whatever the handler has left running stops when the request is over.
         let _over = cancel.clone().drop_guard();
@@ -327,7 +327,7 @@ impl ServiceWorker {
             Some(raw) => raw,
             None => (format.content_type(), codec::encode(&reply, format)?),
         };
-        self.link.check_size(format_args!("the answer of {}", A::VERB), body.len()).map_err(|e| e.to_fault())?;
+        self.connection.check_size(format_args!("the answer of {}", A::VERB), body.len()).map_err(|e| e.to_fault())?;
         headers::set(&mut out, header::CONTENT_TYPE, kind);
         Ok((body, out))
     }
@@ -364,7 +364,7 @@ impl ServiceWorker {
             return;
         }
         // A caller whose own connection stands still waits; the others know by now.
-        if !self.link.is_up() && timeout(LATE_REPLY_TIMEOUT, self.link.until_up()).await.is_err() {
+        if !self.connection.is_up() && timeout(LATE_REPLY_TIMEOUT, self.connection.until_up()).await.is_err() {
             tracing::debug!("the connection is down; the reply is dropped");
             return;
         }

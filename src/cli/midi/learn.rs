@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use futures::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::line;
+use super::line::line;
 use crate::action::Action;
 use crate::bus::message::midi::In;
 use crate::bus::subject;

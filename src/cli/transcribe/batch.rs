@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{TranscribeArgs, named};
+use super::args::{TranscribeArgs, named};
 use crate::audio::{ClipError, ClipReader};
 use crate::bus::jobs::Jobs;
 use crate::bus::message::node::NodeInfo;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use console::{Term, measure_text_width};
 use tokio::sync::mpsc;
 
-use super::TranscribeArgs;
+use super::args::TranscribeArgs;
 use crate::audio::{ClipError, ClipReader, PcmFormat, mono_to_pcm};
 use crate::bus::Call;
 use crate::bus::contract::rights::ANSWER_WITHIN;

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::engine::TranscribedSegment;
+use crate::audio::Vad;
+use crate::engine::{Recognizer, TranscribedSegment};
 
 /// Says how many ms there are; takes until it is cancelled for the first `slow` clips, of which it tells `begun`.
 struct Counting {
