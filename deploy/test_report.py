@@ -20,6 +20,12 @@ def main():
     print(f"\nThe {SLOWEST} slowest:")
     for case in cases[:SLOWEST]:
         print(f"{float(case.get('time', 0)):8.1f} s  {name(case)}")
+    flaky = [case for case in cases if case.find("flakyFailure") is not None]
+    if flaky:
+        print("\nWhat failed at first and passed at the second try:")
+    for case in flaky:
+        why = case.find("flakyFailure")
+        print(f"{name(case)}: {(why.get('message') or why.get('type') or '').strip()[:MESSAGE_MAX]}")
     failed = [(case, case.find(kind)) for case in cases for kind in ("failure", "error") if case.find(kind) is not None]
     if failed:
         print("\nWhat failed:")
