@@ -13,7 +13,7 @@ use crate::bus::message::node::{AskInfo, Routed};
 use crate::bus::stream::Stream;
 use crate::bus::subject::{Capability, Target};
 use crate::bus::{BusError, Call};
-use crate::router::{Need, Nobody, OfferId, Outcome, Permit, Target as Chosen};
+use crate::router::{Need, Nobody, OfferId, Outcome, Permit, Privacy, Target as Chosen};
 
 /// After so many checks in which a host that works on a request has said nothing, it is asked whether it lives.
 const QUIET_CHECKS: u32 = 3;
@@ -267,7 +267,10 @@ impl Route {
         }
         loop {
             let (choice, permit) = if let Some(reason) = self.by_queue.take() {
-                (Choice { reason: reason.to_owned(), ..Choice::default() }, None)
+                // What stays on this host is asked of this host alone.
+                let stays = self.need.privacy == Privacy::Host;
+                let host = if stays { self.fabric.0.here.clone() } else { String::new() };
+                (Choice { reason: reason.to_owned(), host, ..Choice::default() }, None)
             } else {
                 let Some(chosen) = self.left.pop_front().or_else(|| self.decide_again()) else {
                     return Err(self.last_word());

@@ -34,7 +34,7 @@ pub struct Fabric(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) bus: Bus,
     /// The host that asks.
-    here: String,
+    pub(super) here: String,
     policies: BTreeMap<String, Policy>,
     /// How far requests of this host may travel, unless they say less.
     privacy: Privacy,

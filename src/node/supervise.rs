@@ -103,7 +103,14 @@ async fn supervise(row: &'static RoleRow, context: RoleContext, events: mpsc::Se
         let result = tokio::select! {
             result = &mut work => result,
             // It has promised nothing yet.
-            () = context.stop.cancelled(), if !is_up => return,
+            () = context.stop.cancelled(), if !is_up => {
+                let is_own = |role: &str| row.serves.iter().any(|capability| capability.token() == role);
+                if !context.offers.now().iter().any(|offer| is_own(&offer.role)) {
+                    return;
+                }
+                // One of its engines serves already.
+                work.await
+            }
             () = came_up.cancelled(), if !is_up => {
                 is_up = true;
                 let _ = events.send(Ok(())).await;

@@ -61,6 +61,7 @@ async fn provide(context: &RoleContext, provider: &LlmProvider, place: Place) ->
     let (name, classes) = (provider.name().to_owned(), provider.classes.clone());
     let offer = Offer { name, classes, kinds, ..service.offer() };
     let offer = offer.reaching(providers::privacy(provider.privacy, model.reach()));
+    let on_offer: Arc<[String]> = service.models.clone().into();
     let server = place.open(context, service, &offer).await?;
     let (lister, offers) = (Arc::clone(&model), context.offers.clone());
     let classes = Arc::new(provider.classes.clone());
@@ -68,7 +69,8 @@ async fn provide(context: &RoleContext, provider: &LlmProvider, place: Place) ->
     server
         .serve(move |mut incoming: Incoming<Chat>| {
             let asked = &mut incoming.request.model;
-            *asked = asked.as_deref().map(|model| providers::of_class(&classes, model).to_owned());
+            let has = |name: &str| on_offer.iter().any(|own| own == name);
+            *asked = asked.as_deref().map(|model| providers::of_class(&classes, model, has).to_owned());
             let (model, ahead) = (Arc::clone(&model), Arc::clone(&ahead));
             async move {
                 let busy = ahead.busy();

@@ -71,8 +71,9 @@ pub(super) fn privacy(set: Option<router::Privacy>, reach: Reach) -> Privacy {
 }
 
 /// The model that a request means by a name: the first of a class that an engine has, or the name itself.
-pub(super) fn of_class<'a>(classes: &'a Classes, name: &'a str) -> &'a str {
-    classes.get(name).and_then(|models| models.first()).map_or(name, String::as_str)
+pub(super) fn of_class<'a>(classes: &'a Classes, name: &'a str, has: impl Fn(&str) -> bool) -> &'a str {
+    let Some(models) = classes.get(name) else { return name };
+    models.iter().find(|model| has(model)).or(models.first()).map_or(name, String::as_str)
 }
 
 /// Runs the engines `names` of the role that serves `capability`, each by `provide`, until the role is to stop. It is up
@@ -106,7 +107,10 @@ where
     let (mut waiting, mut failed) = (names.len(), Vec::new());
     loop {
         tokio::select! {
-            Some(ended) = all.next() => ended?,
+            ended = all.next() => match ended {
+                Some(ended) => ended?,
+                None => return Ok(()),
+            },
             Some(outcome) = outcomes.recv(), if waiting > 0 => {
                 waiting -= 1;
                 failed.extend(outcome.err());
@@ -122,7 +126,6 @@ where
                 }
                 context.ready();
             }
-            else => return Ok(()),
         }
     }
 }
@@ -205,6 +208,7 @@ mod tests {
     #[test]
     fn a_class_stands_for_its_first_model() {
         let classes = BTreeMap::from([("planner".to_owned(), vec!["big".to_owned(), "bigger".to_owned()])]);
-        assert_eq!((of_class(&classes, "planner"), of_class(&classes, "small")), ("big", "small"));
+        let of = |name: &'static str, has: &'static str| of_class(&classes, name, |model| model == has);
+        assert_eq!((of("planner", "bigger"), of("planner", ""), of("small", "")), ("bigger", "big", "small"));
     }
 }

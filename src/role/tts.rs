@@ -180,7 +180,8 @@ impl Worker {
         let voice = match &say.voice {
             None => self.voices.first(),
             Some(name) => {
-                let name = providers::of_class(&self.classes, name);
+                let name =
+                    providers::of_class(&self.classes, name, |name| self.voices.iter().any(|own| own.voice() == name));
                 self.voices.iter().find(|voice| voice.voice() == name)
             }
         };

@@ -50,8 +50,9 @@ impl Acks {
                     continue;
                 }
                 flow.done.send_if_modified(|done| {
-                    let more = seq + 1 > *done;
-                    *done = (*done).max(seq + 1);
+                    let now = seq.saturating_add(1);
+                    let more = now > *done;
+                    *done = (*done).max(now);
                     more
                 });
             }

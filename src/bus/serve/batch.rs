@@ -214,7 +214,9 @@ impl<F> Puller<F> {
             let Some(message) = message else { continue };
             let message = message.map_err(|e| failed(&e))?;
             if self.is_for_other::<A>(&message) {
-                acknowledge(&message, AckKind::Nak(Some(FOR_OTHER_AFTER))).await;
+                // The other may be full for long: ever longer pauses, up to 3.2 s.
+                let again = message.info().map_or(0, |info| u32::try_from(info.delivered.clamp(1, 7) - 1).unwrap_or(0));
+                acknowledge(&message, AckKind::Nak(Some(FOR_OTHER_AFTER * 2_u32.pow(again)))).await;
                 continue;
             }
             let Some(slot) = self.worker.slots.try_idle() else {
@@ -239,8 +241,7 @@ impl<F> Puller<F> {
         }
         let job = codec::decode::<Job>("", &message.payload);
         let request = job.ok().and_then(|job| serde_json::from_value::<A>(job.request).ok());
-        let model = request.as_ref().and_then(Ask::model);
-        model.is_some_and(|model| self.engines.has_other_for(self.worker.offer(), model))
+        request.is_some_and(|asked| self.engines.has_other_for(self.worker.offer(), asked.model(), asked.language()))
     }
 
     /// Does one job, as far as it gets.

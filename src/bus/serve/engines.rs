@@ -96,9 +96,12 @@ impl Engines {
         self.lock().len() > 1
     }
 
-    /// Whether another than `own` has a model that `own` lacks.
-    pub(super) fn has_other_for(&self, own: &Offer, model: &str) -> bool {
-        !own.has_model(model) && self.lock().iter().any(|entry| entry.offer.has_model(model))
+    /// Whether another than `own` can do with a model and a language what `own` can't.
+    pub(super) fn has_other_for(&self, own: &Offer, model: Option<&str>, language: Option<&str>) -> bool {
+        let can = |offer: &Offer| {
+            model.is_none_or(|model| offer.has_model(model)) && language.is_none_or(|language| speaks(offer, language))
+        };
+        !can(own) && self.lock().iter().any(|entry| can(&entry.offer))
     }
 
     /// Who takes a request for `verb` that `own` has heard.
@@ -121,6 +124,11 @@ impl Engines {
     fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn speaks(offer: &Offer, language: &str) -> bool {
+    let primary = |tag: &str| tag.split(['-', '_']).next().unwrap_or_default().to_lowercase();
+    offer.languages.is_empty() || offer.languages.iter().any(|own| primary(own) == primary(language))
 }
 
 /// An engine that serves the verb.
@@ -151,10 +159,6 @@ fn choose(engines: &[Standing<'_>], own: Option<usize>, wanted: &Wanted) -> Choi
     {
         return Choice::At(own);
     }
-    let speaks = |offer: &Offer, language: &str| {
-        let primary = |tag: &str| tag.split(['-', '_']).next().unwrap_or_default().to_lowercase();
-        offer.languages.is_empty() || offer.languages.iter().any(|own| primary(own) == primary(language))
-    };
     if let Some(model) = &wanted.model {
         left.retain(|at| engines[*at].offer.has_model(model));
     }

@@ -60,7 +60,7 @@ impl Worker {
         prompt: Option<String>,
     ) -> Result<TranscribeOptions, Fault> {
         let own = self.recognizer.model();
-        let model = model.map(|model| providers::of_class(&self.classes, model));
+        let model = model.map(|model| providers::of_class(&self.classes, model, |name| name == own));
         if let Some(model) = model.filter(|model| *model != own) {
             return Err(Fault::not_found(format!("{} has no model {model:?}; it offers {own}", self.bus.node())));
         }
