@@ -239,7 +239,9 @@ impl Card {
 
     /// How far the clock is ahead of what was heard.
     fn behind(&mut self) -> Duration {
-        let done = Duration::from_nanos(self.frames * 1_000_000_000 / u64::from(self.rate_hz));
+        let rate_hz = u64::from(self.rate_hz);
+        let part = Duration::from_nanos(self.frames % rate_hz * 1_000_000_000 / rate_hz);
+        let done = Duration::from_secs(self.frames / rate_hz) + part;
         let behind = self.begun.elapsed().saturating_sub(done);
         if behind <= BEHIND_MAX {
             return behind;
@@ -367,8 +369,19 @@ impl FileCard {
                         }
                         AudioEvent::Up { rate_hz, buffer_frames, capture, playback }
                     }
-                    // The listener's rings belong to a rate.
                     Ok(AudioEvent::Changed { rate_hz, buffer_frames }) => {
+                        // The listener takes what it hears for samples of this rate from now on.
+                        if let Some(card) = self.card.as_mut().filter(|card| card.rate_hz != rate_hz) {
+                            match self.recording.at_rate(rate_hz) {
+                                Ok(()) => {
+                                    card.rate_hz = rate_hz;
+                                    card.restart();
+                                }
+                                Err(error) => {
+                                    tracing::error!(%error, rate_hz, "the recording can't be heard at JACK's rate")
+                                }
+                            }
+                        }
                         AudioEvent::Changed { rate_hz, buffer_frames }
                     }
                     Ok(AudioEvent::Down { reason }) => {

@@ -63,7 +63,11 @@ async fn another_wake_engine_is_a_setting() {
 async fn what_can_not_be_heard_by_is_said_at_the_start() {
     let Some(nats) = Nats::start().await else { return };
     for (setting, more, expected) in [
-        ("voice.wake_engine=porcupine", "", "there is no wake phrase engine \"porcupine\"; choose from fake, transcript"),
+        (
+            "voice.wake_engine=porcupine",
+            "",
+            "there is no wake phrase engine \"porcupine\"; choose from fake, transcript",
+        ),
         ("voice.vad=webrtc", "", "there is no VAD 'webrtc'; there are: earshot"),
     ] {
         let (_, said) = spec(&nats, &[setting]).config(&listener(more)).refused();

@@ -186,16 +186,16 @@ impl Worker {
         let name = command.name.clone();
         match rendered.map_err(|e| Fault::failed(format!("the command {name}: {e}")))? {
             CommandEffect::Ask(prompt) => self.ask_model(turn, &prompt, Some(name), incoming).await,
-            CommandEffect::Do(Effect::Stop, answer) => {
-                replies.send(&RunEvent::Stop).await?;
-                self.context.rig.stops().fire(&format!("session {}", turn.session));
-                self.say(turn, answer, name, incoming).await
-            }
             // It was given as a whole before the host broke off. A host that goes on with the turn after the answer does not do it
             // once more. A host that dies between the effect and the first word of its answer leaves that open, and it is done again.
             CommandEffect::Say(_) | CommandEffect::Do(..) if !turn.text.is_empty() => {
                 self.log_reply(&turn, None).await;
                 Ok(turn.done(Some(name), None))
+            }
+            CommandEffect::Do(Effect::Stop, answer) => {
+                replies.send(&RunEvent::Stop).await?;
+                self.context.rig.stops().fire(&format!("session {}", turn.session));
+                self.say(turn, answer, name, incoming).await
             }
             CommandEffect::Say(answer) => self.say(turn, Some(answer), name, incoming).await,
             CommandEffect::Do(effect, answer) => {
