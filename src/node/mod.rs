@@ -29,7 +29,7 @@ use crate::memory;
 use crate::rig::Rig;
 use crate::rig::clock::Clock;
 use crate::rig::stop::Stops;
-use crate::role::pool::Pool;
+use crate::role::model_cache::ModelCache;
 use crate::role::{self, Offers, RoleContext, RoleRow};
 use card::Card;
 use health::Health;
@@ -83,7 +83,7 @@ struct PreparedHost {
     config: Arc<Config>,
     home: Home,
     rows: Vec<&'static RoleRow>,
-    pool: Pool,
+    model_cache: ModelCache,
     health: Health,
     stop: CancellationToken,
     begun: Instant,
@@ -101,10 +101,10 @@ impl PreparedHost {
         for hint in &config.hints {
             tracing::warn!("{hint}");
         }
-        let pool = Pool::new(&home)?;
+        let model_cache = ModelCache::new(&home)?;
         let names = rows.iter().map(|row| row.name).collect();
         let health = Health::start(&config.http.listen, &config.node_name(), names).await?;
-        Ok(Self { config: Arc::new(config), home, rows, pool, health, stop, begun })
+        Ok(Self { config: Arc::new(config), home, rows, model_cache, health, stop, begun })
     }
 
     /// Enters the bus, runs the roles until the host is to stop or has to, and leaves in order.
@@ -158,7 +158,7 @@ impl PreparedHost {
             config: Arc::clone(&self.config),
             home: self.home.clone(),
             sessions,
-            pool: self.pool.clone(),
+            model_cache: self.model_cache.clone(),
             rig,
             http: self.health.http.clone(),
             stop: CancellationToken::new(),

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::error::RoleError;
+use super::model_cache::ModelCache;
 use super::offers::Offers;
-use super::pool::Pool;
 use crate::bus::Bus;
 use crate::bus::message::node::Offer;
 use crate::bus::service::{Load, Server};
@@ -44,7 +44,7 @@ pub struct RoleContext {
     /// What is said and done.
     pub sessions: SessionLog,
     /// Models that roles of this host share.
-    pub pool: Pool,
+    pub model_cache: ModelCache,
     /// What gear sets off, and what goes out to it; the one stop.
     pub rig: Rig,
     /// The host's HTTP server; a role may mount routes on it.

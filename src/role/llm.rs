@@ -102,7 +102,7 @@ fn spec(row: &ChatRow, provider: &LlmProvider, context: &RoleContext) -> Result<
             ))
         })?)),
     };
-    let catalogue = context.pool.catalogue();
+    let catalogue = context.model_cache.catalogue();
     let model = catalogue.find(&provider.embedded_model)?;
     // `auto` may find an Ollama and do without.
     if let Some(kind) = row.needs.model {

@@ -7,7 +7,7 @@
 //! | `error` | why one ends |
 //! | `offers` | what the roles of a host offer at the moment |
 //! | `providers` | the engines of a role, each by itself |
-//! | [`pool`] | models that roles share |
+//! | [`model_cache`] | models that roles share |
 
 pub mod agent;
 pub mod audio;
@@ -15,9 +15,9 @@ mod context;
 mod error;
 pub mod llm;
 pub mod midi;
+pub mod model_cache;
 mod offers;
 pub mod osc;
-pub mod pool;
 mod providers;
 pub mod stt;
 mod table;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::pool::{blocking, synthesizer_spec};
+use super::model_cache::{blocking, synthesizer_spec};
 use super::providers::{self, Place};
 use super::{Role, RoleContext, RoleError, millis};
 use crate::audio::wav_bytes;
@@ -51,7 +51,7 @@ async fn provide(context: &RoleContext, provider: &TtsProvider, place: Place) ->
     let mut voices = Vec::new();
     for voice in &provider.voices {
         let spec = synthesizer_spec(config, provider, voice);
-        let voice = context.pool.synthesizer(&provider.engine, spec).await?;
+        let voice = context.model_cache.synthesizer(&provider.engine, spec).await?;
         let warm = Arc::clone(&voice);
         blocking::<_, EngineError>(move || {
             warm.speak(WARM_UP, &SpeakOptions::default(), &mut |_| ControlFlow::Continue(()))

@@ -11,7 +11,7 @@ use sidetone::bus::{Bus, Call};
 use sidetone::config::Config;
 use sidetone::engine::{ChatModel as _, ChatTimeouts, LlamaCpp, LlamaCppSpec, SpeakOptions, TranscribeOptions};
 use sidetone::home::Home;
-use sidetone::role::pool::{Pool, blocking, recognizer_spec, synthesizer_spec};
+use sidetone::role::model_cache::{ModelCache, blocking, recognizer_spec, synthesizer_spec};
 use tokio_util::sync::CancellationToken;
 
 use crate::audio::{PERIOD, settings};
@@ -216,11 +216,11 @@ pub fn copy_part(server: &str) -> anyhow::Result<()> {
 async fn load(home: &Home) -> anyhow::Result<Loaded> {
     let begun = Instant::now();
     let config = Config::default();
-    let pool = Pool::new(home)?;
+    let model_cache = ModelCache::new(home)?;
     let hear = async {
         let provider = config.stt.providers.first().context("no recognizer is set")?;
         let spec = recognizer_spec(&config.stt, provider, &provider.model);
-        let recognizer = pool.recognizer(&provider.engine, spec).await?;
+        let recognizer = model_cache.recognizer(&provider.engine, spec).await?;
         blocking::<_, sidetone::engine::EngineError>(move || {
             // As role `stt` does: silence would not get as far as the model.
             let hum: Vec<f32> = (0..16_000).map(|n| 0.01 * (n as f32 * 0.086).sin()).collect();
@@ -233,7 +233,7 @@ async fn load(home: &Home) -> anyhow::Result<Loaded> {
     let speak = async {
         let provider = config.tts.providers.first().context("no synthesizer is set")?;
         let voice = provider.voices.first().context("no voice is set")?;
-        let voice = pool.synthesizer(&provider.engine, synthesizer_spec(&config.tts, provider, voice)).await?;
+        let voice = model_cache.synthesizer(&provider.engine, synthesizer_spec(&config.tts, provider, voice)).await?;
         blocking::<_, sidetone::engine::EngineError>(move || {
             voice.speak("Ready.", &SpeakOptions::default(), &mut |_| std::ops::ControlFlow::Continue(()))?;
             Ok(voice)
@@ -245,7 +245,7 @@ async fn load(home: &Home) -> anyhow::Result<Loaded> {
         let provider = config.llm.providers.first().context("no provider is set")?;
         let spec = LlamaCppSpec {
             model: provider.embedded_model.clone(),
-            path: pool.catalogue().find(&provider.embedded_model)?.dir(home),
+            path: model_cache.catalogue().find(&provider.embedded_model)?.dir(home),
             threads: config.llm.threads,
             context_tokens: provider.context_tokens,
             load_timeout: Duration::from_secs(120),

@@ -12,7 +12,7 @@ use sidetone::bus::subject::Target;
 use sidetone::bus::{Bus, Call, embedded};
 use sidetone::config::Config;
 use sidetone::engine::{RECOGNIZER_RATE_HZ, Recognizer, SpeakOptions, Synthesizer, TranscribeOptions};
-use sidetone::role::pool::{Pool, recognizer_spec, synthesizer_spec};
+use sidetone::role::model_cache::{ModelCache, recognizer_spec, synthesizer_spec};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{BenchHome, Row, Scope, fixture, free_port, median, ms, progress};
@@ -43,14 +43,14 @@ struct Bare {
 }
 
 async fn compare(scope: Scope, config: Config, home: &BenchHome) -> anyhow::Result<Vec<Row>> {
-    let pool = Pool::new(&home.home)?;
+    let model_cache = ModelCache::new(&home.home)?;
     let hears = config.stt.providers.first().context("no recognizer is set")?;
     let speaks = config.tts.providers.first().context("no synthesizer is set")?;
     let voice = speaks.voices.first().context("no voice is set")?;
     let spec = recognizer_spec(&config.stt, hears, &hears.model);
     let bare = Bare {
-        recognizer: pool.recognizer(&hears.engine, spec).await?,
-        synthesizer: pool.synthesizer(&speaks.engine, synthesizer_spec(&config.tts, speaks, voice)).await?,
+        recognizer: model_cache.recognizer(&hears.engine, spec).await?,
+        synthesizer: model_cache.synthesizer(&speaks.engine, synthesizer_spec(&config.tts, speaks, voice)).await?,
     };
     let url = embedded::url(config.bus.port);
     let (up, is_up) = tokio::sync::oneshot::channel();

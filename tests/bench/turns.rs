@@ -14,7 +14,7 @@ use sidetone::bus::{Bus, Call, subject};
 use sidetone::config::Config;
 use sidetone::engine::SpeakOptions;
 use sidetone::home::Home;
-use sidetone::role::pool::{Pool, synthesizer_spec};
+use sidetone::role::model_cache::{ModelCache, synthesizer_spec};
 
 use crate::jack::Peer;
 use crate::observe::{Observer, Work};
@@ -71,7 +71,7 @@ pub async fn questions(home: &Home, config: &Config) -> anyhow::Result<Vec<Quest
     let provider = config.tts.providers.first().context("no synthesizer is set")?;
     let voice = provider.voices.first().context("no voice is set")?;
     let spec = synthesizer_spec(&config.tts, provider, voice);
-    let voice = Pool::new(home)?.synthesizer(&provider.engine, spec).await?;
+    let voice = ModelCache::new(home)?.synthesizer(&provider.engine, spec).await?;
     let say = |text: &str| -> anyhow::Result<Vec<f32>> {
         let mut samples = Vec::new();
         voice.speak(text, &SpeakOptions::default(), &mut |piece| {

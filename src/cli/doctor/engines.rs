@@ -9,7 +9,7 @@ use super::case::{Case, Row};
 use super::host::model;
 use crate::engine::{self, EngineError, EngineRow, Finding};
 use crate::role::llm::chat_spec;
-use crate::role::pool::{recognizer_spec, synthesizer_spec};
+use crate::role::model_cache::{recognizer_spec, synthesizer_spec};
 
 /// An engine of the settings.
 struct Wanted<'a, S: 'static, T: ?Sized + 'static> {

@@ -12,7 +12,7 @@ use crate::bus::batch::BatchJob;
 use crate::bus::message::fault::Fault;
 use crate::bus::message::stt::{Request, Transcript};
 use crate::home::Home;
-use crate::role::pool::blocking;
+use crate::role::model_cache::blocking;
 
 /// Pieces cut ahead. When that many wait the reader waits.
 const QUEUE: usize = 2;

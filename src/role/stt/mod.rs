@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::pool::{blocking, recognizer_spec};
+use super::model_cache::{blocking, recognizer_spec};
 use super::providers::{self, Place};
 use super::{Role, RoleContext, RoleError};
 use crate::bus::message::node::Offer;
@@ -43,7 +43,7 @@ impl Role for Stt {
 async fn provide(context: &RoleContext, provider: &SttProvider, place: Place) -> Result<(), RoleError> {
     let config = &context.config.stt;
     let spec = recognizer_spec(config, provider, &provider.model);
-    let recognizer = context.pool.recognizer(&provider.engine, spec).await?;
+    let recognizer = context.model_cache.recognizer(&provider.engine, spec).await?;
     let warm = Arc::clone(&recognizer);
     blocking::<_, EngineError>(move || {
         warm.transcribe(&hum(), &TranscribeOptions::default(), &CancellationToken::new()).map(drop)

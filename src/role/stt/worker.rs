@@ -14,7 +14,7 @@ use crate::bus::service::Incoming;
 use crate::config::Classes;
 use crate::engine::{Recognizer, TranscribeOptions, TranscribedSegment, Transcription};
 use crate::home::Home;
-use crate::role::pool::blocking;
+use crate::role::model_cache::blocking;
 use crate::role::{millis, providers};
 use crate::telemetry::metrics as measured;
 

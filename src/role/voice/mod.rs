@@ -34,7 +34,7 @@ use crate::bus::service::{Incoming, ServiceSpec};
 use crate::bus::subject::{self, Capability};
 use crate::config::{Config, ListenMode, ListenerConfig};
 use crate::engine::wake::{WakeRow, WakeSpec};
-use crate::role::pool::recognizer_spec;
+use crate::role::model_cache::recognizer_spec;
 use crate::text::wake::WakePhrases;
 use listener::{Listener, Order, Parts};
 use pipeline::PipelineSettings;
@@ -57,7 +57,7 @@ impl Role for Voice {
         let recognizer = match config.stt.wakes(&config.voice.wake_model).filter(|_| needed) {
             Some(provider) => {
                 let spec = recognizer_spec(&config.stt, provider, &config.voice.wake_model);
-                Some(context.pool.recognizer(&provider.engine, spec).await?)
+                Some(context.model_cache.recognizer(&provider.engine, spec).await?)
             }
             None => None,
         };

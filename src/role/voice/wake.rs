@@ -9,7 +9,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::pipeline::{Partial, Speech, Utterance};
 use crate::engine::wake::{WakeEngine, WakeFound};
 use crate::engine::{EngineError, RECOGNIZER_RATE_HZ};
-use crate::role::pool::blocking;
+use crate::role::model_cache::blocking;
 use crate::text::wake::{WakeMatch, WakePhrases};
 
 /// What may follow the phrase, in ms, where an engine does not hear what is said after it: its last sound, and silence.

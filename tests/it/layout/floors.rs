@@ -27,7 +27,7 @@ const FLOORS: &[Floors] = &[
     ("fabric", &["ask listen", "stream", "route", "state", "departures liveness view"]),
     ("node", &["health presence", "card connect supervise", "error"]),
     ("process", &["supervise", "spawn", "answer error output spec"]),
-    ("role", &["table", "*", "providers", "context", "offers pool", "error"]),
+    ("role", &["table", "*", "providers", "context", "offers model_cache", "error"]),
     ("wire", &["contract", "pack", "codec", "message", "subject", "storage stream"]),
 ];
 

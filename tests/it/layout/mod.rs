@@ -117,7 +117,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules of `role` that are no roles: what several roles use.
-const SHARED_BY_ROLES: &[&str] = &["context", "error", "offers", "pool", "providers", "table"];
+const SHARED_BY_ROLES: &[&str] = &["context", "error", "model_cache", "offers", "providers", "table"];
 
 #[test]
 fn parts_import_only_what_lies_below_them() {

@@ -17,14 +17,14 @@ use super::RoleError;
 
 /// Loaded models. Cloning shares them.
 #[derive(Clone)]
-pub struct Pool {
+pub struct ModelCache {
     home: Home,
     catalogue: Arc<Catalogue>,
     recognizers: Arc<Mutex<HashMap<String, Arc<dyn Recognizer>>>>,
 }
 
-impl Pool {
-    /// An empty pool of `home`'s models.
+impl ModelCache {
+    /// An empty cache of `home`'s models.
     ///
     /// # Errors
     /// [`ModelError`] when the catalogue has a mistake.
