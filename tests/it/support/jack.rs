@@ -198,8 +198,25 @@ impl Peer {
         Self::open_at(server.name(), name)
     }
 
-    /// Opens client `name` on the server called `server`, whoever started it.
+    /// Opens client `name` on the server called `server`, whoever started it. A server that has just started takes a client and
+    /// now and then never calls it: such a one is opened again.
     pub fn open_at(server: &str, name: &str) -> Self {
+        for _ in 0..3 {
+            let mut peer = Self::activate(server, name);
+            let (mut heard, deadline) = (Vec::new(), Instant::now() + PATIENCE / 10);
+            while Instant::now() < deadline {
+                peer.ear.read_into(&mut heard);
+                if !heard.is_empty() {
+                    return peer;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            eprintln!("JACK server {server} does not call client {name}: it is opened again");
+        }
+        panic!("JACK server {server} does not call client {name}");
+    }
+
+    fn activate(server: &str, name: &str) -> Self {
         let client = open_on(server, name);
         let input = client.register_port("ear", AudioIn::default()).unwrap();
         let output = client.register_port("mouth", AudioOut::default()).unwrap();
