@@ -4,7 +4,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # A JACK server that was killed keeps its place among the 8 that a machine may have. Where none runs, all of that is left over.
-pgrep -x jackd >/dev/null || rm -rf /dev/shm/jack-shm-registry /dev/shm/jack-[0-9]* /dev/shm/jack_sem.* /dev/shm/jack_db-*
+if command -v pgrep >/dev/null && ! pgrep -x jackd >/dev/null; then
+    rm -rf /dev/shm/jack-shm-registry /dev/shm/jack-[0-9]* /dev/shm/jack_sem.* /dev/shm/jack_db-*
+fi
 
 # A machine of continuous integration is shared: there a test has a second try, and the report names those that needed it.
 profile=default
